@@ -1,0 +1,302 @@
+"""The nouns everything else is written in.
+
+Arrays are numpy arrays; shapes stand beside each field. Hidden states use Hugging Face's numbering:
+index 0 is the embedding, index k the output of decoder layer k, and the last index is taken *before*
+the final norm (as vLLM hands it out), in every engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray: TypeAlias = NDArray[np.floating[Any]]
+ImageArray: TypeAlias = NDArray[np.uint8]
+
+Position = Literal["prompt_last", "answer_mean", "answer_last"]
+POSITIONS: tuple[Position, ...] = ("prompt_last", "answer_mean", "answer_last")
+
+ConsistencyMode = Literal["never", "auto", "always"]
+CONSISTENCY_MODES: tuple[ConsistencyMode, ...] = ("never", "auto", "always")
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A value that could not be had, and why.
+
+    Args:
+        reason: short snake_case word from a small set (it becomes a metric label), such as
+            ``not_requested``, ``empty_answer``, ``engine_error``, ``not_collected``.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate with its confidence interval (95 % unless said otherwise)."""
+
+    estimate: float
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Query:
+    """One question about one image.
+
+    Args:
+        image: RGB, uint8, shape (height, width, 3).
+        question: the user's words, as they came.
+        max_tokens: most tokens that the answer may have.
+    """
+
+    image: ImageArray
+    question: str
+    max_tokens: int = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Readout:
+    """What the engine is to read while it answers.
+
+    Args:
+        layers: hidden-state indices to read.
+        positions: at which tokens.
+        projections: per layer a matrix (hidden, columns) that the hidden state is multiplied with;
+            ``None`` reads the whole hidden state (collection).
+        attention_layers: decoder layers (1-based, like hidden-state indices) whose attention to the
+            image is read; empty reads none.
+    """
+
+    layers: tuple[int, ...] = ()
+    positions: tuple[Position, ...] = ()
+    projections: Mapping[int, FloatArray] | None = None
+    attention_layers: tuple[int, ...] = ()
+
+
+NOTHING = Readout()
+"""Reads nothing: the engine without any signal but its own token probabilities."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AttentionMaps:
+    """Attention to the image tokens, averaged over heads.
+
+    The rows are parts of a softmax over *all* keys, so a row's sum is the mass on the image.
+
+    Args:
+        layers: the decoder layers read, shape (layers,).
+        prompt_last: from the last prompt token, shape (layers, image_tokens).
+        answer_mean: mean over the answer tokens, same shape, or why there is none.
+        grid: rows and columns of the image tokens, in raster order.
+    """
+
+    layers: tuple[int, ...]
+    prompt_last: FloatArray
+    answer_mean: FloatArray | Missing
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trace:
+    """What was read while an answer was generated.
+
+    Args:
+        logprobs: natural-log probabilities of the answer tokens (end token left out), shape (tokens,).
+        first_token_entropy: entropy of the first answer token's distribution, nats.
+        first_token_margin: its largest minus its second-largest logit.
+        readouts: per (layer, position) a vector: (columns,) when projected, else (hidden,).
+        attention: attention to the image, or why there is none.
+    """
+
+    logprobs: FloatArray
+    first_token_entropy: float
+    first_token_margin: float
+    readouts: Mapping[tuple[int, Position], FloatArray | Missing] = field(default_factory=dict)
+    attention: AttentionMaps | Missing = Missing("not_requested")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Generation:
+    """A greedy answer with what was read on the way.
+
+    Args:
+        answer: the text, stripped.
+        token_ids: the answer's tokens, end token left out.
+        finish_reason: ``stop`` (the model ended it) or ``length`` (``max_tokens`` cut it).
+        trace: what was read.
+        queue_seconds: time before the engine began to work on it.
+        generate_seconds: time the engine worked on its batch.
+    """
+
+    answer: str
+    token_ids: tuple[int, ...]
+    finish_reason: Literal["stop", "length"]
+    trace: Trace
+    queue_seconds: float = 0.0
+    generate_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenStateProbe:
+    """The probe's log-odds that the answer is wrong, and the layers it reads."""
+
+    logit: float
+    layers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenConfidence:
+    """Mean log-probability of the answer, entropy (nats) and logit margin of its first token."""
+
+    mean_logprob: float
+    first_token_entropy: float
+    margin: float
+
+
+@dataclass(frozen=True, slots=True)
+class SelfConsistency:
+    """How often sampled answers agree with the greedy one.
+
+    Args:
+        agreement: share of the samples equal to the greedy answer, 0 to 1.
+        samples: how many were taken.
+        stopped_early: the rest could not have changed the decision.
+        majority_share: share of the commonest sampled answer.
+        entropy: over the distinct sampled answers, nats.
+    """
+
+    agreement: float
+    samples: int
+    stopped_early: bool
+    majority_share: float
+    entropy: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionConcentration:
+    """How concentrated the attention to the image is. Compared with, never decided on.
+
+    Args:
+        spatial_entropy: -sum m log m over the image tokens, m normalised, nats.
+        top30_mass: share of the image's attention on its 30 % most attended tokens.
+        image_mass: share of all attention that lies on the image.
+        clusters: connected components of the top-30 %-mass mask.
+    """
+
+    spatial_entropy: float
+    top30_mass: float
+    image_mass: float
+    clusters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """Whether the request looks like what the gate was calibrated on.
+
+    Args:
+        distance: Mahalanobis distance, >= 0, no unit.
+        inside: at most the bundle's limit.
+    """
+
+    distance: float
+    inside: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the answer owes to the image: filled in when asked for and supported."""
+
+    logprob_drop_blank: float
+    flipped_blank: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """Every signal of one answer: a number or why it is missing."""
+
+    hidden_state_probe: HiddenStateProbe | Missing
+    token_confidence: TokenConfidence | Missing
+    self_consistency: SelfConsistency | Missing
+    attention: AttentionConcentration | Missing
+    evidence: Evidence | Missing
+    domain: Domain | Missing
+
+
+@dataclass(frozen=True, slots=True)
+class RiskAssessment:
+    """The calibrated probability that the answer is wrong.
+
+    Args:
+        score: 0 to 1, higher is worse, or why there is none.
+        stage: 1 without, 2 with self-consistency.
+        signals: what it was made from.
+    """
+
+    score: float | Missing
+    stage: Literal[1, 2]
+    signals: Signals
+
+
+Verdict = Literal["accept", "escalate", "reject"]
+Reason = Literal[
+    "risk_below_threshold",
+    "risk_above_threshold",
+    "risk_above_reject",
+    "out_of_domain",
+    "signal_unavailable",
+    "no_certificate",
+    "certificate_void",
+    "audit",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do with the answer, and why.
+
+    Args:
+        decision: accept it, escalate it to a person, or reject it.
+        reason: the rule that decided.
+        accept_below: risk at or below which an answer is accepted; ``None`` accepts nothing.
+        reject_above: risk above which an answer is rejected; ``None`` rejects nothing.
+        certificate: id of the certificate that the decision rests on, if any.
+    """
+
+    decision: Verdict
+    reason: Reason
+    accept_below: float | None
+    reject_above: float | None
+    certificate: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """What a bundle is bound to. Two are the same model only if every field is equal.
+
+    Args:
+        name: the model's name, without a path.
+        revision: hash of its weights (or the hub's commit).
+        family: entry in the engine's table of families.
+        layers: decoder layers.
+        hidden_size: width of a hidden state.
+        dtype: arithmetic, such as ``float32``.
+        engine: which engine read the hidden states.
+        processor_hash: of the processor's configuration and the tokenizer.
+        chat_template_hash: of the prompt's template.
+    """
+
+    name: str
+    revision: str
+    family: str
+    layers: int
+    hidden_size: int
+    dtype: str
+    engine: str
+    processor_hash: str
+    chat_template_hash: str
