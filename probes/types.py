@@ -1,8 +1,8 @@
 """The nouns everything else is written in.
 
 Arrays are numpy arrays; shapes stand beside each field. Hidden states use Hugging Face's numbering:
-index 0 is the embedding, index k the output of decoder layer k, and the last index is taken *before*
-the final norm (as vLLM hands it out), in every engine.
+index 0 is the embedding, index k the output of decoder layer k, and the last index is taken
+*before* the final norm (as vLLM hands it out), in every engine.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Trace:
     """What was read while an answer was generated.
 
     Args:
-        logprobs: natural-log probabilities of the answer tokens (end token left out), shape (tokens,).
+        logprobs: natural-log probabilities of the answer tokens (end token left out), (tokens,).
         first_token_entropy: entropy of the first answer token's distribution, nats.
         first_token_margin: its largest minus its second-largest logit.
         readouts: per (layer, position) a vector: (columns,) when projected, else (hidden,).
@@ -140,6 +140,19 @@ class Generation:
     trace: Trace
     queue_seconds: float = 0.0
     generate_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SampleSet:
+    """Sampled answers to one question, so far.
+
+    Args:
+        answers: the texts drawn, in order.
+        planned: how many the policy asked for; fewer drawn means that it stopped early.
+    """
+
+    answers: tuple[str, ...]
+    planned: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +199,7 @@ class AttentionConcentration:
         spatial_entropy: -sum m log m over the image tokens, m normalised, nats.
         top30_mass: share of the image's attention on its 30 % most attended tokens.
         image_mass: share of all attention that lies on the image.
-        clusters: connected components of the top-30 %-mass mask.
+        clusters: connected components of those tokens (4 neighbours).
     """
 
     spatial_entropy: float
@@ -300,3 +313,20 @@ class ModelIdentity:
     engine: str
     processor_hash: str
     chat_template_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationSettings:
+    """How answers were generated when the gate was trained, and are to be when it serves.
+
+    Args:
+        max_tokens: most tokens of an answer.
+        samples: answers sampled for self-consistency; 0 when it was not collected.
+        temperature: of the samples.
+        top_p: of the samples.
+    """
+
+    max_tokens: int = 64
+    samples: int = 10
+    temperature: float = 0.7
+    top_p: float = 0.9

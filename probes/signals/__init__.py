@@ -1,0 +1,49 @@
+"""Every signal of one answer, measured by the same call offline and in service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from probes.signals.attention import measure_attention
+from probes.signals.confidence import measure_confidence
+from probes.signals.consistency import measure_consistency
+from probes.signals.domain import DomainModel, measure_domain
+from probes.signals.hidden import measure_probe
+from probes.types import Generation, Missing, Query, SampleSet, Signals
+
+if TYPE_CHECKING:
+    from probes.probe import LinearProbe
+
+
+class Instruments(Protocol):
+    """What signals are measured with: a bundle, or the part of one that training has so far."""
+
+    @property
+    def probe(self) -> LinearProbe: ...
+
+    @property
+    def domain(self) -> DomainModel: ...
+
+
+def measure(
+    query: Query, generation: Generation, bundle: Instruments, samples: SampleSet | None = None
+) -> Signals:
+    """Measure every signal of an answer.
+
+    Args:
+        query: what was asked.
+        generation: the greedy answer and what was read on the way.
+        bundle: holds the probe and the domain model.
+        samples: sampled answers, or None when none were asked for.
+    """
+    trace = generation.trace
+    return Signals(
+        hidden_state_probe=measure_probe(trace, bundle.probe),
+        token_confidence=measure_confidence(trace),
+        self_consistency=Missing("not_requested")
+        if samples is None
+        else measure_consistency(generation.answer, samples.answers, samples.planned),
+        attention=measure_attention(trace),
+        evidence=Missing("not_requested"),
+        domain=measure_domain(trace, query.image, bundle.probe, bundle.domain),
+    )

@@ -1,0 +1,146 @@
+"""Domain of validity: whether a request looks like what the gate was calibrated on.
+
+One Mahalanobis distance over the hidden state's leading principal coordinates and a few cheap
+features of the image itself.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from probes.errors import TrainingError
+from probes.signals.hidden import project
+from probes.types import Domain, FloatArray, ImageArray, Missing, Trace
+
+if TYPE_CHECKING:
+    from probes.probe import LinearProbe
+
+_SIDE = 128
+_SCALES = 4
+IMAGE_FEATURES: tuple[str, ...] = (
+    "log2_size",
+    "log2_aspect",
+    "brightness",
+    "contrast",
+    "shadows",
+    "highlights",
+    "red_green",
+    "yellow_blue",
+    "colourfulness",
+    "vignette",
+    *(f"log2_texture_{scale}" for scale in range(_SCALES)),
+    "sparsity",
+)
+# A feature that hardly varies in calibration (every image of one size) must not turn the smallest
+# change into an infinite distance: no feature's spread counts as less than this.
+_LEAST_SPREAD = np.array([0.5 if name.startswith("log2") else 0.02 for name in IMAGE_FEATURES])
+
+
+def image_features(image: ImageArray) -> NDArray[np.float64]:
+    """Exposure, colour, sharpness and size of an image, shape (features,).
+
+    All but the two size features are taken after a resize to 128 x 128, so that they do not depend
+    on the resolution. Brightness and colour are in 0 to 1; texture is the log2 of the mean absolute
+    Laplacian at scales 1, 2, 4 and 8; sparsity is the share of flat neighbours.
+    """
+    height, width = image.shape[:2]
+    picture = Image.fromarray(image).resize((_SIDE, _SIDE), Image.Resampling.BOX, reducing_gap=2.0)
+    red, green, blue = np.asarray(picture, dtype=np.float32).transpose(2, 0, 1) / np.float32(255)
+    red_green = red - green
+    yellow_blue = (red + green) / 2 - blue
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    centre = luma[_SIDE // 4 : -_SIDE // 4, _SIDE // 4 : -_SIDE // 4]
+    shadows, highlights = np.partition(luma, [819, 15564], axis=None)[[819, 15564]]  # 5 %, 95 %
+    values = [
+        0.5 * math.log2(height * width),
+        math.log2(width / height),
+        luma.mean(),
+        luma.std(),
+        shadows,
+        highlights,
+        red_green.mean(),
+        yellow_blue.mean(),
+        math.sqrt(red_green.var() + yellow_blue.var()),
+        centre.mean() - luma.mean(),
+    ]
+    steps = np.abs(np.diff(luma, axis=1))
+    for _ in range(_SCALES):
+        laplacian = 4 * luma[1:-1, 1:-1] - luma[:-2, 1:-1] - luma[2:, 1:-1]
+        laplacian -= luma[1:-1, :-2] + luma[1:-1, 2:]
+        values.append(math.log2(float(np.abs(laplacian).mean()) + 1 / 1024))
+        luma = (luma[::2, ::2] + luma[1::2, ::2] + luma[::2, 1::2] + luma[1::2, 1::2]) / 4
+    values.append((steps < 2 / 255).mean())
+    return np.array(values, dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DomainModel:
+    """A normal distribution over what the calibration requests looked like.
+
+    Args:
+        mean: of [latent coordinates, image features], shape (d,).
+        precision: inverse covariance, shape (d, d).
+        limit: the largest distance that counts as inside.
+        latent: how many of the d are latent coordinates.
+    """
+
+    mean: FloatArray
+    precision: FloatArray
+    limit: float
+    latent: int
+
+    def distance(self, points: FloatArray) -> NDArray[np.float64]:
+        """Mahalanobis distance of points (n, d), shape (n,), no unit."""
+        centred = points - self.mean
+        squared = np.einsum("ni,ij,nj->n", centred, self.precision, centred, optimize=True)
+        return np.asarray(np.sqrt(np.maximum(squared, 0.0)), dtype=np.float64)
+
+
+def fit_domain(latent: FloatArray, image: FloatArray, quantile: float) -> DomainModel:
+    """Fit mean, shrunk covariance (Ledoit and Wolf 2004) and limit.
+
+    Args:
+        latent: latent coordinates of the requests, shape (n, k).
+        image: their image features, shape (n, m).
+        quantile: share of these requests that is to be inside, such as 0.95.
+
+    Raises TrainingError with fewer than ten requests per dimension.
+    """
+    from sklearn.covariance import LedoitWolf
+
+    points = np.concatenate([latent, image], axis=1).astype(np.float64)
+    count, dimensions = points.shape
+    if count < 10 * dimensions:
+        raise TrainingError(
+            f"domain: {count} requests for {dimensions} dimensions; "
+            f"collect at least {10 * dimensions}"
+        )
+    least = np.concatenate([np.full(latent.shape[1], 1e-6), _LEAST_SPREAD])
+    mean = points.mean(axis=0)
+    spread = np.maximum(points.std(axis=0), least)
+    fitted = LedoitWolf(assume_centered=True).fit((points - mean) / spread)
+    # A feature below its floor has less than unit variance: give it what it lacks.
+    missing = np.maximum(1.0 - np.diag(fitted.covariance_), 0.0)
+    covariance = fitted.covariance_ + np.diag(missing)
+    precision = np.linalg.inv(covariance) / np.outer(spread, spread)
+    model = DomainModel(mean=mean, precision=precision, limit=math.inf, latent=latent.shape[1])
+    limit = float(np.quantile(model.distance(points), quantile))
+    return DomainModel(mean=mean, precision=precision, limit=limit, latent=latent.shape[1])
+
+
+def measure_domain(
+    trace: Trace, image: ImageArray, probe: LinearProbe, domain: DomainModel
+) -> Domain | Missing:
+    """Distance of one request from the calibration requests; ``Missing`` as the probe's readout."""
+    projected = project(trace, probe)
+    if isinstance(projected, Missing):
+        return projected
+    point = np.concatenate([projected[1:], image_features(image)])
+    distance = float(domain.distance(point[np.newaxis])[0])
+    return Domain(distance=distance, inside=distance <= domain.limit)

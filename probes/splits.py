@@ -1,0 +1,48 @@
+"""Fit, select, calibrate, test: disjoint by image."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probes.errors import DataError
+
+SplitName = Literal["fit", "select", "calibrate", "test"]
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+
+
+def split_by_image(
+    image_hashes: Sequence[str], shares: Mapping[SplitName, float], seed: int
+) -> NDArray[np.str_]:
+    """Give every answer the split of its image.
+
+    An image's split depends on the seed and its content hash alone: adding or dropping other images
+    never moves it, and all questions on one image stay together.
+
+    Args:
+        image_hashes: content hash of each answer's image, shape (n,).
+        shares: share of the images per split; they sum to 1.
+        seed: another seed, another split.
+
+    Returns the split's name per answer, shape (n,). Raises DataError when the shares do not fit.
+    """
+    unknown = set(shares) - set(SPLITS)
+    if unknown:
+        raise DataError(f"shares: unknown split {min(unknown)!r}; use {', '.join(SPLITS)}")
+    if min(shares.values(), default=0.0) < 0 or not math.isclose(sum(shares.values()), 1.0):
+        raise DataError(f"shares: {dict(shares)} must be positive and sum to 1")
+    names = [name for name in SPLITS if shares.get(name, 0.0) > 0]
+    edges = np.cumsum([shares[name] for name in names])[:-1]
+    unique, inverse = np.unique(np.asarray(image_hashes, dtype=np.str_), return_inverse=True)
+    points = [_uniform(str(image), seed) for image in unique]
+    return np.asarray(names, dtype=np.str_)[np.searchsorted(edges, points, side="right")][inverse]
+
+
+def _uniform(image_hash: str, seed: int) -> float:
+    digest = hashlib.sha256(f"{seed}:{image_hash}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
