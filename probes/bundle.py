@@ -1,0 +1,181 @@
+"""What training leaves and serving loads.
+
+A bundle is a folder of ``manifest.json``, ``tensors.safetensors``, ``golden/*.png`` and
+``SHA256SUMS`` (see :mod:`probes.bundle_folder`). Nothing in it can be executed. Its id is a hash of
+everything that makes a risk, so equal trainings give the same id; certificates name that id and
+stand outside of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from probes.combine import RiskModel
+from probes.errors import BundleError
+from probes.guarantee import Certificate, NoCertificate
+from probes.policy import Policy
+from probes.probe import LinearProbe
+from probes.signals.domain import DomainModel
+from probes.types import (
+    ConsistencyMode,
+    FloatArray,
+    GenerationSettings,
+    Missing,
+    ModelIdentity,
+    Position,
+    Query,
+    Readout,
+    RiskAssessment,
+    Signals,
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Golden:
+    """A question with what the engine must read again before it may serve.
+
+    Args:
+        query: image, question and length limit.
+        answer: the greedy answer.
+        readouts: as in a trace: per (layer, position) the projected state, shape (1 + components,).
+    """
+
+    query: Query
+    answer: str
+    readouts: Mapping[tuple[int, Position], FloatArray]
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateAttempt:
+    """One certificate that was tried for, and what came of it."""
+
+    alpha: float
+    self_consistency: ConsistencyMode
+    outcome: Certificate | NoCertificate
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """Everything the gate needs besides the model.
+
+    Args:
+        id: ``b-`` and a hash of the content.
+        model: what it is bound to.
+        generation: how answers were generated.
+        attention_layers: decoder layers whose attention is reported.
+        probe: on the hidden state.
+        stage_one: risk without self-consistency.
+        stage_two: risk with it, or why there is none.
+        domain: of validity.
+        policy: what was certified; the default of the service.
+        alpha: the error rate whose certificates serve, or ``None`` before ``certify``.
+        attempts: every certificate tried for.
+        golden: for the parity self-test.
+        data: fingerprint of the store it was trained on.
+        training: how it was trained: splits, candidates, inputs (plain JSON).
+    """
+
+    id: str
+    model: ModelIdentity
+    generation: GenerationSettings
+    attention_layers: tuple[int, ...]
+    probe: LinearProbe
+    stage_one: RiskModel
+    stage_two: RiskModel | Missing
+    domain: DomainModel
+    policy: Policy
+    alpha: float | None
+    attempts: tuple[CertificateAttempt, ...]
+    golden: tuple[Golden, ...]
+    data: str
+    training: Mapping[str, Any]
+
+    @staticmethod
+    def load(folder: Path) -> Bundle:
+        """Read and check a bundle. Raises BundleError naming the field or file that is wrong."""
+        from probes.bundle_folder import read_bundle
+
+        return read_bundle(folder)
+
+    def save(self, folder: Path) -> Bundle:
+        """Write it to a new folder; returns it as loaded back, with its id. Raises BundleError."""
+        from probes.bundle_folder import write_bundle
+
+        return write_bundle(self, folder)
+
+    @property
+    def readout(self) -> Readout:
+        """What the engine is to read for every answer."""
+        return Readout(
+            layers=(self.probe.layer,),
+            positions=(self.probe.position,),
+            projections={self.probe.layer: self.probe.projection},
+            attention_layers=self.attention_layers,
+        )
+
+    @property
+    def certificates(self) -> Mapping[ConsistencyMode, Certificate]:
+        """The certificates that serve: those at :attr:`alpha`, one per self-consistency mode."""
+        return {
+            attempt.self_consistency: attempt.outcome
+            for attempt in self.attempts
+            if attempt.alpha == self.alpha and isinstance(attempt.outcome, Certificate)
+        }
+
+    def assess(self, signals: Signals) -> RiskAssessment:
+        """The risk of an answer.
+
+        Stage two whenever self-consistency was asked for: if it then failed, the score is missing.
+        """
+        stage: Literal[1, 2] = 2
+        model: RiskModel | Missing = self.stage_two
+        if signals.self_consistency == Missing("not_requested"):
+            stage, model = 1, self.stage_one
+        score = model if isinstance(model, Missing) else model.assess(signals)
+        return RiskAssessment(score, stage, signals)
+
+    def certificate_for(
+        self,
+        policy: Policy,
+        mode: ConsistencyMode,
+        samples: int,
+        *,
+        shortened: bool,
+        now: datetime,
+    ) -> Certificate | Missing:
+        """The certificate that covers a request, or ``no_certificate`` / ``certificate_void``.
+
+        Args:
+            policy: the one in force; with another ``reject_above`` or fewer required signals than
+                the bundle's it is another composed policy, which nothing certifies.
+            mode: the request's self-consistency. samples: how many answers it samples (planned).
+            shortened: the answer was cut by a ``max_tokens`` below the bundle's.
+            now: aware of its time zone; after the certificate's end it is void.
+        """
+        certificate = self.certificates.get(mode)
+        same = policy.reject_above == self.policy.reject_above and set(policy.required) >= set(
+            self.policy.required
+        )
+        if certificate is None or not same or shortened:
+            return Missing("no_certificate")
+        if mode != "never" and samples != certificate.samples:
+            return Missing("no_certificate")
+        if certificate.expired(now):
+            return Missing("certificate_void")
+        return certificate
+
+
+def check_identity(bundle: Bundle, identity: ModelIdentity) -> None:
+    """Raise BundleError naming the first field in which the loaded model is another one."""
+    for field in fields(ModelIdentity):
+        expected, found = getattr(bundle.model, field.name), getattr(identity, field.name)
+        if expected != found:
+            raise BundleError(
+                f"model.{field.name}",
+                f"the bundle was trained on {expected!r}, the engine runs {found!r}; "
+                "load that model, or train a bundle for this one",
+            )

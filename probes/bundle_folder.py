@@ -1,0 +1,298 @@
+"""A bundle on disk: JSON, safetensors and PNG, each under its SHA-256, and nothing else.
+
+``SHA256SUMS`` (readable by ``sha256sum -c``) covers every other file. A file that it does not
+name, a hash that differs, a format that is unknown or a field that is missing refuses the whole
+bundle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from probes.bundle import Bundle, CertificateAttempt, Golden
+from probes.calibration import PlattMap
+from probes.combine import RiskModel
+from probes.errors import BundleError
+from probes.guarantee import Certificate, NoCertificate
+from probes.policy import Policy
+from probes.probe import LinearProbe
+from probes.signals.domain import DomainModel
+from probes.types import GenerationSettings, Missing, ModelIdentity, Query
+
+FORMAT = 1
+SUMS = "SHA256SUMS"
+MANIFEST = "manifest.json"
+TENSORS = "tensors.safetensors"
+
+Part = TypeVar("Part")
+Tensors = dict[str, NDArray[Any]]
+
+
+def write_bundle(bundle: Bundle, folder: Path) -> Bundle:
+    """Write a bundle to a folder that does not exist yet, and load it back."""
+    if folder.exists():
+        raise BundleError(str(folder), "exists already; every step writes a new folder")
+    files, content = _content(bundle)
+    identifier = "b-" + hashlib.sha256(_canonical(content) + files[TENSORS]).hexdigest()[:12]
+    for attempt in bundle.attempts:
+        if isinstance(attempt.outcome, Certificate) and attempt.outcome.bundle != identifier:
+            raise BundleError(
+                "certificates",
+                f"certificate {attempt.outcome.id} is for {attempt.outcome.bundle}, "
+                f"but this bundle is {identifier}; certify it again",
+            )
+    manifest = {
+        "format": FORMAT,
+        "id": identifier,
+        "content": content,
+        "certificates": {
+            "alpha": bundle.alpha,
+            "attempts": [_attempt_to_json(attempt) for attempt in bundle.attempts],
+        },
+    }
+    files[MANIFEST] = _canonical(manifest)
+    sums = "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files))
+    (folder / "golden").mkdir(parents=True)
+    for name, data in {**files, SUMS: sums.encode()}.items():
+        (folder / name).write_bytes(data)
+    return read_bundle(folder)
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Load a bundle. Raises BundleError naming the field or file that is wrong."""
+    files = _verified_files(folder)
+    try:
+        manifest = json.loads(files[MANIFEST])
+    except ValueError as error:
+        raise BundleError(MANIFEST, f"is not JSON ({error}); train the bundle again") from error
+    version = manifest.get("format") if isinstance(manifest, dict) else None
+    if version != FORMAT:
+        raise BundleError("format", f"is {version!r}, this version reads {FORMAT}; train it again")
+    try:
+        tensors: Tensors = load_tensors(files[TENSORS])
+    except SafetensorError as error:
+        raise BundleError(TENSORS, f"is not a safetensors file ({error})") from error
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise BundleError(f"{TENSORS}: {name}", "holds a value that is not finite")
+    return _assemble(manifest, tensors, files)
+
+
+def _content(bundle: Bundle) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The files but the manifest, and the part of the manifest that the id is a hash of."""
+    tensors: Tensors = {}
+    content: dict[str, Any] = {
+        "model": asdict(bundle.model),
+        "generation": asdict(bundle.generation),
+        "attention_layers": list(bundle.attention_layers),
+        "probe": _pack(bundle.probe, "probe", tensors),
+        "stage_one": _pack(bundle.stage_one, "stage_one", tensors),
+        "stage_two": {"missing": bundle.stage_two.reason}
+        if isinstance(bundle.stage_two, Missing)
+        else _pack(bundle.stage_two, "stage_two", tensors),
+        "domain": _pack(bundle.domain, "domain", tensors),
+        "policy": asdict(bundle.policy),
+        "data": bundle.data,
+        "training": dict(bundle.training),
+        "golden": [],
+    }
+    files: dict[str, bytes] = {}
+    place = (bundle.probe.layer, bundle.probe.position)
+    for index, golden in enumerate(bundle.golden):
+        name = f"golden/{index}.png"
+        buffer = io.BytesIO()
+        Image.fromarray(golden.query.image).save(buffer, "PNG", optimize=True)
+        files[name] = buffer.getvalue()
+        tensors[f"golden.{index}"] = np.asarray(golden.readouts[place], dtype=np.float64)
+        content["golden"].append(
+            {
+                "image": name,
+                "pixels_sha256": hashlib.sha256(golden.query.image.tobytes()).hexdigest(),
+                "question": golden.query.question,
+                "max_tokens": golden.query.max_tokens,
+                "answer": golden.answer,
+            }
+        )
+    files[TENSORS] = save_tensors(tensors)
+    return files, content
+
+
+def _verified_files(folder: Path) -> dict[str, bytes]:
+    if not (folder / SUMS).is_file():
+        raise BundleError(str(folder), f"is not a bundle: it has no {SUMS}")
+    try:
+        lines = (folder / SUMS).read_bytes().decode("ascii").splitlines()
+        expected = {name: digest for digest, name in (line.split("  ") for line in lines)}
+    except ValueError as error:
+        raise BundleError(SUMS, "is damaged; copy the bundle again") from error
+    present = {
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()
+    } - {SUMS}
+    for name in sorted(present - set(expected)):
+        raise BundleError(name, "does not belong to the bundle; remove it")
+    files: dict[str, bytes] = {}
+    for name, digest in expected.items():
+        allowed = name in (MANIFEST, TENSORS) or name.startswith("golden/")
+        if not allowed or name not in present or (folder / name).is_symlink():
+            raise BundleError(name, f"is listed in {SUMS} but is not a file of a bundle here")
+        files[name] = (folder / name).read_bytes()
+        if hashlib.sha256(files[name]).hexdigest() != digest:
+            raise BundleError(name, f"does not match its hash in {SUMS}; copy the bundle again")
+    for name in (MANIFEST, TENSORS):
+        if name not in files:
+            raise BundleError(name, f"is missing from {SUMS}; copy the bundle again")
+    if len(lines) != len(expected):
+        raise BundleError(SUMS, "names a file twice; copy the bundle again")
+    return files
+
+
+def _assemble(manifest: dict[str, Any], tensors: Tensors, files: Mapping[str, bytes]) -> Bundle:
+    content = _field(manifest, "content", dict)
+    identifier = _field(manifest, "id", str)
+    expected = "b-" + hashlib.sha256(_canonical(content) + files[TENSORS]).hexdigest()[:12]
+    if identifier != expected:
+        raise BundleError("id", f"is {identifier}, but the content's is {expected}")
+    model = _unpack(ModelIdentity, _field(content, "model", dict), "model", tensors)
+    probe = _unpack(LinearProbe, _field(content, "probe", dict), "probe", tensors)
+    if probe.weights.shape != (model.hidden_size,):
+        raise BundleError(
+            "probe.weights", f"has shape {probe.weights.shape}, not ({model.hidden_size},)"
+        )
+    certificates = _field(manifest, "certificates", dict)
+    attempts = tuple(_attempt_from_json(one) for one in _field(certificates, "attempts", list))
+    for attempt in attempts:
+        if isinstance(attempt.outcome, Certificate) and attempt.outcome.bundle != identifier:
+            raise BundleError("certificates", f"{attempt.outcome.id} is for another bundle")
+    stage_two = _field(content, "stage_two", dict)
+    return Bundle(
+        id=identifier,
+        model=model,
+        generation=_unpack(
+            GenerationSettings, _field(content, "generation", dict), "generation", tensors
+        ),
+        attention_layers=tuple(_field(content, "attention_layers", list)),
+        probe=probe,
+        stage_one=_unpack_risk(_field(content, "stage_one", dict), "stage_one", tensors),
+        stage_two=Missing(stage_two["missing"])
+        if "missing" in stage_two
+        else _unpack_risk(stage_two, "stage_two", tensors),
+        domain=_unpack(DomainModel, _field(content, "domain", dict), "domain", tensors),
+        policy=_unpack(Policy, _field(content, "policy", dict), "policy", tensors),
+        alpha=certificates.get("alpha"),
+        attempts=attempts,
+        golden=tuple(
+            _golden(index, entry, tensors, files, probe)
+            for index, entry in enumerate(_field(content, "golden", list))
+        ),
+        data=_field(content, "data", str),
+        training=_field(content, "training", dict),
+    )
+
+
+def _golden(
+    index: int,
+    entry: dict[str, Any],
+    tensors: Tensors,
+    files: Mapping[str, bytes],
+    probe: LinearProbe,
+) -> Golden:
+    where = f"golden.{index}"
+    name = _field(entry, "image", str)
+    if name not in files or where not in tensors:
+        raise BundleError(where, "its image or readout is missing; copy the bundle again")
+    try:
+        with Image.open(io.BytesIO(files[name]), formats=["PNG"]) as opened:
+            image = np.asarray(opened.convert("RGB"))
+    except (OSError, Image.DecompressionBombError) as error:
+        raise BundleError(name, f"is not a PNG image ({error})") from error
+    if hashlib.sha256(image.tobytes()).hexdigest() != entry.get("pixels_sha256"):
+        raise BundleError(name, "decodes to other pixels than were recorded")
+    query = Query(image, _field(entry, "question", str), _field(entry, "max_tokens", int))
+    readouts = {(probe.layer, probe.position): tensors[where]}
+    return Golden(query, _field(entry, "answer", str), readouts)
+
+
+def _pack(part: Any, prefix: str, tensors: Tensors) -> dict[str, Any]:
+    """A frozen dataclass as JSON; its arrays go to ``tensors`` under ``prefix.field``."""
+    plain: dict[str, Any] = {}
+    for field in fields(part):
+        value = getattr(part, field.name)
+        if isinstance(value, np.ndarray):
+            tensors[f"{prefix}.{field.name}"] = np.ascontiguousarray(value)
+        elif is_dataclass(value):
+            plain[field.name] = _pack(value, f"{prefix}.{field.name}", tensors)
+        else:
+            plain[field.name] = list(value) if isinstance(value, tuple) else value
+    return plain
+
+
+def _unpack(kind: type[Part], plain: dict[str, Any], prefix: str, tensors: Tensors) -> Part:
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()
+    }
+    start = prefix + "."
+    values |= {
+        name.removeprefix(start): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(start) and "." not in name.removeprefix(start)
+    }
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    for name in sorted(known ^ set(values)):
+        problem = "is missing" if name in known else "is unknown"
+        raise BundleError(f"{prefix}.{name}", f"{problem}; train the bundle again")
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        raise BundleError(prefix, str(error)) from error
+
+
+def _unpack_risk(plain: dict[str, Any], prefix: str, tensors: Tensors) -> RiskModel:
+    calibration = _unpack(
+        PlattMap, _field(plain, "calibration", dict), f"{prefix}.calibration", tensors
+    )
+    model = _unpack(RiskModel, {**plain, "calibration": calibration}, prefix, tensors)
+    if model.weights.shape != (len(model.features),):
+        raise BundleError(f"{prefix}.weights", f"not one per feature {model.features}")
+    return model
+
+
+def _attempt_to_json(attempt: CertificateAttempt) -> dict[str, Any]:
+    kind = "certificate" if isinstance(attempt.outcome, Certificate) else "none"
+    return {
+        "alpha": attempt.alpha,
+        "self_consistency": attempt.self_consistency,
+        kind: asdict(attempt.outcome),
+    }
+
+
+def _attempt_from_json(plain: dict[str, Any]) -> CertificateAttempt:
+    outcome: Certificate | NoCertificate
+    if "certificate" in plain:
+        outcome = Certificate.from_dict(plain["certificate"])
+    else:
+        outcome = _unpack(NoCertificate, _field(plain, "none", dict), "certificates", {})
+    return CertificateAttempt(plain["alpha"], plain["self_consistency"], outcome)
+
+
+def _field(section: Mapping[str, Any], name: str, kind: type[Part]) -> Part:
+    value = section.get(name)
+    if not isinstance(value, kind):
+        raise BundleError(name, f"is {value!r}, not a {kind.__name__}; train the bundle again")
+    return value
+
+
+def _canonical(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()

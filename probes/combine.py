@@ -1,0 +1,186 @@
+"""Signals to one risk: a logistic model on named features, then a calibration map.
+
+Three candidates are compared on the selection split, out of fold: token confidence alone, the probe
+alone, and both. The simplest one within noise of the best is kept, so the risk is never worse than
+token confidence beyond noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
+
+from probes.bootstrap import paired_difference
+from probes.calibration import PlattMap, fit_platt
+from probes.errors import TrainingError
+from probes.metrics import auroc
+from probes.types import FloatArray, Interval, Missing, Signals
+
+FEATURES: Mapping[str, tuple[str, str]] = {
+    "probe_logit": ("hidden_state_probe", "logit"),
+    "mean_logprob": ("token_confidence", "mean_logprob"),
+    "first_token_entropy": ("token_confidence", "first_token_entropy"),
+    "margin": ("token_confidence", "margin"),
+    "agreement": ("self_consistency", "agreement"),
+}
+"""Feature -> (signal, its field). Attention is not among them: it is never decided on."""
+
+TOKEN_FEATURES = ("mean_logprob", "first_token_entropy", "margin")
+
+CANDIDATES: Mapping[str, tuple[str, ...]] = {
+    "token_confidence": TOKEN_FEATURES,
+    "probe": ("probe_logit",),
+    "probe_and_token_confidence": ("probe_logit", *TOKEN_FEATURES),
+}
+"""What may be fused, simplest first."""
+
+FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RiskModel:
+    """Calibrated probability that the answer is wrong.
+
+    Args:
+        features: names from :data:`FEATURES`, in the order of the weights.
+        weights: per feature in its own unit, shape (features,).
+        intercept: log-odds.
+        calibration: from the logistic model's log-odds to P(wrong).
+    """
+
+    features: tuple[str, ...]
+    weights: FloatArray
+    intercept: float
+    calibration: PlattMap
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The signals that it reads, each once, in order."""
+        return tuple(dict.fromkeys(FEATURES[name][0] for name in self.features))
+
+    def raw(self, columns: Mapping[str, FloatArray]) -> FloatArray:
+        """Log-odds before calibration: a column (answers,) per feature -> (answers,)."""
+        table = np.column_stack([columns[name] for name in self.features])
+        return np.asarray(table @ self.weights + self.intercept, dtype=np.float64)
+
+    def score(self, columns: Mapping[str, FloatArray]) -> FloatArray:
+        """Calibrated risks in [0, 1]: a column (answers,) per feature -> (answers,)."""
+        return np.asarray(self.calibration.predict(self.raw(columns)), dtype=np.float64)
+
+    def assess(self, signals: Signals) -> float | Missing:
+        """The risk of one answer, or the reason of the first signal that is missing."""
+        columns: dict[str, FloatArray] = {}
+        for name in self.features:
+            signal_name, field = FEATURES[name]
+            signal = getattr(signals, signal_name)
+            if isinstance(signal, Missing):
+                return signal
+            columns[name] = np.array([getattr(signal, field)], dtype=np.float64)
+        return float(self.score(columns)[0])
+
+
+@dataclass(frozen=True, slots=True)
+class FusionCandidate:
+    """One candidate: out-of-fold AUROC on the selection split, and how far the best is ahead."""
+
+    name: str
+    features: tuple[str, ...]
+    auroc: float
+    best_ahead_by: Interval
+    chosen: bool
+
+
+def fit_risk_model(
+    columns: Mapping[str, FloatArray],
+    features: tuple[str, ...],
+    wrong: NDArray[np.bool_],
+    groups: NDArray[np.str_],
+) -> RiskModel:
+    """Fit weights on all answers given, and the calibration map on out-of-fold log-odds.
+
+    Args:
+        columns: per feature (answers,). wrong: (answers,). groups: image hashes, (answers,).
+    """
+    weights, intercept = _fit_logistic(columns, features, wrong)
+    out_of_fold = _out_of_fold(columns, features, wrong, groups)
+    return RiskModel(features, weights, intercept, fit_platt(out_of_fold, wrong))
+
+
+def choose_fusion(
+    columns: Mapping[str, FloatArray],
+    wrong: NDArray[np.bool_],
+    groups: NDArray[np.str_],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[RiskModel, tuple[FusionCandidate, ...]]:
+    """Fit the simplest candidate that is not behind the best one beyond noise.
+
+    "Beyond noise": the 95 % interval of the paired difference of AUROC, bootstrapped by image, lies
+    above zero.
+    """
+    scores = {
+        name: _out_of_fold(columns, features, wrong, groups)
+        for name, features in CANDIDATES.items()
+    }
+    values = {name: _auroc(score, wrong) for name, score in scores.items()}
+    best = max(values, key=lambda name: values[name])
+
+    def ahead_of(name: str) -> Interval:
+        difference = paired_difference(
+            auroc, scores[best], scores[name], wrong, groups, resamples=resamples, seed=seed
+        )
+        if isinstance(difference, Missing):
+            raise TrainingError(f"fusion: {difference.reason} in the selection split; collect more")
+        return difference
+
+    ahead = {name: ahead_of(name) for name in CANDIDATES}
+    chosen = next(name for name in CANDIDATES if ahead[name].lower <= 0.0)
+    table = tuple(
+        FusionCandidate(name, features, values[name], ahead[name], name == chosen)
+        for name, features in CANDIDATES.items()
+    )
+    return fit_risk_model(columns, CANDIDATES[chosen], wrong, groups), table
+
+
+def _auroc(score: FloatArray, wrong: NDArray[np.bool_]) -> float:
+    value = auroc(score, wrong)
+    if isinstance(value, Missing):
+        raise TrainingError(f"fusion: {value.reason} in the selection split; collect more")
+    return value
+
+
+def _out_of_fold(
+    columns: Mapping[str, FloatArray],
+    features: tuple[str, ...],
+    wrong: NDArray[np.bool_],
+    groups: NDArray[np.str_],
+) -> FloatArray:
+    folds = min(FOLDS, int(np.unique(groups).size))
+    if folds < 2:
+        raise TrainingError("fusion needs at least two images in the selection split")
+    scores = np.zeros(wrong.size)
+    for train, held in GroupKFold(folds).split(wrong, groups=groups):
+        part = {name: columns[name][train] for name in features}
+        weights, intercept = _fit_logistic(part, features, wrong[train])
+        table = np.column_stack([columns[name][held] for name in features])
+        scores[held] = table @ weights + intercept
+    return scores
+
+
+def _fit_logistic(
+    columns: Mapping[str, FloatArray], features: tuple[str, ...], wrong: NDArray[np.bool_]
+) -> tuple[FloatArray, float]:
+    if np.unique(wrong).size < 2:
+        raise TrainingError("fusion needs right and wrong answers in the selection split")
+    table = np.column_stack([columns[name] for name in features])
+    mean, scale = table.mean(axis=0), table.std(axis=0)
+    scale = np.where(scale < 1e-12, 1.0, scale)
+    model = LogisticRegression(C=1.0, max_iter=1000, tol=1e-8).fit((table - mean) / scale, wrong)
+    weights = model.coef_[0] / scale
+    return np.asarray(weights, dtype=np.float64), float(model.intercept_[0] - weights @ mean)

@@ -1,0 +1,136 @@
+"""From a risk to a decision.
+
+The rules, in order: a required signal is missing -> escalate; no (valid) certificate -> escalate;
+out of the domain of validity -> escalate; risk above ``reject_above`` -> reject; risk above
+``accept_below`` -> escalate; else accept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from probes.guarantee import Certificate
+from probes.signals.consistency import measure_consistency
+from probes.types import (
+    ConsistencyMode,
+    Decision,
+    Domain,
+    Missing,
+    Reason,
+    RiskAssessment,
+    SelfConsistency,
+    Verdict,
+)
+
+PolicyMode = Literal["certified", "manual"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """When an answer is accepted, rejected, or goes to a person.
+
+    Args:
+        mode: ``certified`` takes ``accept_below`` from the certificate and cannot be overridden;
+            ``manual`` takes both thresholds from the operator and promises nothing.
+        accept_below: manual mode: accept risks at or below it; ``None`` accepts none.
+        reject_above: risk above which an answer is rejected; ``None`` rejects none.
+        required: names of :class:`~probes.types.Signals` without which nothing is accepted.
+        self_consistency: the mode used when a request does not choose one.
+    """
+
+    mode: PolicyMode = "certified"
+    accept_below: float | None = None
+    reject_above: float | None = None
+    required: tuple[str, ...] = ("hidden_state_probe", "token_confidence", "domain")
+    self_consistency: ConsistencyMode = "never"
+
+    def __post_init__(self) -> None:
+        for name in ("accept_below", "reject_above"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and 0.0 <= value <= 1.0):
+                raise ValueError(f"{name}: {value!r} is not a risk; give a number from 0 to 1")
+        if self.mode == "certified" and self.accept_below is not None:
+            raise ValueError(
+                "accept_below: comes from the certificate in certified mode; leave it out, or use "
+                "the manual mode"
+            )
+        low, high = self.accept_below, self.reject_above
+        if low is not None and high is not None and high < low:
+            raise ValueError(f"reject_above: {high} lies below accept_below {low}")
+
+    def threshold(self, certificate: Certificate | Missing) -> float | None:
+        """``accept_below`` in force, the operator's or the certificate's; ``None`` accepts none."""
+        if self.mode == "manual":
+            return self.accept_below
+        return None if isinstance(certificate, Missing) else certificate.threshold
+
+    def decide(self, assessment: RiskAssessment, certificate: Certificate | Missing) -> Decision:
+        """Decide on one answer.
+
+        Args:
+            certificate: what :meth:`probes.bundle.Bundle.certificate_for` gave; the reason of a
+                ``Missing`` is ``no_certificate`` or ``certificate_void``. Manual mode ignores it.
+        """
+        accept_below = self.threshold(certificate)
+
+        def because(decision: Verdict, reason: Reason) -> Decision:
+            certified = self.mode == "certified" and isinstance(certificate, Certificate)
+            name = certificate.id if certified and isinstance(certificate, Certificate) else None
+            return Decision(decision, reason, accept_below, self.reject_above, name)
+
+        risk, domain = assessment.score, assessment.signals.domain
+        absent = [n for n in self.required if isinstance(getattr(assessment.signals, n), Missing)]
+        if isinstance(risk, Missing) or absent:
+            return because("escalate", "signal_unavailable")
+        if self.mode == "certified" and isinstance(certificate, Missing):
+            void = certificate.reason == "certificate_void"
+            return because("escalate", "certificate_void" if void else "no_certificate")
+        if isinstance(domain, Domain) and not domain.inside:
+            return because("escalate", "out_of_domain")
+        if self.reject_above is not None and risk > self.reject_above:
+            return because("reject", "risk_above_reject")
+        if accept_below is None or risk > accept_below:
+            return because("escalate", "risk_above_threshold")
+        return because("accept", "risk_below_threshold")
+
+    def middle_band(self, assessment: RiskAssessment, certificate: Certificate | Missing) -> bool:
+        """True where self-consistency could still turn an escalation into an acceptance.
+
+        Stage one escalates for its risk alone: the answer is in the domain, nothing is missing,
+        there is a threshold, and the risk lies between it and ``reject_above``.
+        """
+        if self.threshold(certificate) is None:
+            return False
+        return self.decide(assessment, certificate).reason == "risk_above_threshold"
+
+
+def settled(
+    greedy: str,
+    samples: Sequence[str],
+    planned: int,
+    decide: Callable[[SelfConsistency | Missing], Decision],
+) -> bool:
+    """Whether the samples still to come cannot change the decision, so that sampling may stop.
+
+    Every possible number of further agreeing samples is tried, and so is the decision on what there
+    is now: all must agree.
+
+    Args:
+        greedy: the answer. samples: the answers sampled so far. planned: how many there are to be.
+        decide: the second stage's decision for a given self-consistency.
+    """
+    missing = planned - len(samples)
+    if missing <= 0:
+        return True
+    if not samples:
+        return False
+    now = decide(measure_consistency(greedy, samples, planned)).decision
+    for agreeing in range(missing + 1):
+        others = [f"{greedy} otherwise {index}" for index in range(missing - agreeing)]
+        completed = (*samples, *([greedy] * agreeing), *others)
+        if decide(measure_consistency(greedy, completed, planned)).decision != now:
+            return False
+    return True
