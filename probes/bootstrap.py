@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from probes.errors import DataError
 from probes.types import FloatArray, Interval, Missing
 
-
 BoolArray = NDArray[np.bool_]
 
 

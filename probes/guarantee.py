@@ -111,8 +111,8 @@ def threshold_ladder(
     """Thresholds to test, strict to loose, from data that is *not* the calibration split.
 
     Quantiles of the risk, from the one at which these answers show best that the error rate is
-    below alpha. Starting stricter would test thresholds that accept too few answers to show anything, and
-    the first failure ends the sequence.
+    below alpha. Stricter ones accept too few answers to show anything, and the first failure ends
+    the sequence.
 
     Args:
         risk: of the selection split, shape (n,); infinite ones are never accepted.
@@ -198,7 +198,8 @@ def certify(
     """Certify a policy on the calibration split.
 
     One random answer per image is used. The promise is therefore about the answer to a random
-    question on a random image; where images have unlike numbers of questions, it weighs images equally.
+    question on a random image; where images have unlike numbers of questions, it weighs images
+    equally.
 
     Args:
         risk: :func:`probes.policy.composed_risk` of the calibration split, shape (n,).

@@ -41,7 +41,7 @@ def is_wrong(answer: str, references: Sequence[str], kind: LabelRule) -> Label:
 
     ``yes_no`` compares the first word "yes" or "no" of the answer, wherever it stands. ``match``
     wants one reference, ``vqa`` a soft accuracy min(1, matches / 3) of at least 0.5 (Antol et al.
-    2015); both normalise as VQA's evaluation does: case, punctuation, articles, number words to ten.
+    2015); both normalise as VQA's evaluation does: case, punctuation, articles, number words.
 
     Raises DataError when the references cannot judge any answer.
     """

@@ -178,8 +178,9 @@ def _accepted(
 ) -> tuple[FloatArray, FloatArray]:
     """Answers and errors at or below each distinct risk, ascending."""
     risk, wrong, weight = _ascending(risk, wrong, weight)
+    accepted, errors = np.cumsum(weight), np.cumsum(weight * wrong)
     ends = _block_ends(risk)
-    return np.cumsum(weight)[ends], np.cumsum(weight * wrong)[ends]
+    return (accepted, errors) if len(ends) == len(risk) else (accepted[ends], errors[ends])
 
 
 def _harmonic(counts: FloatArray) -> FloatArray:

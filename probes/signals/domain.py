@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from probes.probe import LinearProbe
 
 _SIDE = 128
+_ENOUGH = 2 * _SIDE  # pixels along the short side; of larger images every step-th is read
 _SCALES = 4
 IMAGE_FEATURES: tuple[str, ...] = (
     "log2_size",
@@ -50,7 +51,10 @@ def image_features(image: ImageArray) -> NDArray[np.float64]:
     Laplacian at scales 1, 2, 4 and 8; sparsity is the share of flat neighbours.
     """
     height, width = image.shape[:2]
-    picture = Image.fromarray(image).resize((_SIDE, _SIDE), Image.Resampling.BOX, reducing_gap=2.0)
+    step = max(1, min(height, width) // _ENOUGH)
+    picture = Image.fromarray(image[::step, ::step]).resize(
+        (_SIDE, _SIDE), Image.Resampling.BOX, reducing_gap=2.0
+    )
     red, green, blue = np.asarray(picture, dtype=np.float32).transpose(2, 0, 1) / np.float32(255)
     red_green = red - green
     yellow_blue = (red + green) / 2 - blue

@@ -33,7 +33,7 @@ def project(trace: Trace, probe: LinearProbe) -> FloatArray | Missing:
     readout = trace.readouts.get((probe.layer, probe.position), Missing("not_collected"))
     if isinstance(readout, Missing):
         return readout
-    hidden, columns = probe.projection.shape
+    columns, hidden = 1 + probe.components.shape[0], probe.components.shape[1]
     vector = readout.astype(np.float64)
     if vector.shape == (hidden,):
         vector = vector @ probe.projection
