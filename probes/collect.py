@@ -1,0 +1,210 @@
+"""Examples and an engine to a store: ask every question, read everything, label the answers."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probes.datasets import Example, load_image
+from probes.errors import DataError
+from probes.labels import is_wrong
+from probes.sampling import Sampler, draw_chunk, image_hash
+from probes.signals.attention import ATTENTION_METRICS, attention_table, measure_attention
+from probes.signals.confidence import measure_confidence
+from probes.signals.domain import image_features
+from probes.store import Arrays, Record, Setup, Store, Writer
+from probes.types import (
+    POSITIONS,
+    FloatArray,
+    Generation,
+    GenerationSettings,
+    ImageArray,
+    Missing,
+    ModelIdentity,
+    Query,
+    Readout,
+)
+
+SHARD_SIZE = 512
+IN_FLIGHT = 32
+"""Questions given to the engine at once, for it to batch."""
+
+
+class Engine(Sampler, Protocol):
+    """The part of a service engine that collection drives; it must be started."""
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """The loaded model."""
+        ...
+
+    async def generate(self, query: Query, readout: Readout) -> Generation:
+        """Answer greedily and read on the way."""
+        ...
+
+
+def default_layers(layers: int) -> tuple[int, ...]:
+    """Hidden states to read: after a quarter, half, three quarters and all of the decoder."""
+    return tuple(sorted({max(1, round(layers * part / 4)) for part in (1, 2, 3, 4)}))
+
+
+async def collect(
+    examples: Sequence[Example],
+    engine: Engine,
+    out: Path,
+    *,
+    generation: GenerationSettings,
+    layers: Sequence[int] | None = None,
+    shard_size: int = SHARD_SIZE,
+    progress: Callable[[int], None] | None = None,
+) -> Store:
+    """Collect a run into a folder; one that was cut off goes on where it stopped.
+
+    An example whose image cannot be decoded is left out and named in the store. Errors of the
+    engine end the run; finished shards stay.
+
+    Args:
+        layers: hidden-state indices to read; :func:`default_layers` if None. All three positions
+            and the attention of all decoder layers are read.
+        progress: called with the number of examples done since the last call.
+
+    Raises StoreError when the folder holds another run, DataError when no example is usable.
+    """
+    identity = engine.identity
+    read = default_layers(identity.layers) if layers is None else tuple(layers)
+    readout = Readout(read, POSITIONS, None, tuple(range(1, identity.layers + 1)))
+    setup = Setup(
+        model=identity,
+        generation=generation,
+        readouts=tuple((layer, position) for layer in read for position in POSITIONS),
+        attention_layers=readout.attention_layers,
+        dataset=dataset_hash(examples),
+        shard_size=shard_size,
+    )
+    writer = Writer(out, setup)
+    report = progress or (lambda count: None)
+    for index, start in enumerate(range(0, len(examples), shard_size)):
+        chunk = examples[start : start + shard_size]
+        if index < writer.finished_shards:
+            report(len(chunk))
+            continue
+        await _collect_shard(chunk, engine, readout, setup, writer, report)
+    return writer.finish()
+
+
+def dataset_hash(examples: Sequence[Example]) -> str:
+    """SHA-256 of the examples in order; images by their bytes on disk."""
+    digest = hashlib.sha256()
+    images: dict[Path, str] = {}
+    for one in examples:
+        path = one.image_path
+        if path not in images:
+            images[path] = hashlib.sha256(path.read_bytes()).hexdigest()
+        fields = [one.id, images[path], one.question, one.references, one.kind, one.slice, one.rule]
+        digest.update(json.dumps(fields).encode())
+    return digest.hexdigest()
+
+
+async def _collect_shard(
+    examples: Sequence[Example],
+    engine: Engine,
+    readout: Readout,
+    setup: Setup,
+    writer: Writer,
+    report: Callable[[int], None],
+) -> None:
+    gate = asyncio.Semaphore(IN_FLIGHT)
+    skipped: dict[str, str] = {}
+
+    async def one(example: Example) -> tuple[Record, _Row] | None:
+        async with gate:
+            try:
+                image = await asyncio.to_thread(load_image, example.image_path)
+            except DataError as error:
+                skipped[example.id] = str(error)
+                row = None
+            else:
+                row = await _ask(example, image, engine, readout, setup)
+            report(1)
+            return row
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(example)) for example in examples]
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from failures
+    rows = [row for row in (task.result() for task in tasks) if row is not None]
+    if not rows:
+        first = next(iter(skipped.values()))
+        raise DataError(f"none of {len(examples)} images could be used; the first: {first}")
+    await asyncio.to_thread(
+        writer.append, [record for record, _ in rows], _stack([row for _, row in rows]), skipped
+    )
+
+
+class _Row:
+    """The arrays of one answer."""
+
+    def __init__(self, generation: Generation, image: ImageArray, setup: Setup) -> None:
+        trace, width = generation.trace, setup.model.hidden_size
+        self.hidden: FloatArray = np.zeros((len(setup.readouts), width), dtype=np.float32)
+        self.present: NDArray[np.bool_] = np.zeros(len(setup.readouts), dtype=bool)
+        for index, place in enumerate(setup.readouts):
+            vector = trace.readouts.get(place, Missing("not_collected"))
+            if not isinstance(vector, Missing) and np.isfinite(vector).all():
+                self.hidden[index], self.present[index] = vector, True
+        table = attention_table(trace)
+        self.attention_present: bool = not isinstance(table, Missing)
+        shape = (2, len(setup.attention_layers), len(ATTENTION_METRICS))
+        self.attention: FloatArray = (
+            np.zeros(shape, dtype=np.float32) if isinstance(table, Missing) else table
+        )
+        self.image_features: FloatArray = image_features(image)
+
+
+async def _ask(
+    example: Example, image: ImageArray, engine: Engine, readout: Readout, setup: Setup
+) -> tuple[Record, _Row]:
+    query = Query(image, example.question, setup.generation.max_tokens)
+    generation = await engine.generate(query, readout)
+    samples: tuple[str, ...] = ()
+    planned = setup.generation.samples
+    while len(samples) < planned:
+        samples += await draw_chunk(engine, query, setup.generation, len(samples), planned)
+    label = is_wrong(generation.answer, example.references, example.rule)
+    record = Record(
+        id=example.id,
+        image_path=str(example.image_path.resolve()),
+        image_hash=image_hash(image),
+        question=example.question,
+        references=example.references,
+        kind=example.kind,
+        slice=example.slice,
+        rule=example.rule,
+        answer=generation.answer,
+        parsed=label.parsed,
+        wrong=label.wrong,
+        finish_reason=generation.finish_reason,
+        tokens=len(generation.token_ids),
+        confidence=measure_confidence(generation.trace),
+        attention=measure_attention(generation.trace),
+        samples=samples,
+    )
+    return record, await asyncio.to_thread(_Row, generation, image, setup)
+
+
+def _stack(rows: Sequence[_Row]) -> Arrays:
+    return Arrays(
+        hidden=np.stack([row.hidden for row in rows]),
+        present=np.stack([row.present for row in rows]),
+        attention=np.stack([row.attention for row in rows]),
+        attention_present=np.array([row.attention_present for row in rows], dtype=bool),
+        image_features=np.stack([row.image_features for row in rows]),
+    )

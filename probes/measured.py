@@ -1,0 +1,95 @@
+"""A store seen through a probe and a domain model: every signal of every answer, as columns.
+
+The vectorised twin of :func:`probes.signals.measure`; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probes.combine import RiskModel
+from probes.errors import StoreError
+from probes.probe import LinearProbe
+from probes.signals.consistency import measure_consistency
+from probes.signals.domain import DomainModel
+from probes.store import Store
+from probes.types import FloatArray, Missing, Position
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """Signals of n answers. A column is only ever read where :attr:`known` says so.
+
+    Args:
+        columns: feature name (see ``combine.FEATURES``) to values, (n,).
+        known: feature name to whether each value is there, (n,).
+    """
+
+    columns: Mapping[str, FloatArray]
+    known: Mapping[str, NDArray[np.bool_]]
+
+    def complete(self, features: tuple[str, ...]) -> NDArray[np.bool_]:
+        """Answers that have all these features, (n,)."""
+        rows = [self.known[name] for name in features]
+        return np.asarray(np.logical_and.reduce(rows), dtype=bool)
+
+    def take(self, features: tuple[str, ...], rows: NDArray[np.bool_]) -> dict[str, FloatArray]:
+        """Columns of these features at these rows, which must be complete."""
+        return {name: self.columns[name][rows] for name in features}
+
+
+def states(store: Store, place: tuple[int, Position]) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Hidden states of one (layer, position), (n, hidden), and whether each was read, (n,)."""
+    if place not in store.setup.readouts:
+        raise StoreError(f"layer {place[0]} at {place[1]} was not collected; collect it")
+    index = store.setup.readouts.index(place)
+    return store.arrays.hidden[:, index], store.arrays.present[:, index]
+
+
+def measure_columns(store: Store, probe: LinearProbe) -> Measured:
+    """Token confidence, probe and self-consistency of every answer."""
+    hidden, present = states(store, (probe.layer, probe.position))
+    columns: dict[str, FloatArray] = {"probe_logit": probe.logit(probe.project(hidden))}
+    known = {"probe_logit": present}
+    confidence = [record.confidence for record in store.records]
+    have = np.array([not isinstance(one, Missing) for one in confidence], dtype=bool)
+    for name in ("mean_logprob", "first_token_entropy", "margin"):
+        values = [0.0 if isinstance(one, Missing) else getattr(one, name) for one in confidence]
+        columns[name], known[name] = np.array(values, dtype=np.float64), have
+    planned = store.setup.generation.samples
+    agreement = [
+        measure_consistency(record.answer, record.samples, planned) for record in store.records
+    ]
+    columns["agreement"] = np.array(
+        [0.0 if isinstance(one, Missing) else one.agreement for one in agreement]
+    )
+    known["agreement"] = np.array([not isinstance(one, Missing) for one in agreement], dtype=bool)
+    return Measured(columns, known)
+
+
+def measure_distance(
+    store: Store, probe: LinearProbe, domain: DomainModel
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Distance from the domain of validity, (n,), and whether there is one, (n,)."""
+    latent, present = latent_states(store, probe)
+    points = np.concatenate([latent, store.arrays.image_features], axis=1)
+    return domain.distance(points), present
+
+
+def latent_states(store: Store, probe: LinearProbe) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Principal coordinates of the probe's hidden state, (n, components), and whether read."""
+    hidden, present = states(store, (probe.layer, probe.position))
+    return probe.latent(probe.project(hidden)), present
+
+
+def measure_risk(measured: Measured, model: RiskModel) -> FloatArray:
+    """Calibrated risk of every answer, (n,); infinite where a signal it needs is missing."""
+    risk = np.full(len(measured.columns["probe_logit"]), np.inf)
+    rows = measured.complete(model.features)
+    if rows.any():
+        risk[rows] = model.score(measured.take(model.features, rows))
+    return risk

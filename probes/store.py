@@ -1,0 +1,293 @@
+"""What a collection run leaves: one row per answer, in shards that are never changed.
+
+A folder of ``shard-00000.safetensors`` (arrays) and ``shard-00000.parquet`` (text and numbers), and
+a ``manifest.json`` with what was collected, every file's SHA-256, and the fingerprint of it all. A
+shard exists once the manifest names it, so a run that was cut off goes on behind the last one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from probes.errors import StoreError
+from probes.labels import LabelRule
+from probes.types import (
+    AttentionConcentration,
+    FloatArray,
+    GenerationSettings,
+    Missing,
+    ModelIdentity,
+    Position,
+    TokenConfidence,
+)
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One answer's text and small numbers."""
+
+    id: str
+    image_path: str
+    image_hash: str
+    question: str
+    references: tuple[str, ...]
+    kind: str
+    slice: str
+    rule: LabelRule
+    answer: str
+    parsed: str
+    wrong: bool
+    finish_reason: Literal["stop", "length"]
+    tokens: int
+    confidence: TokenConfidence | Missing
+    attention: AttentionConcentration | Missing
+    samples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Arrays:
+    """The large numbers of n answers; rows that are not present hold zeros.
+
+    Args:
+        hidden: (n, readouts, hidden) float32, in the order of :attr:`Setup.readouts`.
+        present: which of them were read, (n, readouts).
+        attention: (n, 2 positions, layers, metrics), see ``signals.attention.attention_table``.
+        attention_present: (n,).
+        image_features: (n, features).
+    """
+
+    hidden: FloatArray
+    present: NDArray[np.bool_]
+    attention: FloatArray
+    attention_present: NDArray[np.bool_]
+    image_features: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a run collects, and from what.
+
+    Args:
+        model: whose answers.
+        generation: how they were generated.
+        readouts: (layer, position) of the hidden states.
+        attention_layers: decoder layers whose attention was read.
+        dataset: hash of the examples.
+        shard_size: answers per shard.
+    """
+
+    model: ModelIdentity
+    generation: GenerationSettings
+    readouts: tuple[tuple[int, Position], ...]
+    attention_layers: tuple[int, ...]
+    dataset: str
+    shard_size: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Store:
+    """A finished run in memory."""
+
+    setup: Setup
+    fingerprint: str
+    records: tuple[Record, ...]
+    arrays: Arrays
+    skipped: Mapping[str, str]
+
+    @property
+    def wrong(self) -> NDArray[np.bool_]:
+        """Labels, (n,)."""
+        return np.array([record.wrong for record in self.records], dtype=bool)
+
+    @property
+    def groups(self) -> NDArray[np.str_]:
+        """Image hashes, (n,)."""
+        return np.array([record.image_hash for record in self.records], dtype=np.str_)
+
+
+class Writer:
+    """Appends shards to a folder, going on where an earlier run of the same setup stopped."""
+
+    def __init__(self, folder: Path, setup: Setup) -> None:
+        """Raises StoreError when the folder holds another run."""
+        self._folder = folder
+        self._plain: dict[str, Any] = {"format": FORMAT, "setup": _plain(setup)}
+        self._shards: list[dict[str, Any]] = []
+        self._skipped: dict[str, str] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / MANIFEST).exists():
+            manifest = _read_manifest(folder)
+            for name, value in self._plain["setup"].items():
+                found = manifest["setup"].get(name)
+                if found != value:
+                    raise StoreError(
+                        f"{folder / MANIFEST}: {name} is {found!r}, this run has {value!r}; "
+                        "collect into a new folder"
+                    )
+            self._shards, self._skipped = manifest["shards"], manifest["skipped"]
+        elif any(folder.iterdir()):
+            raise StoreError(f"{folder}: is not empty and no run; collect into a new folder")
+
+    @property
+    def finished_shards(self) -> int:
+        """How many shards are there already."""
+        return len(self._shards)
+
+    def append(self, records: Sequence[Record], arrays: Arrays, skipped: Mapping[str, str]) -> None:
+        """Add a shard. Raises OSError when the disk is full; nothing half-written then counts."""
+        name = f"shard-{len(self._shards):05d}"
+        tensors = {key: np.ascontiguousarray(getattr(arrays, key)) for key in _ARRAYS}
+        table = pa.Table.from_pylist([_flat(record) for record in records], schema=_SCHEMA)
+        self._replace(f"{name}.safetensors", lambda path: save_file(tensors, path))
+        self._replace(f"{name}.parquet", lambda path: pq.write_table(table, path))
+        files = [f"{name}.safetensors", f"{name}.parquet"]
+        hashes = {file: _sha256(self._folder / file) for file in files}
+        self._shards.append({"rows": len(records), "sha256": hashes})
+        self._skipped.update(skipped)
+        self._write_manifest(complete=False)
+
+    def finish(self) -> Store:
+        """Write the fingerprint and load the whole run."""
+        self._write_manifest(complete=True)
+        return load(self._folder)
+
+    def _write_manifest(self, *, complete: bool) -> None:
+        content = {**self._plain, "shards": self._shards, "skipped": self._skipped}
+        fingerprint = _fingerprint(content) if complete else None
+        text = json.dumps({**content, "fingerprint": fingerprint}, indent=1, sort_keys=True)
+        self._replace(MANIFEST, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+
+    def _replace(self, name: str, write: Callable[[Path], object]) -> None:
+        temporary = self._folder / f".{name}.part"
+        write(temporary)
+        os.replace(temporary, self._folder / name)
+
+
+def load(folder: Path) -> Store:
+    """Read a finished run, checking every file. Raises StoreError naming the file."""
+    manifest = _read_manifest(folder)
+    content = {name: value for name, value in manifest.items() if name != "fingerprint"}
+    if manifest["fingerprint"] is None:
+        raise StoreError(f"{folder}: the run is not finished; run collect again to go on with it")
+    if manifest["fingerprint"] != _fingerprint(content):
+        raise StoreError(f"{folder / MANIFEST}: was changed; its fingerprint does not fit")
+    records: list[Record] = []
+    parts: list[dict[str, NDArray[Any]]] = []
+    for shard in manifest["shards"]:
+        for name, digest in shard["sha256"].items():
+            path = folder / name
+            if not path.is_file() or _sha256(path) != digest:
+                raise StoreError(f"{path}: is missing or damaged; collect again")
+            try:
+                if path.suffix == ".safetensors":
+                    parts.append(load_file(path))
+                else:
+                    records += [_record(row) for row in pq.read_table(path).to_pylist()]
+            except (SafetensorError, pa.ArrowInvalid) as error:
+                raise StoreError(f"{path}: cannot be read ({error})") from error
+    if not records:
+        raise StoreError(f"{folder}: holds no answers")
+    arrays = Arrays(**{name: np.concatenate([part[name] for part in parts]) for name in _ARRAYS})
+    return Store(
+        setup=_setup(manifest["setup"]),
+        fingerprint=manifest["fingerprint"],
+        records=tuple(records),
+        arrays=arrays,
+        skipped=manifest["skipped"],
+    )
+
+
+_ARRAYS = ("hidden", "present", "attention", "attention_present", "image_features")
+_CONFIDENCE = ("mean_logprob", "first_token_entropy", "margin")
+_ATTENTION = ("spatial_entropy", "top30_mass", "image_mass", "clusters")
+_TEXTS = ("id", "image_path", "image_hash", "question", "kind", "slice", "rule", "answer")
+_SCHEMA = pa.schema(
+    [(name, pa.string()) for name in (*_TEXTS, "parsed", "finish_reason")]
+    + [(name, pa.list_(pa.string())) for name in ("references", "samples")]
+    + [("wrong", pa.bool_()), ("tokens", pa.int64())]
+    + [(name, pa.float64()) for name in (*_CONFIDENCE, *_ATTENTION)]
+    + [(name, pa.string()) for name in ("confidence_missing", "attention_missing")]
+)
+
+
+def _flat(record: Record) -> dict[str, Any]:
+    row = {
+        name: getattr(record, name)
+        for name in (*_TEXTS, "parsed", "finish_reason", "references", "samples", "wrong", "tokens")
+    }
+    for name in ("confidence", "attention"):
+        signal = getattr(record, name)
+        if isinstance(signal, Missing):
+            row[f"{name}_missing"] = signal.reason
+        else:
+            row |= asdict(signal)
+    return row
+
+
+def _record(row: dict[str, Any]) -> Record:
+    confidence = {name: row.pop(name) for name in _CONFIDENCE}
+    attention = {name: row.pop(name) for name in _ATTENTION}
+    no_confidence, no_attention = row.pop("confidence_missing"), row.pop("attention_missing")
+    if no_attention is None:
+        attention["clusters"] = int(attention["clusters"])
+    row["references"], row["samples"] = tuple(row["references"]), tuple(row["samples"])
+    return Record(
+        **row,
+        confidence=Missing(no_confidence) if no_confidence else TokenConfidence(**confidence),
+        attention=Missing(no_attention) if no_attention else AttentionConcentration(**attention),
+    )
+
+
+def _plain(setup: Setup) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(setup)))
+    return plain
+
+
+def _setup(plain: dict[str, Any]) -> Setup:
+    return Setup(
+        model=ModelIdentity(**plain["model"]),
+        generation=GenerationSettings(**plain["generation"]),
+        readouts=tuple((layer, position) for layer, position in plain["readouts"]),
+        attention_layers=tuple(plain["attention_layers"]),
+        dataset=plain["dataset"],
+        shard_size=plain["shard_size"],
+    )
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: cannot be read ({error}); is this a collected run?") from error
+    expected = {"format", "setup", "shards", "skipped", "fingerprint"}
+    if not isinstance(manifest, dict) or set(manifest) != expected:
+        raise StoreError(f"{path}: is not the manifest of a collected run")
+    if manifest["format"] != FORMAT:
+        raise StoreError(f"{path}: format {manifest['format']!r}; this version reads {FORMAT}")
+    return manifest
+
+
+def _fingerprint(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
