@@ -52,9 +52,7 @@ def image_features(image: ImageArray) -> NDArray[np.float64]:
     """
     height, width = image.shape[:2]
     step = max(1, min(height, width) // _ENOUGH)
-    picture = Image.fromarray(image[::step, ::step]).resize(
-        (_SIDE, _SIDE), Image.Resampling.BOX, reducing_gap=2.0
-    )
+    picture = Image.fromarray(image[::step, ::step]).resize((_SIDE, _SIDE), Image.Resampling.BOX)
     red, green, blue = np.asarray(picture, dtype=np.float32).transpose(2, 0, 1) / np.float32(255)
     red_green = red - green
     yellow_blue = (red + green) / 2 - blue

@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+from scipy.stats import chi2
+
+from probes.errors import TrainingError
+from probes.probe import LinearProbe
+from probes.signals.domain import (
+    IMAGE_FEATURES,
+    DomainModel,
+    fit_domain,
+    image_features,
+    measure_domain,
+)
+from probes.types import Domain, ImageArray, Missing, Trace
+
+FEATURES = len(IMAGE_FEATURES)
+
+
+def features(image: ImageArray) -> dict[str, float]:
+    return dict(zip(IMAGE_FEATURES, image_features(image).tolist(), strict=True))
+
+
+def noise(side: int = 128) -> ImageArray:
+    return np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+
+
+def test_a_flat_red_image_by_hand() -> None:
+    found = features(np.full((64, 256, 3), (255, 0, 0), dtype=np.uint8))
+    assert found["log2_size"] == pytest.approx(7)
+    assert found["log2_aspect"] == pytest.approx(2)
+    for name in ("brightness", "shadows", "highlights"):
+        assert found[name] == pytest.approx(0.299, abs=1e-5)
+    assert found["red_green"] == pytest.approx(1)
+    assert found["yellow_blue"] == pytest.approx(0.5)
+    for name in ("contrast", "colourfulness", "vignette"):
+        assert found[name] == pytest.approx(0, abs=1e-5)
+    assert found["log2_texture_0"] == pytest.approx(-10, abs=0.01)
+    assert found["sparsity"] == 1
+
+
+def test_blur_takes_away_fine_texture_first() -> None:
+    sharp = noise()
+    blurred = np.asarray(Image.fromarray(sharp).filter(ImageFilter.GaussianBlur(1.5)))
+    before, after = features(sharp), features(blurred)
+    fine = before["log2_texture_0"] - after["log2_texture_0"]
+    coarse = before["log2_texture_3"] - after["log2_texture_3"]
+    assert fine > 2
+    assert coarse < fine / 2
+
+
+def test_exposure_moves_brightness() -> None:
+    dark = features(noise() // 4)
+    assert dark["brightness"] < 0.2 < features(noise())["brightness"]
+    assert dark["highlights"] < 0.25
+
+
+def test_only_the_size_feature_knows_the_resolution() -> None:
+    small = noise(32).repeat(8, axis=0).repeat(8, axis=1)
+    for factor in (2, 8):
+        large = small.repeat(factor, axis=0).repeat(factor, axis=1)
+        difference = image_features(large) - image_features(small)
+        assert difference[0] == pytest.approx(np.log2(factor))
+        np.testing.assert_allclose(difference[1:], 0, atol=0.02)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 900), (3, 2)])
+def test_tiny_images_give_numbers(shape: tuple[int, int]) -> None:
+    assert np.isfinite(image_features(np.zeros((*shape, 3), dtype=np.uint8))).all()
+
+
+def test_distances_of_a_normal_cloud_are_chi_distributed() -> None:
+    rng = np.random.default_rng(1)
+    mix = rng.normal(size=(3 + FEATURES, 3 + FEATURES)) * 2
+    points = rng.normal(size=(20_000, 3 + FEATURES)) @ mix
+    model = fit_domain(points[:10_000, :3], points[:10_000, 3:], quantile=0.95)
+    fresh = model.distance(points[10_000:])
+    expected = np.sqrt(chi2(3 + FEATURES).median())
+    assert np.median(fresh) == pytest.approx(expected, rel=0.05)
+    assert (fresh <= model.limit).mean() == pytest.approx(0.95, abs=0.01)
+
+
+def test_a_constant_feature_forgives_a_small_change_and_not_a_large_one() -> None:
+    rng = np.random.default_rng(2)
+    images = rng.normal(size=(1000, FEATURES))
+    images[:, 0] = 8.0  # every image of one size
+    model = fit_domain(rng.normal(size=(1000, 2)), images, quantile=0.95)
+    point = model.mean[np.newaxis].copy()
+    assert model.distance(point)[0] == pytest.approx(0, abs=1e-6)
+    point[0, 2] = 8.5
+    assert model.distance(point)[0] == pytest.approx(1, rel=0.1)
+    point[0, 2] = 13
+    assert model.distance(point)[0] > model.limit
+
+
+def test_too_few_requests() -> None:
+    with pytest.raises(TrainingError, match="collect at least"):
+        fit_domain(np.zeros((20, 2)), np.zeros((20, FEATURES)), 0.95)
+
+
+def test_measure_domain_joins_both_parts() -> None:
+    probe = LinearProbe(
+        layer=1,
+        position="prompt_last",
+        weights=np.ones(2),
+        intercept=0.0,
+        mean=np.array([1.0, 1.0]),
+        scale=np.ones(2),
+        components=np.array([[0.0, 1.0]]),
+    )
+    image = np.full((8, 8, 3), 100, dtype=np.uint8)
+    mean = np.concatenate([[2.0], image_features(image)])
+    domain = DomainModel(mean=mean, precision=np.eye(1 + FEATURES), limit=3.0, latent=1)
+
+    def measured(value: float) -> Domain | Missing:
+        readouts = {(1, "prompt_last"): np.array([0.0, value])}
+        return measure_domain(Trace(np.empty(0), 0.0, 0.0, readouts), image, probe, domain)
+
+    # The latent coordinate is the value less the probe's mean, 1; the domain's mean is 2.
+    assert measured(3.0) == Domain(distance=pytest.approx(0, abs=1e-6), inside=True)
+    assert measured(6.0) == Domain(distance=pytest.approx(3.0), inside=True)
+    assert measured(6.5) == Domain(distance=pytest.approx(3.5), inside=False)
+    empty = Trace(np.empty(0), 0.0, 0.0, {(1, "prompt_last"): Missing("engine_error")})
+    assert measure_domain(empty, image, probe, domain) == Missing("engine_error")

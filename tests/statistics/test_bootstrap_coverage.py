@@ -1,0 +1,33 @@
+"""A 95 % interval holds the truth in about 95 % of repeated samples of clustered answers."""
+
+import numpy as np
+
+from probes.metrics import auroc, brier, cluster_bootstrap
+from probes.types import Interval
+
+RUNS = 400
+IMAGES, QUESTIONS = 120, 3
+GROUPS = np.repeat(np.arange(IMAGES), QUESTIONS)
+
+
+def sample(rng: np.random.Generator, images: int) -> tuple[np.ndarray, np.ndarray]:
+    shared = np.repeat(rng.normal(size=images), QUESTIONS)
+    logit = shared + rng.normal(size=images * QUESTIONS) - 0.5
+    risk = 1 / (1 + np.exp(-logit))
+    return risk, rng.random(images * QUESTIONS) < risk
+
+
+def test_coverage_of_the_interval() -> None:
+    rng = np.random.default_rng(11)
+    metrics = {"auroc": auroc, "brier": brier}
+    risk, wrong = sample(rng, 200_000)
+    truth = {name: metric(risk, wrong) for name, metric in metrics.items()}
+    held = dict.fromkeys(metrics, 0)
+    for run in range(RUNS):
+        risk, wrong = sample(rng, IMAGES)
+        found = cluster_bootstrap(metrics, {"risk": risk}, wrong, GROUPS, resamples=250, seed=run)
+        for name, interval in found["risk"].items():
+            assert isinstance(interval, Interval)
+            held[name] += interval.lower <= truth[name] <= interval.upper
+    for name, count in held.items():
+        assert 0.93 <= count / RUNS <= 0.97, (name, count / RUNS)
