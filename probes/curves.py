@@ -1,0 +1,47 @@
+"""The data behind the plots, small enough for JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probes.types import FloatArray
+
+POINTS = 60
+BINS = 10
+
+
+def risk_coverage(score: FloatArray, wrong: NDArray[np.bool_]) -> dict[str, list[float]]:
+    """Error rate among the accepted, from the least risky up, at up to 60 coverages.
+
+    Args:
+        score: higher is riskier, (n,). wrong: (n,).
+    """
+    order = np.argsort(score, kind="stable")
+    count = np.arange(1, wrong.size + 1)
+    error = np.cumsum(wrong[order]) / count
+    at = np.unique(np.linspace(0, wrong.size - 1, min(POINTS, wrong.size)).astype(int))
+    return {
+        "coverage": [round(float(value), 5) for value in count[at] / wrong.size],
+        "error_rate": [round(float(value), 5) for value in error[at]],
+    }
+
+
+def reliability(risk: FloatArray, wrong: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """Mean risk and share of wrong answers in ten bins of equal mass."""
+    parts = np.array_split(np.argsort(risk, kind="stable"), min(BINS, risk.size))
+    return [
+        {
+            "risk": round(float(risk[part].mean()), 5),
+            "wrong": round(float(wrong[part].mean()), 5),
+            "answers": int(part.size),
+        }
+        for part in parts
+    ]
+
+
+def histogram(risk: FloatArray) -> list[int]:
+    """Counts of risks in twenty equal bins of [0, 1]."""
+    return [int(count) for count in np.histogram(risk, bins=20, range=(0.0, 1.0))[0]]

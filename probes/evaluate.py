@@ -1,0 +1,214 @@
+"""A store and a bundle to ``evaluation.json``: every signal judged side by side on the test split.
+
+Nothing is fitted to the test split. Intervals are 95 %, bootstrapped by image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probes import metrics
+from probes.bootstrap import cluster_bootstrap
+from probes.bundle import Bundle
+from probes.certify import policy_risk
+from probes.controls import CONTROLS, control_scores
+from probes.curves import histogram, reliability, risk_coverage
+from probes.errors import StoreError, TrainingError
+from probes.guarantee import Certificate
+from probes.judge import RISKS, Judged, accuracy_table, error_rate, judge, signal_table
+from probes.measured import measure_distance
+from probes.per_layer import attention_layers, probe_layers
+from probes.store import Store
+from probes.train import splits_of
+from probes.types import CONSISTENCY_MODES, Interval, Missing
+
+EVALUATION = "evaluation.json"
+RESAMPLES = 1000
+
+
+def evaluate(
+    store: Store,
+    bundle: Bundle,
+    out: Path,
+    *,
+    domains: Mapping[str, Store] | None = None,
+    resamples: int = RESAMPLES,
+) -> dict[str, Any]:
+    """Judge a bundle and write ``evaluation.json`` and ``manifest.json`` to a new folder.
+
+    Args:
+        domains: other stores of the same model, by name: accuracy and risk away from home.
+
+    Returns what was written. Raises StoreError for a store that does not belong to the bundle or a
+    folder that exists, TrainingError when the test split holds too little.
+    """
+    if out.exists():
+        raise StoreError(f"{out}: exists already; every step writes a new folder")
+    splits = splits_of(store, bundle)
+    test = splits == "test"
+    if not 0 < store.wrong[test].sum() < test.sum():
+        raise TrainingError("the test split needs right and wrong answers; collect more")
+    judged = judge(store, bundle, test)
+    evaluation = {
+        "format": 1,
+        "bundle": bundle.id,
+        "model": asdict(bundle.model),
+        "generation": asdict(bundle.generation),
+        "probe": {"layer": bundle.probe.layer, "position": bundle.probe.position},
+        "risk_features": list(bundle.stage_one.features),
+        "training": dict(bundle.training),
+        "fingerprints": {
+            "store": store.fingerprint,
+            "dataset": store.setup.dataset,
+            "domains": {name: other.fingerprint for name, other in (domains or {}).items()},
+        },
+        "test": {
+            "answers": int(test.sum()),
+            "images": int(np.unique(store.groups[test]).size),
+            "judged": int(judged.rows.sum()),
+            "dropped": judged.dropped,
+        },
+        "accuracy": accuracy_table(store, test, resamples),
+        "signals": signal_table(store, judged, resamples),
+        "missing_signals": dict(judged.missing),
+        "probe_per_layer": probe_layers(store, bundle, splits, resamples),
+        "attention_per_layer": attention_layers(store, judged.rows, resamples),
+        "controls": controls(store, bundle, splits, judged.rows, resamples),
+        "certificates": certificate_table(store, bundle, test),
+        "serving_alpha": bundle.alpha,
+        "out_of_domain": out_of_domain(store, bundle, test, resamples),
+        "domains": {
+            name: judge_domain(other, bundle, resamples) for name, other in (domains or {}).items()
+        },
+        "curves": curve_data(store, bundle, judged, test),
+    }
+    return write_evaluation(evaluation, out)
+
+
+def write_evaluation(evaluation: Mapping[str, Any], out: Path) -> dict[str, Any]:
+    """Write an evaluation and its manifest; intervals and missing values become plain JSON."""
+    text = json.dumps(evaluation, indent=1, default=_plain, allow_nan=False) + "\n"
+    out.mkdir(parents=True)
+    (out / EVALUATION).write_text(text, encoding="utf-8")
+    manifest = {
+        "step": "evaluate",
+        "inputs": {"bundle": evaluation["bundle"], **evaluation["fingerprints"]},
+        "outputs": {EVALUATION: hashlib.sha256(text.encode()).hexdigest()},
+    }
+    (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    plain: dict[str, Any] = json.loads(text)
+    return plain
+
+
+def controls(
+    store: Store,
+    bundle: Bundle,
+    splits: NDArray[np.str_],
+    rows: NDArray[np.bool_],
+    resamples: int,
+) -> dict[str, Any]:
+    """AUROC on the test split of every control probe."""
+    strength = bundle.training["probe_candidates"][0]["regularisation"]
+    seed = int(bundle.training["split"]["seed"])
+    scores = control_scores(store, bundle, strength, splits == "fit", rows, seed)
+    found = cluster_bootstrap(
+        {"auroc": metrics.auroc}, scores, store.wrong[rows], store.groups[rows], resamples
+    )
+    return {name: {"what": CONTROLS[name], **found[name]} for name in scores}
+
+
+def certificate_table(
+    store: Store, bundle: Bundle, test: NDArray[np.bool_]
+) -> list[dict[str, Any]]:
+    """Every attempt, and what its threshold does on the test split."""
+    risks = {
+        mode: policy_risk(store, bundle, mode)[test]
+        for mode in CONSISTENCY_MODES
+        if mode == "never" or not isinstance(bundle.stage_two, Missing)
+    }
+    rows = []
+    for attempt in bundle.attempts:
+        row: dict[str, Any] = {"alpha": attempt.alpha, "self_consistency": attempt.self_consistency}
+        if isinstance(attempt.outcome, Certificate):
+            accepted = risks[attempt.self_consistency] <= attempt.outcome.threshold
+            row["certificate"] = attempt.outcome.to_dict()
+            row["test"] = {
+                "accepted": int(accepted.sum()),
+                "wrong": int(store.wrong[test][accepted].sum()),
+                "coverage": float(accepted.mean()),
+            }
+        else:
+            row["none"] = asdict(attempt.outcome)
+        rows.append(row)
+    return rows
+
+
+def out_of_domain(
+    store: Store, bundle: Bundle, rows: NDArray[np.bool_], resamples: int
+) -> dict[str, Any]:
+    """Share of answers out of the domain of validity."""
+    distance, present = measure_distance(store, bundle.probe, bundle.domain)
+    outside = ~(present & (distance <= bundle.domain.limit))[rows]
+    share = cluster_bootstrap(
+        {"share": error_rate},
+        {"": np.zeros(outside.size)},
+        outside,
+        store.groups[rows],
+        resamples=resamples,
+    )
+    return {"limit": bundle.domain.limit, "answers": int(outside.size), **share[""]}
+
+
+def judge_domain(store: Store, bundle: Bundle, resamples: int) -> dict[str, Any]:
+    """Another store under the same bundle: accuracy, the signals, the share out of domain."""
+    if store.setup.model != bundle.model:
+        raise StoreError("domain: was collected with another model; collect it with the bundle's")
+    rows = np.ones(len(store.records), dtype=bool)
+    judged = judge(store, bundle, rows)
+    return {
+        "answers": len(store.records),
+        "images": int(np.unique(store.groups).size),
+        "accuracy": accuracy_table(store, rows, resamples),
+        "signals": signal_table(store, judged, resamples),
+        "out_of_domain": out_of_domain(store, bundle, rows, resamples),
+    }
+
+
+def curve_data(
+    store: Store, bundle: Bundle, judged: Judged, test: NDArray[np.bool_]
+) -> dict[str, Any]:
+    """What the plots show, on the test split."""
+    wrong = store.wrong[judged.rows]
+    served = bundle.certificates.get("never")
+    accepted = policy_risk(store, bundle, "never")[judged.rows] <= (
+        served.threshold if served else -np.inf
+    )
+    risk = judged.scores["risk"]
+    return {
+        "risk_coverage": {
+            name: risk_coverage(score, wrong) for name, score in judged.scores.items()
+        },
+        "reliability": {
+            name: reliability(judged.scores[name], wrong) for name in RISKS if name in judged.scores
+        },
+        "risk_histogram": {
+            "accepted": histogram(risk[accepted]),
+            "escalated": histogram(risk[~accepted]),
+        },
+    }
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, Interval):
+        return asdict(value)
+    if isinstance(value, Missing):
+        return {"missing": value.reason}
+    raise TypeError(f"{type(value).__name__} does not belong into an evaluation")

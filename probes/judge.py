@@ -1,0 +1,159 @@
+"""Signals judged side by side on the same answers, with intervals bootstrapped by image.
+
+Every signal is turned so that higher means riskier, in the direction that its proponents claim.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probes import metrics
+from probes.bootstrap import Metric, cluster_bootstrap, paired_difference
+from probes.bundle import Bundle
+from probes.measured import measure_columns, measure_distance, measure_risk
+from probes.signals.consistency import normalise
+from probes.store import Store
+from probes.types import FloatArray, Missing
+
+RISK_LEVELS = (0.01, 0.05, 0.10, 0.20)
+BASELINE = "token_confidence"
+RISKS = ("risk", "risk_with_self_consistency")
+ATTENTION_SIGNS: Mapping[str, int] = {
+    "spatial_entropy": 1,
+    "top30_mass": -1,
+    "image_mass": -1,
+    "clusters": 1,
+    "clusters_dbscan": 1,
+}
+"""Concentrated attention is claimed to mean a right answer."""
+
+METRICS: Mapping[str, Metric] = {
+    "auroc": metrics.auroc,
+    "point_biserial": metrics.point_biserial,
+    "aurc": metrics.aurc,
+    "e_aurc": metrics.e_aurc,
+    **{
+        f"coverage_at_{level:.0%}": functools.partial(metrics.coverage_at_risk, level=level)
+        for level in RISK_LEVELS
+    },
+}
+CALIBRATION_METRICS: Mapping[str, Metric] = {"brier": metrics.brier, "ece": metrics.ece}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """Answers on which every available signal is there.
+
+    Args:
+        rows: which answers of the store, (n,), m of them.
+        scores: signal name to score, higher is riskier, (m,).
+        missing: signal name to why it is nowhere.
+        dropped: answers of the split left out because some signal is missing there.
+    """
+
+    rows: NDArray[np.bool_]
+    scores: Mapping[str, FloatArray]
+    missing: Mapping[str, str]
+    dropped: int
+
+
+def judge(store: Store, bundle: Bundle, rows: NDArray[np.bool_]) -> Judged:
+    """Every signal's score at the rows where all that were collected are there."""
+    measured = measure_columns(store, bundle.probe)
+    distance, present = measure_distance(store, bundle.probe, bundle.domain)
+    first = measure_risk(measured, bundle.stage_one)
+    found: dict[str, tuple[FloatArray, NDArray[np.bool_]]] = {"risk": (first, np.isfinite(first))}
+    if not isinstance(bundle.stage_two, Missing):
+        second = measure_risk(measured, bundle.stage_two)
+        found["risk_with_self_consistency"] = second, np.isfinite(second)
+    for name, feature, sign in (
+        ("hidden_state_probe", "probe_logit", 1),
+        (BASELINE, "mean_logprob", -1),
+        ("first_token_entropy", "first_token_entropy", 1),
+        ("first_token_margin", "margin", -1),
+        ("self_consistency", "agreement", -1),
+    ):
+        found[name] = sign * measured.columns[feature], measured.known[feature]
+    attention = [record.attention for record in store.records]
+    have = np.array([not isinstance(one, Missing) for one in attention], dtype=bool)
+    for name in ("spatial_entropy", "top30_mass", "image_mass", "clusters"):
+        values = [0.0 if isinstance(one, Missing) else getattr(one, name) for one in attention]
+        found[f"attention_{name}"] = ATTENTION_SIGNS[name] * np.array(values, dtype=float), have
+    found["domain_distance"] = distance, present
+    usable = {name: pair for name, pair in found.items() if (pair[1] & rows).any()}
+    complete = rows & np.logical_and.reduce([known for _, known in usable.values()])
+    return Judged(
+        rows=complete,
+        scores={name: score[complete] for name, (score, _) in usable.items()},
+        missing={name: "not_collected" for name in found if name not in usable},
+        dropped=int(rows.sum() - complete.sum()),
+    )
+
+
+def signal_table(store: Store, judged: Judged, resamples: int) -> dict[str, Any]:
+    """Per signal: every metric, and the paired difference of AUROC to token confidence."""
+    wrong, groups = store.wrong[judged.rows], store.groups[judged.rows]
+    table: dict[str, Any] = dict(
+        cluster_bootstrap(METRICS, judged.scores, wrong, groups, resamples=resamples)
+    )
+    risks = {name: judged.scores[name] for name in RISKS if name in judged.scores}
+    for name, row in cluster_bootstrap(
+        CALIBRATION_METRICS, risks, wrong, groups, resamples=resamples
+    ).items():
+        table[name] |= row
+    for name, score in judged.scores.items():
+        if name != BASELINE and BASELINE in judged.scores:
+            table[name]["auroc_above_token_confidence"] = paired_difference(
+                metrics.auroc, score, judged.scores[BASELINE], wrong, groups, resamples=resamples
+            )
+    return table
+
+
+def accuracy_table(store: Store, rows: NDArray[np.bool_], resamples: int) -> dict[str, Any]:
+    """Accuracy overall and per kind of question, beside the rate of the commonest right answer."""
+    kinds = np.array([record.kind for record in store.records], dtype=np.str_)
+    parts = {"all": rows} | {str(kind): rows & (kinds == kind) for kind in np.unique(kinds[rows])}
+    table: dict[str, Any] = {}
+    for name, part in parts.items():
+        wrong, groups = store.wrong[part], store.groups[part]
+        found = cluster_bootstrap(
+            {"accuracy": accuracy}, {"": np.zeros(wrong.size)}, wrong, groups, resamples=resamples
+        )[""]["accuracy"]
+        truths = Counter(
+            normalise(store.records[row].references[0]) for row in np.flatnonzero(part)
+        )
+        answer, count = truths.most_common(1)[0]
+        majority = count / int(part.sum())
+        table[name] = {
+            "answers": int(part.sum()),
+            "accuracy": found,
+            "majority_answer": answer,
+            "majority_rate": majority,
+            "below_majority": bool(1 - wrong.mean() < majority),
+        }
+    return table
+
+
+def accuracy(
+    risk: FloatArray, wrong: NDArray[np.bool_], weight: FloatArray | None = None
+) -> float | Missing:
+    """One minus the error rate, as a metric."""
+    share = error_rate(risk, wrong, weight)
+    return share if isinstance(share, Missing) else 1.0 - share
+
+
+def error_rate(
+    risk: FloatArray, wrong: NDArray[np.bool_], weight: FloatArray | None = None
+) -> float | Missing:
+    """Share of wrong answers, as a metric; the score does not matter."""
+    total = float(len(wrong)) if weight is None else float(weight.sum())
+    if total == 0:
+        return Missing("no_answers")
+    return float(wrong.mean() if weight is None else weight @ wrong / total)
