@@ -15,6 +15,13 @@ class EngineOverloaded(EngineError):
     """The engine's own queue is full."""
 
 
+class QueryRefused(EngineError):
+    """The model cannot be asked this query; the message names the field and the mend.
+
+    The service turns it into a 422.
+    """
+
+
 class Engine(Protocol):
     """An engine owns a model. Its methods may be called concurrently from one event loop."""
 

@@ -1,0 +1,48 @@
+"""The engine by its name in the settings."""
+
+from __future__ import annotations
+
+from service.engines.base import Engine, EngineError
+from service.engines.fake import FakeEngine
+
+ENGINES: tuple[str, ...] = ("transformers", "fake")
+
+
+def build_engine(
+    engine: str,
+    model: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    max_batch_size: int = 16,
+    batch_wait_seconds: float = 0.004,
+    queue_size: int = 256,
+) -> Engine:
+    """An engine that is not started yet; the model is loaded by ``start()``.
+
+    Args:
+        engine: one of :data:`ENGINES`.
+        model: folder or hub name; the fake engine has none and ignores it.
+
+    The rest are TransformersEngine's. Raises EngineError for another name, or when the engine's
+    packages are not installed.
+    """
+    if engine == "fake":
+        return FakeEngine(capacity=queue_size)
+    if engine == "transformers":
+        try:
+            from service.engines.transformers import TransformersEngine
+        except ImportError as error:
+            raise EngineError(
+                f"engine: transformers needs the package {error.name}; "
+                "install vlm-gate with the extra 'transformers'"
+            ) from error
+        return TransformersEngine(
+            model,
+            device=device,
+            dtype=dtype,
+            max_batch_size=max_batch_size,
+            batch_wait_seconds=batch_wait_seconds,
+            queue_size=queue_size,
+        )
+    raise EngineError(f"engine: {engine!r} is not one of {', '.join(ENGINES)}")

@@ -1,0 +1,190 @@
+"""An engine without a model: the same query always gives the same answer, states and samples."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from probes.types import (
+    AttentionMaps,
+    FloatArray,
+    Generation,
+    Missing,
+    ModelIdentity,
+    Position,
+    Query,
+    Readout,
+    Trace,
+)
+from service.engines.base import EngineError, EngineOverloaded
+
+GRID = (4, 4)
+_EMPTY = Missing("empty_answer")
+
+
+class FakeEngine:
+    """For tests of what stands on an engine, and for trying the service without a model.
+
+    Args:
+        layers: decoder layers.
+        hidden_size: width of the hidden states.
+        answer_for: the greedy answer; ``yes`` or ``no`` by the query's hash when left out.
+        sample_for: (query, index) to a sampled answer; left out, the greedy one nine times of ten.
+        latency_seconds: how long an answer takes.
+        capacity: most requests at once before EngineOverloaded.
+    """
+
+    def __init__(
+        self,
+        *,
+        layers: int = 4,
+        hidden_size: int = 8,
+        answer_for: Callable[[Query], str] | None = None,
+        sample_for: Callable[[Query, int], str] | None = None,
+        latency_seconds: float = 0.0,
+        capacity: int = 256,
+    ) -> None:
+        self.identity = ModelIdentity(
+            name="fake",
+            revision="fake",
+            family="fake",
+            layers=layers,
+            hidden_size=hidden_size,
+            dtype="float32",
+            engine="fake",
+            processor_hash="fake",
+            chat_template_hash="fake",
+        )
+        self.failure: EngineError | None = None
+        """Set it, and every request fails with it."""
+        self._answer_for = answer_for or _yes_or_no
+        self._sample_for = sample_for
+        self._latency_seconds = latency_seconds
+        self._capacity = capacity
+        self._running = False
+        self._open = 0
+        self._gate = asyncio.Event()
+        self._gate.set()
+
+    @property
+    def healthy(self) -> bool:
+        return self._running and self.failure is None
+
+    def hold(self) -> None:
+        """Requests wait inside the engine until :meth:`release`."""
+        self._gate.clear()
+
+    def release(self) -> None:
+        """Let the held requests go on."""
+        self._gate.set()
+
+    async def start(self) -> None:
+        self._running = True
+
+    async def close(self) -> None:
+        self._running = False
+
+    async def generate(self, query: Query, readout: Readout) -> Generation:
+        entered = time.perf_counter()
+        self._check(readout)
+        await self._work()
+        whole = self._answer_for(query).strip().encode()
+        tokens = whole[: query.max_tokens]
+        ended = len(whole) < query.max_tokens
+        numbers = _random(query, "token")
+        return Generation(
+            answer=tokens.decode(errors="ignore").strip(),
+            token_ids=tuple(tokens),
+            finish_reason="stop" if ended else "length",
+            trace=Trace(
+                logprobs=-numbers.random(len(tokens)),
+                first_token_entropy=float(numbers.random()),
+                first_token_margin=float(numbers.random()),
+                readouts={
+                    (layer, position): self._read(query, readout, layer, position, bool(tokens))
+                    for layer in readout.layers
+                    for position in readout.positions
+                },
+                attention=self._attention(query, readout, bool(tokens)),
+            ),
+            generate_seconds=time.perf_counter() - entered,
+        )
+
+    async def sample(
+        self, query: Query, count: int, *, temperature: float, top_p: float, seed: int
+    ) -> tuple[str, ...]:
+        await self._work()
+        if self._sample_for is not None:
+            return tuple(self._sample_for(query, index).strip() for index in range(count))
+        greedy = self._answer_for(query).strip()
+        draws = (np.random.default_rng([seed, index]).random() for index in range(count))
+        return tuple(greedy if draw < 0.9 else f"not {greedy}" for draw in draws)
+
+    def state(self, query: Query, layer: int, position: Position) -> FloatArray:
+        """The whole hidden state that :meth:`generate` reads, shape (hidden,)."""
+        numbers = _random(query, f"{layer} {position}")
+        return numbers.standard_normal(self.identity.hidden_size).astype(np.float32)
+
+    def _read(
+        self, query: Query, readout: Readout, layer: int, position: Position, answered: bool
+    ) -> FloatArray | Missing:
+        if not answered and position != "prompt_last":
+            return _EMPTY
+        state = self.state(query, layer, position)
+        if readout.projections is None:
+            return state
+        projected: FloatArray = state @ readout.projections[layer]
+        return projected
+
+    def _attention(self, query: Query, readout: Readout, answered: bool) -> AttentionMaps | Missing:
+        if not readout.attention_layers:
+            return Missing("not_requested")
+        shape = (2, len(readout.attention_layers), GRID[0] * GRID[1] + 1)
+        raw = _random(query, "attention").random(shape)
+        rows = (raw / raw.sum(-1, keepdims=True))[..., :-1]  # the last key is all of the text
+        return AttentionMaps(
+            layers=readout.attention_layers,
+            prompt_last=rows[0],
+            answer_mean=rows[1] if answered else _EMPTY,
+            grid=GRID,
+        )
+
+    def _check(self, readout: Readout) -> None:
+        last = self.identity.layers
+        for name, layers, first in (
+            ("layers", readout.layers, 0),
+            ("attention_layers", readout.attention_layers, 1),
+        ):
+            wrong = [k for k in layers if not first <= k <= last]
+            if wrong:
+                raise EngineError(f"readout.{name}: {wrong} are outside {first} to {last}")
+
+    async def _work(self) -> None:
+        if not self._running:
+            raise EngineError("the engine is not running; call start() first")
+        if self._open >= self._capacity:
+            raise EngineOverloaded(f"the engine already holds {self._capacity} requests")
+        self._open += 1
+        try:
+            await self._gate.wait()
+            await asyncio.sleep(self._latency_seconds)
+        finally:
+            self._open -= 1
+        if self.failure is not None:
+            raise self.failure
+
+
+def _random(query: Query, purpose: str) -> np.random.Generator:
+    whole = hashlib.sha256(purpose.encode())
+    whole.update(str(query.image.shape).encode())
+    whole.update(query.image.tobytes())
+    whole.update(query.question.encode())
+    return np.random.default_rng(int.from_bytes(whole.digest()[:8], "big"))
+
+
+def _yes_or_no(query: Query) -> str:
+    return "yes" if _random(query, "answer").random() < 0.5 else "no"

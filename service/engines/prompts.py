@@ -1,0 +1,61 @@
+"""Queries as the model takes them: one prompt's tensors, and several padded into a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from service.engines.families import Grid
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prompt:
+    """One processed query, on the host.
+
+    Args:
+        inputs: the processor's tensors, batch of one; ``input_ids`` is (1, tokens).
+        image_positions: columns of the image tokens, (image_tokens,).
+        grid: rows and columns of the image tokens, or ``None`` when they do not form one.
+        max_tokens: most tokens that the answer may have.
+        entered: when the request came, by ``time.perf_counter``, seconds.
+    """
+
+    inputs: Mapping[str, Tensor]
+    image_positions: Tensor
+    grid: Grid | None
+    max_tokens: int
+    entered: float
+
+    @property
+    def length(self) -> int:
+        """Tokens of the prompt, image tokens included."""
+        return self.inputs["input_ids"].shape[1]
+
+
+def collate(
+    prompts: Sequence[Prompt], pad: int, device: torch.device, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """One batch on the device. What is as long as the tokens is padded on the left."""
+    width = max(prompt.length for prompt in prompts)
+    batch = {}
+    for name, first in prompts[0].inputs.items():
+        parts = [prompt.inputs[name] for prompt in prompts]
+        if first.shape == (1, prompts[0].length):
+            fill = pad if name == "input_ids" else 0
+            parts = [
+                torch.nn.functional.pad(part, (width - part.shape[1], 0), value=fill)
+                for part in parts
+            ]
+        whole = torch.cat(parts).to(device)
+        batch[name] = whole.to(dtype) if whole.is_floating_point() else whole
+    return batch
+
+
+def image_columns(prompts: Sequence[Prompt], device: torch.device) -> Tensor:
+    """Columns of the image tokens in the padded batch, (rows, image_tokens), ended by 0s."""
+    width = max(prompt.length for prompt in prompts)
+    shifted = [prompt.image_positions + (width - prompt.length) for prompt in prompts]
+    return torch.nn.utils.rnn.pad_sequence(shifted, batch_first=True).to(device)

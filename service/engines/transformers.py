@@ -1,0 +1,108 @@
+"""Hugging Face transformers, on CPU or CUDA: micro-batched, read by hooks, off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from probes.types import Generation, ModelIdentity, Query, Readout
+from service.engines.base import EngineError
+from service.engines.batching import Batcher
+from service.engines.checkpoint import Answers, Checkpoint, Greedy, Samples, Work
+from service.engines.decoding import uniforms
+
+
+class TransformersEngine:
+    """Any image-text-to-text checkpoint of the hub's format, safetensors only.
+
+    Decoding is greedy whatever the checkpoint's generation_config says; only its end tokens are
+    kept. Torch's thread count is left to the environment.
+
+    Args:
+        model: folder, or name on the Hugging Face hub.
+        device: ``cpu``, ``cuda``, ``cuda:1``...; ``auto`` takes CUDA when there is one.
+        dtype: ``float32``, ``bfloat16``, ``float16``; ``auto`` is float32 on CPU and
+            the checkpoint's own on CUDA.
+        max_batch_size: most rows that are generated together.
+        batch_wait_seconds: longest wait for requests that are still being prepared.
+        queue_size: most requests in the engine before it refuses with EngineOverloaded.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        max_batch_size: int = 16,
+        batch_wait_seconds: float = 0.004,
+        queue_size: int = 256,
+    ) -> None:
+        self._source = model
+        self._device = device
+        self._dtype = dtype
+        self._max_batch_size = max_batch_size
+        self._batch_wait_seconds = batch_wait_seconds
+        self._queue_size = queue_size
+        self._loaded: Checkpoint | None = None
+        self._batcher: Batcher[Work, Answers] | None = None
+
+    @property
+    def identity(self) -> ModelIdentity:
+        return self._ready()[0].identity
+
+    @property
+    def healthy(self) -> bool:
+        return (
+            self._loaded is not None
+            and not self._loaded.lost
+            and self._batcher is not None
+            and self._batcher.alive
+        )
+
+    async def start(self) -> None:
+        self._loaded = loaded = await asyncio.to_thread(
+            Checkpoint, self._source, self._device, self._dtype
+        )
+        self._batcher = Batcher(
+            loaded.run,
+            max_rows=self._max_batch_size,
+            wait_seconds=self._batch_wait_seconds,
+            capacity=self._queue_size,
+        )
+
+    async def generate(self, query: Query, readout: Readout) -> Generation:
+        loaded, batcher = self._ready()
+        loaded.taps.check(readout)
+        entered = time.perf_counter()
+        answer = await batcher.submit(lambda: Greedy(loaded.prepare(query, entered), readout))
+        assert isinstance(answer, Generation)
+        return answer
+
+    async def sample(
+        self, query: Query, count: int, *, temperature: float, top_p: float, seed: int
+    ) -> tuple[str, ...]:
+        if count < 1 or temperature <= 0 or not 0 < top_p <= 1 or seed < 0:
+            raise ValueError("needs count >= 1, temperature > 0, 0 < top_p <= 1, seed >= 0")
+        loaded, batcher = self._ready()
+        entered = time.perf_counter()
+        answers = await batcher.submit(
+            lambda: Samples(
+                loaded.prepare(query, entered),
+                uniforms(seed, count, query.max_tokens),
+                temperature,
+                top_p,
+            )
+        )
+        assert isinstance(answers, tuple)
+        return answers
+
+    async def close(self) -> None:
+        batcher, self._loaded = self._batcher, None
+        if batcher is not None:
+            await asyncio.to_thread(batcher.close)
+
+    def _ready(self) -> tuple[Checkpoint, Batcher[Work, Answers]]:
+        if self._loaded is None or self._batcher is None:
+            raise EngineError("the engine is not running; call start() first")
+        return self._loaded, self._batcher
