@@ -11,8 +11,9 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from PIL import Image
 
+from testbed.drawing import render
 from testbed.questions import Question, ask
-from testbed.scenes import Domain, Scene, caption, cell_labels, make_scene, render
+from testbed.scenes import Domain, Scene, caption, cell_labels, make_scene
 
 CAPTION_REQUEST = "Describe the part."
 TEXT_TOKENS = 208
@@ -80,7 +81,7 @@ def encode_turn(question: str, answer: str, encode: Encode, end: int) -> tuple[l
 def pack_turns(
     turns: Sequence[Sequence[tuple[list[int], int]]], pad: int, length: int = TEXT_TOKENS
 ) -> PackedTurns:
-    """Pack each image's turns into one row of ``length`` tokens; turns that do not fit are left out."""
+    """Pack each image's turns into a row of ``length`` tokens; what does not fit is left out."""
     shape = (len(turns), length)
     tokens, segments = np.full(shape, pad, dtype=np.int64), np.zeros(shape, dtype=np.int64)
     positions, targets = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.bool_)

@@ -1,4 +1,4 @@
-"""A small LLaVA: CLIP tower, two-layer projector, Llama decoder. Built, saved and loaded like the 7 B one."""
+"""A small LLaVA, built, saved and loaded like the 7 B one."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
+from testbed.drawing import render
 from testbed.scenes import (
     COLORS,
     DEFECTS,
@@ -27,7 +28,6 @@ from testbed.scenes import (
     describe,
     make_scene,
     noun,
-    render,
 )
 
 KINDS = ("presence", "attribute", "count", "relation", "defect", "open")

@@ -13,6 +13,7 @@ from PIL import Image
 
 from testbed import questions as qs
 from testbed import scenes as sc
+from testbed.palette import SIZE
 
 SCENES = [sc.make_scene(seed, "catalog") for seed in range(1000)]
 
@@ -137,4 +138,4 @@ def test_dataset_on_disk_is_deterministic(tmp_path: Path) -> None:
     want = {"id", "image", "question", "answers", "kind", "slice", "strategy"}
     assert all(set(r) == want for r in rows)
     with Image.open(tmp_path / "one" / rows[0]["image"]) as image:
-        assert image.size == (sc.SIZE, sc.SIZE)
+        assert image.size == (SIZE, SIZE)

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from testbed import scenes as sc
+from testbed.drawing import render
+from testbed.palette import SIZE
 
 ROOT = Path(__file__).resolve().parents[2]
 SCENES = [sc.make_scene(seed, domain) for domain in sc.DOMAINS for seed in range(500)]
@@ -23,7 +25,7 @@ def digest() -> str:
         for seed in range(12):
             scene = sc.make_scene(seed, domain)
             seen.update(repr(scene).encode())
-            seen.update(sc.render(scene).tobytes())
+            seen.update(render(scene).tobytes())
     return seen.hexdigest()
 
 
@@ -41,8 +43,8 @@ def test_same_bytes_in_two_calls_and_two_processes() -> None:
 
 @pytest.mark.parametrize("domain", sc.DOMAINS)
 def test_image_shape_and_dtype(domain: sc.Domain) -> None:
-    image = sc.render(sc.make_scene(3, domain))
-    assert image.shape == (sc.SIZE, sc.SIZE, 3)
+    image = render(sc.make_scene(3, domain))
+    assert image.shape == (SIZE, SIZE, 3)
     assert image.dtype == np.uint8
     assert image.std() > 5
 
@@ -97,7 +99,7 @@ def test_more_severity_moves_the_image_further() -> None:
     gap = []
     for level in (0.1, 0.5, 1.0):
         far = [
-            np.abs(sc.render(s, level).astype(int) - sc.render(s, 0.0).astype(int)).mean()
+            np.abs(render(s, level).astype(int) - render(s, 0.0).astype(int)).mean()
             for s in SCENES[500:512]
         ]
         gap.append(float(np.mean(far)))

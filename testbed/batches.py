@@ -1,0 +1,135 @@
+"""A corpus as tensors, and the two forward passes that training needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerFast
+
+from testbed.corpus import Corpus, PackedTurns, encode_turn, pack_turns, training_turns
+from testbed.llava import IMAGE_SIZE, IMAGE_TOKENS, PATCH
+from testbed.scenes import CELL_CLASSES, GRID
+
+
+class Batches:
+    """Rows of a corpus as normalised pixels, cell labels and packed turns.
+
+    Args:
+        questions: question-answer pairs per image and pass.
+        seed: of the order of the images and of the questions.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        processor: LlavaProcessor,
+        device: torch.device,
+        questions: int,
+        seed: int,
+    ) -> None:
+        self.corpus, self.device, self.questions = corpus, device, questions
+        self.tokenizer: PreTrainedTokenizerFast = processor.tokenizer
+        images = processor.image_processor
+        self.mean = torch.tensor(images.image_mean, device=device) * 255
+        self.std = torch.tensor(images.image_std, device=device) * 255
+        self.rng = np.random.default_rng(seed)
+        self.known: dict[str, list[int]] = {}
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, remembered (the recipe's texts repeat)."""
+        if text not in self.known:
+            self.known[text] = self.tokenizer.encode(text, add_special_tokens=False)
+        return self.known[text]
+
+    def indices(self, size: int) -> Iterator[NDArray[np.int64]]:
+        """Endless shuffled batches of rows."""
+        while True:
+            order = self.rng.permutation(len(self.corpus.scenes))
+            yield from (order[i : i + size] for i in range(0, len(order) - size + 1, size))
+
+    def pixels(self, rows: NDArray[np.int64]) -> Tensor:
+        """Normalised pixels, (batch, 3, size, size)."""
+        raw = torch.from_numpy(self.corpus.pixels[rows]).to(self.device)
+        return ((raw.float() - self.mean) / self.std).permute(0, 3, 1, 2).contiguous()
+
+    def cells(self, rows: NDArray[np.int64]) -> Tensor:
+        """Classes of the cells, (batch, 4, 4)."""
+        return torch.from_numpy(self.corpus.cells[rows]).to(self.device)
+
+    def turns(self, rows: NDArray[np.int64]) -> PackedTurns:
+        """A caption and new questions for each row, packed."""
+        end = self.tokenizer.eos_token_id
+        packed = [
+            [
+                encode_turn(question, answer, self.encode, end)
+                for question, answer in training_turns(
+                    self.corpus.scenes[row], self.rng, self.questions
+                )
+            ]
+            for row in rows
+        ]
+        return pack_turns(packed, self.tokenizer.pad_token_id)
+
+
+class CellHead(nn.Module):
+    """Classifies each scene cell from the tower's patch states; used in training only."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        side = IMAGE_SIZE // PATCH // GRID
+        self.side = side
+        self.norm = nn.LayerNorm(hidden)
+        self.linear = nn.Linear(hidden * side * side, len(CELL_CLASSES))
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Map patch states (batch, patches, hidden) to logits (batch, 4, 4, classes)."""
+        batch, _, hidden = patches.shape
+        grid = self.norm(patches).view(batch, GRID, self.side, GRID, self.side, hidden)
+        cells = grid.permute(0, 1, 3, 2, 4, 5).reshape(batch, GRID, GRID, -1)
+        logits: Tensor = self.linear(cells)
+        return logits
+
+
+def patch_states(model: LlavaForConditionalGeneration, pixels: Tensor) -> Tensor:
+    """The tower's states of the image patches, (batch, patches, hidden)."""
+    output = model.model.vision_tower(pixels, output_hidden_states=True)
+    states: Tensor = output.hidden_states[-1][:, 1:]
+    return states
+
+
+def image_prefix(tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """Token ids in front of the question: ``<s>USER: `` and the image."""
+    ids: list[int] = tokenizer.encode("USER: " + "<image>" * IMAGE_TOKENS)
+    return ids
+
+
+def answer_logits(
+    model: LlavaForConditionalGeneration, patches: Tensor, packed: PackedTurns, prefix: list[int]
+) -> tuple[Tensor, Tensor]:
+    """Logits at the targets, (targets, vocabulary), and the tokens that follow, (targets,)."""
+    device = patches.device
+    tokens = torch.from_numpy(packed.tokens).to(device)
+    segments = torch.from_numpy(packed.segments).to(device)
+    batch, head = len(tokens), len(prefix)
+    embed = model.get_input_embeddings()
+    image = model.model.multi_modal_projector(patches)
+    before = embed(torch.tensor(prefix[:-IMAGE_TOKENS], device=device)).expand(batch, -1, -1)
+    inputs = torch.cat([before, image, embed(tokens)], dim=1)
+    segments = nn.functional.pad(segments, (head, 0))
+    positions = nn.functional.pad(torch.from_numpy(packed.positions).to(device) + head, (head, 0))
+    positions[:, :head] = torch.arange(head, device=device)
+    length = inputs.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    own = segments[:, :, None] == segments[:, None, :]
+    in_prefix = torch.arange(length, device=device) < head
+    mask = (own | in_prefix) & causal
+    states = model.model.language_model(
+        inputs_embeds=inputs, attention_mask=mask[:, None], position_ids=positions, use_cache=False
+    ).last_hidden_state
+    targets = torch.from_numpy(packed.targets).to(device)
+    rows, columns = targets.nonzero(as_tuple=True)
+    return model.lm_head(states[rows, columns + head]), tokens[rows, columns + 1]
