@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _SIDE = 128
 _ENOUGH = 2 * _SIDE  # pixels along the short side; of larger images every step-th is read
 _SCALES = 4
+_FOLDS = 5
 IMAGE_FEATURES: tuple[str, ...] = (
     "log2_size",
     "log2_aspect",
@@ -107,15 +108,16 @@ class DomainModel:
 def fit_domain(latent: FloatArray, image: FloatArray, quantile: float) -> DomainModel:
     """Fit mean, shrunk covariance (Ledoit and Wolf 2004) and limit.
 
+    The limit is the quantile of distances to models fitted without the request's image (five
+    folds): requests lie closer to a model that has seen them.
+
     Args:
         latent: latent coordinates of the requests, shape (n, k).
-        image: their image features, shape (n, m).
-        quantile: share of these requests that is to be inside, such as 0.95.
+        image: their image features, shape (n, m); equal rows are one image.
+        quantile: share of new requests that is to be inside, such as 0.95.
 
     Raises TrainingError with fewer than ten requests per dimension.
     """
-    from sklearn.covariance import LedoitWolf
-
     points = np.concatenate([latent, image], axis=1).astype(np.float64)
     count, dimensions = points.shape
     if count < 10 * dimensions:
@@ -124,16 +126,26 @@ def fit_domain(latent: FloatArray, image: FloatArray, quantile: float) -> Domain
             f"collect at least {10 * dimensions}"
         )
     least = np.concatenate([np.full(latent.shape[1], 1e-6), _LEAST_SPREAD])
+    fold = np.unique(image, axis=0, return_inverse=True)[1] % _FOLDS
+    distances = np.empty(count)
+    for held_out in range(_FOLDS):
+        inside = fold != held_out
+        partial = DomainModel(*_normal(points[inside], least), math.inf, latent.shape[1])
+        distances[~inside] = partial.distance(points[~inside])
+    limit = float(np.quantile(distances, quantile))
+    return DomainModel(*_normal(points, least), limit, latent.shape[1])
+
+
+def _normal(points: FloatArray, least: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Mean and precision of points (n, d), no spread below ``least`` (d,)."""
+    from sklearn.covariance import LedoitWolf
+
     mean = points.mean(axis=0)
     spread = np.maximum(points.std(axis=0), least)
     fitted = LedoitWolf(assume_centered=True).fit((points - mean) / spread)
     # A feature below its floor has less than unit variance: give it what it lacks.
     missing = np.maximum(1.0 - np.diag(fitted.covariance_), 0.0)
-    covariance = fitted.covariance_ + np.diag(missing)
-    precision = np.linalg.inv(covariance) / np.outer(spread, spread)
-    model = DomainModel(mean=mean, precision=precision, limit=math.inf, latent=latent.shape[1])
-    limit = float(np.quantile(model.distance(points), quantile))
-    return DomainModel(mean=mean, precision=precision, limit=limit, latent=latent.shape[1])
+    return mean, np.linalg.inv(fitted.covariance_ + np.diag(missing)) / np.outer(spread, spread)
 
 
 def measure_domain(

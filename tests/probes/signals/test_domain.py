@@ -80,6 +80,15 @@ def test_distances_of_a_normal_cloud_are_chi_distributed() -> None:
     assert (fresh <= model.limit).mean() == pytest.approx(0.95, abs=0.01)
 
 
+def test_the_limit_holds_for_new_images_after_few() -> None:
+    rng = np.random.default_rng(3)
+    images = rng.standard_t(5, size=(4000, FEATURES))
+    seen = np.repeat(images[:200], 3, axis=0)  # three questions on each image
+    model = fit_domain(rng.normal(size=(600, 2)), seen, quantile=0.95)
+    new = model.distance(np.concatenate([rng.normal(size=(3800, 2)), images[200:]], axis=1))
+    assert (new <= model.limit).mean() == pytest.approx(0.95, abs=0.025)
+
+
 def test_a_constant_feature_forgives_a_small_change_and_not_a_large_one() -> None:
     rng = np.random.default_rng(2)
     images = rng.normal(size=(1000, FEATURES))
