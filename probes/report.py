@@ -1,0 +1,118 @@
+"""``evaluation.json`` to a report: Markdown, and one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from probes.errors import StoreError
+from probes.evaluate import EVALUATION
+from probes.plots import draw_all
+from probes.report_page import render_page
+from probes.report_tables import Table, build_tables, format_interval
+
+MARKDOWN, PAGE = "report.md", "report.html"
+
+
+def report(evaluation_folder: Path, out: Path) -> Path:
+    """Write ``report.md``, ``report.html`` and ``manifest.json`` to a new folder.
+
+    Returns the folder. Raises StoreError when the evaluation cannot be read or was changed, or the
+    folder exists.
+    """
+    evaluation, digest = load_evaluation(evaluation_folder)
+    if out.exists():
+        raise StoreError(f"{out}: exists already; every step writes a new folder")
+    tables = build_tables(evaluation)
+    pages = {
+        MARKDOWN: to_markdown(heading(evaluation), summary(evaluation), tables),
+        PAGE: render_page(heading(evaluation), summary(evaluation), tables, draw_all(evaluation)),
+    }
+    out.mkdir(parents=True)
+    for name, text in pages.items():
+        (out / name).write_text(text, encoding="utf-8")
+    manifest = {
+        "step": "report",
+        "inputs": {EVALUATION: digest, "bundle": evaluation["bundle"]},
+        "outputs": {
+            name: hashlib.sha256(text.encode()).hexdigest() for name, text in pages.items()
+        },
+    }
+    (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    return out
+
+
+def load_evaluation(folder: Path) -> tuple[dict[str, Any], str]:
+    """An evaluation and its SHA-256, checked against the manifest beside it."""
+    try:
+        data = (folder / EVALUATION).read_bytes()
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+        evaluation: dict[str, Any] = json.loads(data)
+        expected = manifest["outputs"][EVALUATION]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{folder}: is not an evaluation ({error}); run evaluate") from error
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != expected:
+        raise StoreError(f"{folder / EVALUATION}: was changed after it was written; evaluate again")
+    return evaluation, digest
+
+
+def heading(evaluation: Mapping[str, Any]) -> str:
+    """The report's title."""
+    return f"How far can {evaluation['model']['name']} be trusted?"
+
+
+def summary(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
+    """Paragraphs before the tables."""
+    test, signals, domain = evaluation["test"], evaluation["signals"], evaluation["out_of_domain"]
+    text = [
+        f"Test split: {test['answers']} answers about {test['images']} images, which nothing was "
+        f"fitted to. {test['judged']} answers have every signal and are compared; "
+        f"{test['dropped']} lack one. Intervals are 95 %, bootstrapped by image. For AUROC, R and "
+        "coverage more is better; for AURC, E-AURC, Brier and ECE less.",
+        f"The risk is made of {', '.join(evaluation['risk_features'])}; the probe reads layer "
+        f"{evaluation['probe']['layer']} at {evaluation['probe']['position']}. Attention is "
+        "compared, and never decided on.",
+        f"Out of the domain of validity: {format_interval(domain['share'], percent=True)} of the test "
+        "split.",
+    ]
+    ahead = signals["risk"].get("auroc_above_token_confidence")
+    if ahead and "missing" not in ahead:
+        verdict = "is worse than" if ahead["upper"] < 0 else "is not worse than"
+        if ahead["lower"] > 0:
+            verdict = "is better than"
+        text.append(
+            f"The fused risk {verdict} token confidence alone: AUROC differs by {format_interval(ahead)}."
+        )
+    text += _warnings("test split", evaluation["accuracy"])
+    for name, other in evaluation["domains"].items():
+        text += _warnings(name, other["accuracy"])
+    missing = evaluation["missing_signals"]
+    text += [f"Signal {name} is missing: {reason}." for name, reason in missing.items()]
+    return tuple(text)
+
+
+def to_markdown(title: str, paragraphs: Sequence[str], tables: Sequence[Table]) -> str:
+    """The report as GitHub-flavoured Markdown."""
+    blocks = [f"# {title}", "Made by `vlm-gate report`; do not edit.", *paragraphs]
+    for table in tables:
+        lines = [_row(table.head), _row(["---"] * len(table.head)), *map(_row, table.rows)]
+        blocks += [f"## {table.title}", "\n".join(lines), *table.notes]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _warnings(where: str, accuracy: Mapping[str, Any]) -> list[str]:
+    return [
+        f"Warning: on {where}, accuracy of kind {kind} ({row['accuracy']['estimate']:.1%}) is "
+        f"below always answering {row['majority_answer']!r} ({row['majority_rate']:.1%}); "
+        "check the labels."
+        for kind, row in accuracy.items()
+        if row["below_majority"]
+    ]
