@@ -76,8 +76,8 @@ def summary(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
         f"The risk is made of {', '.join(evaluation['risk_features'])}; the probe reads layer "
         f"{evaluation['probe']['layer']} at {evaluation['probe']['position']}. Attention is "
         "compared, and never decided on.",
-        f"Out of the domain of validity: {format_interval(domain['share'], percent=True)} of the test "
-        "split.",
+        "Out of the domain of validity: "
+        f"{format_interval(domain['share'], percent=True)} of the test split.",
     ]
     ahead = signals["risk"].get("auroc_above_token_confidence")
     if ahead and "missing" not in ahead:
@@ -85,7 +85,8 @@ def summary(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
         if ahead["lower"] > 0:
             verdict = "is better than"
         text.append(
-            f"The fused risk {verdict} token confidence alone: AUROC differs by {format_interval(ahead)}."
+            f"The fused risk {verdict} token confidence alone: AUROC differs by "
+            f"{format_interval(ahead)}."
         )
     text += _warnings("test split", evaluation["accuracy"])
     for name, other in evaluation["domains"].items():

@@ -175,7 +175,7 @@ def _fingerprints(evaluation: Mapping[str, Any]) -> Table:
 def format_interval(
     value: Mapping[str, Any] | None, *, percent: bool = False, signed: bool = False
 ) -> str:
-    """An interval as text: ``0.712 [0.690, 0.735]``; why it is missing; ``-`` where none belongs."""
+    """As text: ``0.712 [0.690, 0.735]``, or why it is missing, or ``-`` where none belongs."""
     if value is None:
         return "-"
     if "missing" in value:

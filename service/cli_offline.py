@@ -1,0 +1,255 @@
+"""The offline commands: collect, train, certify, evaluate, report, bundle, policy.
+
+Each reads folders, writes a new one, and records the hashes of what it read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from probes.bundle import Bundle
+from probes.errors import DataError, GateError
+from probes.guarantee import Certificate
+from probes.types import GenerationSettings, Missing
+
+StoreFolder = Annotated[Path, typer.Argument(help="folder that collect wrote", file_okay=False)]
+BundleFolder = Annotated[Path, typer.Argument(help="folder of a bundle", file_okay=False)]
+Out = Annotated[Path, typer.Option(help="new folder to write")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the offline commands to the command line."""
+    for command in (collect, train, certify, evaluate, report):
+        app.command()(command)
+    bundle = typer.Typer(no_args_is_help=True, help="Look at a bundle.")
+    bundle.command()(inspect)
+    bundle.command()(verify)
+    app.add_typer(bundle, name="bundle")
+    policy = typer.Typer(no_args_is_help=True, help="Try out thresholds.")
+    policy.command()(simulate)
+    app.add_typer(policy, name="policy")
+
+
+def collect(
+    dataset: Annotated[Path, typer.Argument(help="JSON-lines file of labelled questions")],
+    out: Annotated[Path, typer.Option(help="folder of the run; an unfinished one goes on")],
+    max_tokens: Annotated[int, typer.Option(help="most tokens of an answer", min=1)] = 64,
+    samples: Annotated[int, typer.Option(help="answers sampled; 0 for none", min=0)] = 10,
+    temperature: Annotated[float, typer.Option(help="of the samples", min=0.01)] = 0.7,
+    top_p: Annotated[float, typer.Option(help="of the samples", min=0.01, max=1.0)] = 0.9,
+    skip_bad: Annotated[bool, typer.Option(help="leave malformed records out")] = False,
+) -> None:
+    """Ask every question of a dataset and store answers, labels and signals."""
+    from probes.collect import collect as run_collection
+    from probes.datasets import load_jsonl
+    from service.engines.base import EngineError
+    from service.engines.build import build_engine
+    from service.settings import load_settings
+
+    async def go() -> str:
+        settings = load_settings()
+        dtype = "float32" if settings.dtype == "auto" else settings.dtype
+        engine = build_engine(settings.engine, settings.model, device=settings.device, dtype=dtype)
+        await engine.start()
+        try:
+            with _bar("collect", len(examples)) as advance:
+                store = await run_collection(
+                    examples,
+                    engine,
+                    out,
+                    generation=GenerationSettings(max_tokens, samples, temperature, top_p),
+                    progress=advance,
+                )
+        finally:
+            await engine.close()
+        return f"{len(store.records)} answers, {store.wrong.mean():.1%} wrong, in {out}"
+
+    with _errors(EngineError):
+        examples, problems = load_jsonl(dataset)
+        for problem in problems:
+            typer.echo(f"{dataset}: {problem}", err=True)
+        if problems and not skip_bad:
+            raise DataError(f"{len(problems)} malformed records; mend them, or pass --skip-bad")
+        typer.echo(asyncio.run(go()))
+
+
+def train(
+    store: StoreFolder,
+    out: Out,
+    seed: Annotated[int, typer.Option(help="of the split by image")] = 0,
+    reject_above: Annotated[
+        float | None, typer.Option(help="risk above which answers are rejected", min=0, max=1)
+    ] = None,
+) -> None:
+    """Fit probe, fusion, calibration and domain; write a bundle without certificates."""
+    from probes.policy import Policy
+    from probes.store import load
+    from probes.train import train as run_training
+
+    with _errors(), Console(stderr=True).status("load") as status:
+        bundle = run_training(
+            load(store), out, seed=seed, policy=Policy(reject_above=reject_above),
+            progress=status.update,
+        )  # fmt: skip
+    typer.echo(f"{bundle.id}: layer {bundle.probe.layer} at {bundle.probe.position}, in {out}")
+
+
+def certify(
+    store: StoreFolder,
+    bundle: BundleFolder,
+    out: Out,
+    alpha: Annotated[
+        float, typer.Option(help="error rate among accepted answers to serve", min=0.001, max=0.5)
+    ] = 0.10,
+    valid_days: Annotated[int, typer.Option(help="days until it expires", min=1)] = 365,
+) -> None:
+    """Test thresholds on the calibration split; write the bundle with its certificates."""
+    from probes.certify import certify as run_certification
+    from probes.store import load
+
+    with _errors(), Console(stderr=True).status("certify"):
+        certified = run_certification(
+            load(store), Bundle.load(bundle), out, created=datetime.now(UTC),
+            alpha=alpha, valid_days=valid_days,
+        )  # fmt: skip
+    Console().print(_certificates(certified))
+
+
+def evaluate(
+    store: StoreFolder,
+    bundle: BundleFolder,
+    out: Out,
+    domain: Annotated[
+        list[str] | None, typer.Option(help="NAME=FOLDER of another store to report on")
+    ] = None,
+) -> None:
+    """Judge every signal on the test split; write evaluation.json."""
+    from probes.evaluate import evaluate as run_evaluation
+    from probes.store import load
+
+    with _errors(), Console(stderr=True).status("evaluate"):
+        others = {}
+        for pair in domain or []:
+            name, equals, folder = pair.partition("=")
+            if not (name and equals and folder):
+                raise DataError(f"domain: {pair!r}; write NAME=FOLDER")
+            others[name] = load(Path(folder))
+        found = run_evaluation(load(store), Bundle.load(bundle), out, domains=others)
+    risk = found["signals"]["risk"]["auroc"]["estimate"]
+    typer.echo(f"AUROC of the risk {risk:.3f} on {found['test']['answers']} answers, in {out}")
+
+
+def report(
+    evaluation: Annotated[Path, typer.Argument(help="folder that evaluate wrote")], out: Out
+) -> None:
+    """Write an evaluation as Markdown and as one HTML page."""
+    from probes.report import report as write_report
+
+    with _errors():
+        folder = write_report(evaluation, out)
+    typer.echo(f"{folder / 'report.md'} and {folder / 'report.html'}")
+
+
+def inspect(folder: BundleFolder) -> None:
+    """Print what a bundle holds."""
+    with _errors():
+        bundle = Bundle.load(folder)
+    table = Table("field", "value", title=bundle.id)
+    second = bundle.stage_two
+    for field, value in (
+        ("model", f"{bundle.model.name} at {bundle.model.revision}"),
+        ("engine", f"{bundle.model.engine}, {bundle.model.dtype}"),
+        ("probe", f"layer {bundle.probe.layer} at {bundle.probe.position}"),
+        ("risk", ", ".join(bundle.stage_one.features)),
+        (
+            "risk with self-consistency",
+            second.reason if isinstance(second, Missing) else ", ".join(second.features),
+        ),
+        ("reject above", str(bundle.policy.reject_above)),
+        ("domain limit", f"{bundle.domain.limit:.3f}"),
+        ("golden examples", str(len(bundle.golden))),
+        ("trained on store", bundle.data),
+    ):
+        table.add_row(field, value)
+    Console().print(table)
+    Console().print(_certificates(bundle))
+
+
+def verify(folder: BundleFolder) -> None:
+    """Check every hash, the format and the fields of a bundle."""
+    with _errors():
+        bundle = Bundle.load(folder)
+    typer.echo(f"{bundle.id}: ok")
+
+
+def simulate(
+    store: StoreFolder,
+    bundle: BundleFolder,
+    accept_below: Annotated[
+        list[float] | None, typer.Option(help="threshold to try; may be repeated")
+    ] = None,
+) -> None:
+    """What thresholds would have done on the selection split, in each self-consistency mode.
+
+    The selection split, so that trying thresholds never uses up the calibration or the test split.
+    """
+    from probes.certify import policy_risk
+    from probes.store import load
+    from probes.train import splits_of
+    from probes.types import CONSISTENCY_MODES
+
+    with _errors():
+        loaded, gate = load(store), Bundle.load(bundle)
+        rows = splits_of(loaded, gate) == "select"
+        table = Table("self-consistency", "accept below", "coverage", "wrong among accepted")
+        for mode in CONSISTENCY_MODES:
+            if mode != "never" and isinstance(gate.stage_two, Missing):
+                continue
+            risk, wrong = policy_risk(loaded, gate, mode)[rows], loaded.wrong[rows]
+            for threshold in accept_below or (0.02, 0.05, 0.1, 0.2, 0.3):
+                kept = risk <= threshold
+                share = f"{wrong[kept].mean():.1%}" if kept.any() else "-"
+                table.add_row(mode, f"{threshold:g}", f"{kept.mean():.1%}", share)
+    Console().print(table)
+
+
+def _certificates(bundle: Bundle) -> Table:
+    title = "no certificate tried for" if bundle.alpha is None else f"serves alpha {bundle.alpha:g}"
+    table = Table("alpha", "self-consistency", "certificate", "threshold", "wrong of", title=title)
+    for attempt in bundle.attempts:
+        one = attempt.outcome
+        cells = (
+            (one.id, f"{one.threshold:.4f}", f"{one.k} of {one.n}")
+            if isinstance(one, Certificate)
+            else (f"none: {one.reason}", "-", f"- of {one.answers}")
+        )
+        table.add_row(f"{attempt.alpha:g}", attempt.self_consistency, *cells)
+    return table
+
+
+@contextmanager
+def _bar(name: str, total: int) -> Iterator[Callable[[int], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+        task = progress.add_task(name, total=total)
+        yield lambda count: progress.advance(task, count)
+
+
+@contextmanager
+def _errors(*more: type[Exception]) -> Iterator[None]:
+    expected: tuple[type[Exception], ...] = (GateError, *more)
+    try:
+        yield
+    except expected as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
