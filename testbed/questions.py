@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image
 
-from testbed.drawing import render
 from testbed.scenes import (
     COLORS,
     DEFECTS,
@@ -21,7 +17,6 @@ from testbed.scenes import (
     NO_DEFECT_RATE,
     SCREW_COLORS,
     TYPES,
-    Domain,
     Part,
     Scene,
     cells_of,
@@ -333,23 +328,3 @@ def ask(scene: Scene, rng: Rng, kinds: Sequence[str] | None = None, n: int = 3) 
             if question is not None:
                 asked.setdefault(question.text, question)
     return list(asked.values())
-
-
-def write_dataset(folder: Path, domain: Domain, seeds: Iterable[int],
-                  per_scene: int) -> None:  # fmt: skip
-    """Write images/<seed>.png and questions.jsonl; the same call gives the same bytes."""
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    with (folder / "questions.jsonl").open("w", encoding="utf-8") as out:
-        for seed in seeds:
-            scene = make_scene(seed, domain)
-            image = f"images/{seed}.png"
-            Image.fromarray(render(scene)).save(folder / image, compress_level=3)
-            entropy = [seed, int(domain == "line"), 211]
-            rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
-            for i, q in enumerate(ask(scene, rng, n=per_scene)):
-                row = {
-                    "id": f"{domain}-{seed}-{i}", "image": image, "question": q.text,
-                    "answers": list(q.answers), "kind": q.kind, "slice": q.kind,
-                    "strategy": q.strategy,
-                }  # fmt: skip
-                out.write(json.dumps(row) + "\n")
