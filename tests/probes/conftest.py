@@ -32,7 +32,7 @@ from probes.types import (
     Trace,
 )
 
-HIDDEN = 6
+HIDDEN = 4
 LAYERS = 2
 GRID = (4, 4)
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -145,7 +145,7 @@ def examples_of(path: Path) -> tuple[Example, ...]:
 
 
 SETTINGS = GenerationSettings(max_tokens=8, samples=6)
-SHARES: Mapping[str, float] = {"fit": 0.2, "select": 0.25, "calibrate": 0.35, "test": 0.2}
+SHARES: Mapping[str, float] = {"fit": 0.15, "select": 0.27, "calibrate": 0.4, "test": 0.18}
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class Run:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """collect -> train -> certify, once per session; tests must not write into its folders."""
     root = tmp_path_factory.mktemp("run")
-    dataset = write_dataset(root / "data", images=700, questions=2)
+    dataset = write_dataset(root / "data", images=280, questions=3)
     store = asyncio.run(
         collect(examples_of(dataset), SyntheticEngine(), root / "store", generation=SETTINGS)
     )

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import hashlib
+import pickle
+import shutil
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from probes.bundle import Bundle, check_identity
+from probes.bundle_folder import FORMAT
+from probes.errors import BundleError
+from probes.policy import Policy
+from probes.train import train
+from probes.types import (
+    Domain,
+    HiddenStateProbe,
+    Missing,
+    SelfConsistency,
+    Signals,
+    TokenConfidence,
+)
+
+SHARES = {"fit": 0.15, "select": 0.27, "calibrate": 0.4, "test": 0.18}
+FILES = ["manifest.json", "tensors.safetensors", "SHA256SUMS", "golden/0.png", "golden/7.png"]
+
+
+@pytest.fixture
+def folder(run: Any, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run.root / "certified", tmp_path / "bundle"))
+
+
+def rehash(folder: Path) -> None:
+    """Write the sums again, as someone would who changes a bundle on purpose."""
+    names = sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "SHA256SUMS"
+    )
+    lines = [f"{hashlib.sha256((folder / n).read_bytes()).hexdigest()}  {n}\n" for n in names]
+    (folder / "SHA256SUMS").write_text("".join(lines))
+
+
+def signals(consistency: SelfConsistency | Missing, probe: Any = None) -> Signals:
+    return Signals(
+        hidden_state_probe=probe or HiddenStateProbe(-1.0, (2,)),
+        token_confidence=TokenConfidence(-0.1, 0.2, 3.0),
+        self_consistency=consistency,
+        attention=Missing("not_requested"),
+        evidence=Missing("not_requested"),
+        domain=Domain(1.0, True),
+    )
+
+
+def test_equal_trainings_give_equal_ids_and_certificates_do_not_change_it(
+    run: Any, tmp_path: Path
+) -> None:
+    again = train(run.store, tmp_path / "again", shares=SHARES)  # type: ignore[arg-type]
+    assert again.id == run.trained.id == run.certified.id
+    other = train(run.store, tmp_path / "other", shares=SHARES, seed=1)  # type: ignore[arg-type]
+    assert other.id != again.id
+
+
+def test_a_loaded_bundle_says_what_the_saved_one_said(run: Any, folder: Path) -> None:
+    loaded = Bundle.load(folder)
+    assert loaded.attempts == run.certified.attempts
+    assert loaded.policy == run.certified.policy
+    np.testing.assert_array_equal(loaded.probe.projection, run.certified.probe.projection)
+    one = signals(Missing("not_requested"))
+    assert loaded.assess(one).score == run.certified.assess(one).score
+
+
+def test_it_is_small(folder: Path) -> None:
+    size = sum(p.stat().st_size for p in folder.iterdir() if p.is_file())
+    assert size < 1_000_000
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 0.8, 1.0])
+@pytest.mark.parametrize("bit", [0x01, 0x20])
+def test_a_flipped_bit_is_refused(folder: Path, name: str, share: float, bit: int) -> None:
+    data = bytearray((folder / name).read_bytes())
+    data[int(share * (len(data) - 1))] ^= bit
+    (folder / name).write_bytes(data)
+    with pytest.raises(BundleError) as refused:
+        Bundle.load(folder)
+    if name != "SHA256SUMS":
+        assert refused.value.field == name
+
+
+class Trap:
+    """Unpickling this writes a file."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.target,))
+
+
+@pytest.mark.parametrize("name", ["tensors.safetensors", "manifest.json", "golden/0.png"])
+def test_a_pickle_is_never_loaded(folder: Path, tmp_path: Path, name: str) -> None:
+    target = tmp_path / "pwned"
+    (folder / name).write_bytes(pickle.dumps(Trap(target)))
+    rehash(folder)
+    with pytest.raises(BundleError):
+        Bundle.load(folder)
+    assert not target.exists()
+
+
+def test_the_trap_would_have_worked(tmp_path: Path) -> None:
+    pickle.loads(pickle.dumps(Trap(tmp_path / "pwned")))  # noqa: S301
+    assert (tmp_path / "pwned").exists()
+
+
+def test_a_planted_extra_file_is_refused_by_name(folder: Path) -> None:
+    (folder / "probe.pkl").write_bytes(b"\x80\x04.")
+    with pytest.raises(BundleError, match=r"probe\.pkl"):
+        Bundle.load(folder)
+    rehash(folder)
+    with pytest.raises(BundleError, match=r"probe\.pkl"):
+        Bundle.load(folder)
+
+
+def test_an_unknown_format_is_named(folder: Path) -> None:
+    manifest = folder / "manifest.json"
+    changed = manifest.read_text().replace(f'"format": {FORMAT}', '"format": 99')
+    manifest.write_text(changed)
+    rehash(folder)
+    with pytest.raises(BundleError) as refused:
+        Bundle.load(folder)
+    assert refused.value.field == "format"
+
+
+def test_an_edited_threshold_is_refused_even_with_new_hashes(folder: Path) -> None:
+    manifest = folder / "manifest.json"
+    text = manifest.read_text()
+    start = text.index('"threshold": ')
+    manifest.write_text(text[:start] + '"threshold": 0.999,' + text[text.index("\n", start) :])
+    rehash(folder)
+    with pytest.raises(BundleError, match=r"certificate\.id"):
+        Bundle.load(folder)
+
+
+def test_an_edited_field_does_not_fit_the_id(folder: Path) -> None:
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"layers": 2', '"layers": 3'))
+    rehash(folder)
+    with pytest.raises(BundleError) as refused:
+        Bundle.load(folder)
+    assert refused.value.field == "id"
+
+
+def test_a_missing_folder_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="is not a bundle"):
+        Bundle.load(tmp_path)
+
+
+def test_a_bundle_is_never_overwritten(run: Any) -> None:
+    with pytest.raises(BundleError, match="exists already"):
+        run.trained.save(run.root / "trained")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("layers", 3), ("dtype", "float16"), ("chat_template_hash", "t2")]
+)
+def test_another_model_is_named_by_its_field(run: Any, field: str, value: object) -> None:
+    with pytest.raises(BundleError) as refused:
+        check_identity(run.trained, replace(run.trained.model, **{field: value}))
+    assert refused.value.field == f"model.{field}"
+    check_identity(run.trained, run.trained.model)
+
+
+def test_golden_examples_are_of_the_select_split_with_their_readouts(run: Any) -> None:
+    assert len(run.certified.golden) == 8
+    place = (run.certified.probe.layer, run.certified.probe.position)
+    for golden in run.certified.golden:
+        assert golden.answer == "yes"
+        assert golden.readouts[place].shape == (run.certified.probe.projection.shape[1],)
+
+
+def test_self_consistency_that_failed_leaves_no_score(run: Any) -> None:
+    bundle = run.certified
+    assert bundle.assess(signals(Missing("not_requested"))).stage == 1
+    failed = bundle.assess(signals(Missing("engine_error")))
+    assert (failed.stage, failed.score) == (2, Missing("engine_error"))
+    agreed = bundle.assess(signals(SelfConsistency(1.0, 6, False, 1.0, 0.0))).score
+    split = bundle.assess(signals(SelfConsistency(0.0, 6, False, 1.0, 0.0))).score
+    assert agreed < split
+
+
+def test_a_certificate_covers_what_was_certified_and_nothing_else(run: Any) -> None:
+    bundle, policy = run.certified, run.certified.policy
+    now = datetime.fromisoformat(bundle.certificates["auto"].created) + timedelta(days=1)
+
+    def given(**changes: Any) -> Any:
+        asked = {"policy": policy, "mode": "auto", "samples": 6, "shortened": False, "now": now}
+        asked |= changes
+        return bundle.certificate_for(
+            asked["policy"],
+            asked["mode"],
+            asked["samples"],
+            shortened=asked["shortened"],
+            now=asked["now"],
+        )
+
+    assert given() == bundle.certificates["auto"]
+    assert given(mode="never", samples=99) == bundle.certificates["never"]
+    uncovered = Missing("no_certificate")
+    assert given(samples=5) == uncovered
+    assert given(shortened=True) == uncovered
+    assert given(policy=replace(policy, reject_above=0.9)) == uncovered
+    assert given(policy=Policy(required=())) == uncovered
+    assert given(now=now + timedelta(days=400)) == Missing("certificate_void")

@@ -1,0 +1,150 @@
+"""Collection into a store: resumed, checked, and the same as what is served."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from probes.collect import collect, default_layers
+from probes.datasets import Example, load_image
+from probes.errors import DataError, StoreError
+from probes.measured import measure_columns, measure_distance, measure_risk
+from probes.sampling import CHUNK, draw_chunk, image_hash, sample_seed
+from probes.signals import measure
+from probes.store import load
+from probes.types import GenerationSettings, HiddenStateProbe, Missing, Query, SampleSet
+
+
+def _synthetic() -> ModuleType:
+    """The conftest's synthetic engine, which --import-mode=importlib does not let us import."""
+    spec = importlib.util.spec_from_file_location(
+        "synthetic", Path(__file__).parent / "conftest.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["synthetic"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+synthetic = _synthetic()
+SETTINGS = GenerationSettings(max_tokens=8, samples=6)
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> tuple[Example, ...]:
+    path = synthetic.write_dataset(tmp_path_factory.mktemp("d") / "data", images=5, questions=2)
+    found: tuple[Example, ...] = synthetic.examples_of(path)
+    return found
+
+
+def gather(examples: Any, out: Path, engine: Any = None, **options: Any) -> Any:
+    options = {"generation": SETTINGS, "shard_size": 4, **options}
+    return asyncio.run(collect(examples, engine or synthetic.SyntheticEngine(), out, **options))
+
+
+class Failing(synthetic.SyntheticEngine):  # type: ignore[misc, name-defined]
+    """Breaks at the seventh question."""
+
+    async def generate(self, query: Any, readout: Any) -> Any:
+        if self.calls == 6:
+            raise RuntimeError("out of memory")
+        return await super().generate(query, readout)
+
+
+def test_a_run_that_broke_goes_on_and_ends_the_same(
+    examples: tuple[Example, ...], tmp_path: Path
+) -> None:
+    whole = gather(examples, tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="out of memory"):
+        gather(examples, tmp_path / "broken", Failing())
+    with pytest.raises(StoreError, match="not finished"):
+        load(tmp_path / "broken")
+    engine, done = synthetic.SyntheticEngine(), []
+    resumed = gather(examples, tmp_path / "broken", engine, progress=done.append)
+    assert engine.calls == 6
+    assert sum(done) == len(examples)
+    assert resumed.fingerprint == whole.fingerprint
+    assert resumed.records == whole.records
+    np.testing.assert_array_equal(resumed.arrays.hidden, whole.arrays.hidden)
+
+
+def test_another_setup_does_not_mix_into_a_run(
+    examples: tuple[Example, ...], tmp_path: Path
+) -> None:
+    gather(examples, tmp_path / "run")
+    with pytest.raises(StoreError, match="generation"):
+        gather(examples, tmp_path / "run", generation=GenerationSettings(max_tokens=9))
+    with pytest.raises(StoreError, match="dataset"):
+        gather(examples[:-1], tmp_path / "run")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").touch()
+    with pytest.raises(StoreError, match="is not empty"):
+        gather(examples, tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    "name", ["shard-00000.safetensors", "shard-00001.parquet", "manifest.json"]
+)
+def test_a_damaged_file_is_named(examples: tuple[Example, ...], tmp_path: Path, name: str) -> None:
+    gather(examples, tmp_path / "run")
+    data = bytearray((tmp_path / "run" / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "run" / name).write_bytes(data)
+    with pytest.raises(StoreError, match=name):
+        load(tmp_path / "run")
+
+
+def test_a_bad_image_is_left_out_and_named(tmp_path: Path) -> None:
+    path = synthetic.write_dataset(tmp_path / "data", images=2, questions=1)
+    (tmp_path / "data" / "1.png").write_text("no image")
+    store = gather(synthetic.examples_of(path), tmp_path / "run")
+    assert [record.id for record in store.records] == ["0-0"]
+    assert "cannot be decoded" in store.skipped["1-0"]
+    shutil.copy(tmp_path / "data" / "1.png", tmp_path / "data" / "0.png")
+    with pytest.raises(DataError, match="none of 2 images"):
+        gather(synthetic.examples_of(path), tmp_path / "run2")
+
+
+def test_default_layers_are_quarters() -> None:
+    assert default_layers(32) == (8, 16, 24, 32)
+    assert default_layers(2) == (1, 2)
+
+
+def test_sampling_is_the_same_for_the_same_request() -> None:
+    image = np.zeros((2, 3, 3), dtype=np.uint8)
+    assert image_hash(image) != image_hash(image.reshape(3, 2, 3))
+    assert sample_seed(Query(image, "a")) == sample_seed(Query(image.copy(), "a", 5))
+    assert sample_seed(Query(image, "a")) != sample_seed(Query(image, "b"))
+    engine = synthetic.SyntheticEngine()
+    chunk = asyncio.run(draw_chunk(engine, Query(image, "a"), SETTINGS, CHUNK, 6))
+    assert len(chunk) == 1
+
+
+def test_columns_of_a_store_are_what_measure_gives_in_service(run: Any) -> None:
+    bundle, engine = run.certified, synthetic.SyntheticEngine()
+    columns = measure_columns(run.store, bundle.probe)
+    distance, _ = measure_distance(run.store, bundle.probe, bundle.domain)
+    first, second = (measure_risk(columns, m) for m in (bundle.stage_one, bundle.stage_two))
+    for row in range(0, len(run.store.records), 97):
+        record = run.store.records[row]
+        query = Query(load_image(Path(record.image_path)), record.question, 8)
+        generation = asyncio.run(engine.generate(query, bundle.readout))
+        samples = SampleSet(record.samples, 6)
+        for given, risk in ((None, first), (samples, second)):
+            signals = measure(query, generation, bundle, given)
+            assert isinstance(signals.hidden_state_probe, HiddenStateProbe)
+            assert not isinstance(signals.domain, Missing)
+            assert bundle.assess(signals).score == pytest.approx(risk[row], abs=1e-6)
+            assert signals.domain.distance == pytest.approx(distance[row], rel=1e-5)
+            assert signals.attention == record.attention
+            assert signals.token_confidence == record.confidence
