@@ -1,0 +1,118 @@
+"""The database: how it is reached, brought up to date, and what its errors mean."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
+
+from service.records.canonical import canonical_json
+from service.records.errors import InvalidRecord, RecordsError, RecordsUnavailable
+
+Synchronous = Literal["normal", "full"]
+BUSY_SECONDS = 5.0
+"""How long SQLite waits for another writer."""
+MIGRATION_LOCK = 0x766C6D67
+"""PostgreSQL's advisory lock while replicas that start together migrate."""
+
+
+def connect(url: str, *, synchronous: Synchronous = "normal") -> Engine:
+    """An engine for a database; nothing is opened yet.
+
+    Args:
+        url: ``sqlite:///folder/records.db`` or ``postgresql://user:password@host/name``.
+        synchronous: SQLite only. ``normal`` survives a crash of the process; ``full`` a power
+            loss too, and waits for the disk at every commit.
+
+    Raises:
+        RecordsError: the URL is malformed or names another kind of database.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise RecordsError("the records' URL is malformed; see docs for its form") from error
+    if parsed.get_backend_name() == "sqlite" and parsed.database not in {None, "", ":memory:"}:
+        return _sqlite(parsed, synchronous)
+    if parsed.get_backend_name() == "postgresql":
+        return _postgresql(parsed.set(drivername="postgresql+psycopg"))
+    raise RecordsError(
+        f"{parsed.render_as_string(hide_password=True)} cannot hold records; "
+        "use sqlite:///path/to/file or postgresql://..."
+    )
+
+
+def _sqlite(url: URL, synchronous: Synchronous) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, json_serializer=canonical_json)
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: object) -> None:
+        connection.isolation_level = None  # transactions are begun below, not by the driver
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA synchronous={synchronous}")
+        connection.execute("PRAGMA journal_size_limit=67108864")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _postgresql(url: URL) -> Engine:
+    return create_engine(
+        url,
+        json_serializer=canonical_json,
+        pool_pre_ping=True,
+        connect_args={
+            "connect_timeout": 5,
+            "options": "-c statement_timeout=10000",
+            "tcp_user_timeout": 10000,
+        },
+    )
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the database's errors into the two that matter: later, or never.
+
+    Raises:
+        InvalidRecord: the database refuses what it was given.
+        RecordsUnavailable: everything else.
+    """
+    try:
+        yield
+    except (IntegrityError, DataError) as error:
+        raise InvalidRecord(f"the database refuses the record: {error.orig}") from error
+    except (DBAPIError, sqlite3.Error) as error:  # the latter while a connection is prepared
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        raise RecordsUnavailable(f"the database does not work now: {cause}") from error
+    except (SQLAlchemyError, OverflowError) as error:
+        raise InvalidRecord(f"the record cannot be sent to the database: {error}") from error
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the tables up to date; several processes may do it at once.
+
+    Raises:
+        RecordsUnavailable: the database is locked, full or away.
+        RecordsError: a newer version made the tables.
+    """
+    config = Config()
+    config.set_main_option("script_location", "service.records:migrations")
+    with translated(), engine.execution_options(writes=True).begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise RecordsError(f"the tables are of another version: {error}") from error

@@ -1,0 +1,98 @@
+"""Records as a Parquet file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from probes.types import Missing
+from service.records.answer import AnswerRecord
+from service.records.canonical import canonical_json
+from service.records.listing import Filter
+from service.records.outcome import Outcome
+from service.records.store import RecordStore
+
+PAGE_ROWS = 1000
+TEXT, NUMBER, FLAG = pa.string(), pa.float64(), pa.bool_()
+TIME = pa.timestamp("us", tz="UTC")
+SCHEMA = pa.schema(
+    {
+        "id": TEXT,
+        "created": TIME,
+        "question_sha256": TEXT,
+        "question": TEXT,
+        "image_sha256": TEXT,
+        "answer": TEXT,
+        "model": TEXT,
+        "revision": TEXT,
+        "bundle": TEXT,
+        "certificate": TEXT,
+        "decision": TEXT,
+        "reason": TEXT,
+        "mode": TEXT,
+        "self_consistency": TEXT,
+        "risk": NUMBER,
+        "risk_missing": TEXT,
+        "stage": pa.int8(),
+        "accept_below": NUMBER,
+        "reject_above": NUMBER,
+        "signals": TEXT,  # JSON, as in the response
+        "timings": TEXT,  # JSON, seconds
+        "metadata": TEXT,  # JSON
+        "audit": FLAG,
+        "audit_probability": NUMBER,
+        "outcome_correct": FLAG,  # of the latest outcome
+        "outcome_reference": TEXT,
+        "outcome_reviewer": TEXT,
+        "outcome_created": TIME,
+    }
+)
+
+
+def export_parquet(store: RecordStore, path: Path, where: Filter | None = None) -> int:
+    """Write answers with their latest outcome, newest first; returns how many.
+
+    The file appears under its name only when it is whole.
+
+    Raises:
+        RecordsUnavailable: the database does not work now.
+        OSError: the file cannot be written.
+    """
+    draft = path.with_name(f".{path.name}.partial")
+    count, after = 0, ""
+    try:
+        with pq.ParquetWriter(draft, SCHEMA) as writer:
+            while True:
+                page = store.page(where, limit=PAGE_ROWS, after=after)
+                latest = {
+                    outcome.answer_id: outcome
+                    for outcome in store.outcomes_of([record.id for record in page.answers])
+                }
+                rows = [_row(record, latest.get(record.id)) for record in page.answers]
+                writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
+                count += len(rows)
+                if page.next is None:
+                    break
+                after = page.next
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return count
+
+
+def _row(record: AnswerRecord, outcome: Outcome | None) -> dict[str, Any]:
+    row = {name: getattr(record, name) for name in SCHEMA.names if hasattr(record, name)}
+    if isinstance(record.risk, Missing):
+        row |= {"risk": None, "risk_missing": record.risk.reason}
+    for name in ("signals", "timings", "metadata"):
+        row[name] = canonical_json(row[name])
+    if outcome is not None:
+        row["outcome_correct"] = outcome.correct
+        row["outcome_reference"] = outcome.reference
+        row["outcome_reviewer"] = outcome.reviewer
+        row["outcome_created"] = outcome.created
+    return row

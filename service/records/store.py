@@ -1,0 +1,174 @@
+"""The records in their database. Every call waits for it: from a coroutine, use a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Literal
+
+from sqlalchemy import Connection, select, text
+
+from service.records import database
+from service.records.answer import AnswerRecord, answer_record, answer_row
+from service.records.chain import append, lock_tail
+from service.records.database import Synchronous, connect, translated
+from service.records.errors import InvalidRecord, UnknownAnswer
+from service.records.head import Head, SigningKey
+from service.records.listing import Filter, Page, page_of
+from service.records.outcome import Outcome, outcome_of, outcome_row
+from service.records.tables import answers, heads, outcomes, tails
+
+RACES = 3
+"""Times that an outcome is tried when another replica takes its version number."""
+
+
+class RecordStore:
+    """Writes to its writer's chains, and reads everybody's.
+
+    Args:
+        url: see `connect`.
+        writer: name of this writer. Stable over restarts is best (a host's name); two processes
+            that share a name wait for each other, and nothing worse.
+        key: signs the ends of the chains.
+        synchronous: see `connect`.
+
+    Raises:
+        RecordsError: the URL cannot be used.
+    """
+
+    def __init__(
+        self, url: str, *, writer: str, key: SigningKey, synchronous: Synchronous = "normal"
+    ) -> None:
+        self.engine = connect(url, synchronous=synchronous)
+        self.writer = writer
+        self.key = key
+
+    def migrate(self) -> None:
+        """Create the tables, or bring them up to date. Raises RecordsUnavailable."""
+        database.migrate(self.engine)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.engine.dispose()
+
+    def append_answers(self, records: Sequence[AnswerRecord], *, again: bool = False) -> None:
+        """Write answers in one transaction: all or none.
+
+        Args:
+            records: at least one.
+            again: an earlier try ended without word; what it did write is not written twice.
+
+        Raises:
+            InvalidRecord: one of them cannot be written, ever.
+            RecordsUnavailable: the database does not work now; nothing, or all, was written.
+        """
+        rows = [answer_row(record) for record in records]
+        with self.writing() as connection:
+            tail = lock_tail(connection, answers, self.writer, self.key)
+            if again:  # behind the lock: an earlier try may only now come to its end
+                ids = [row["id"] for row in rows]
+                found = connection.scalars(select(answers.c.id).where(answers.c.id.in_(ids)))
+                known = set(found)
+                rows = [row for row in rows if row["id"] not in known]
+            if rows:
+                append(connection, answers, tail, rows, self.key)
+
+    def add_outcome(self, outcome: Outcome) -> Literal["added", "unchanged"]:
+        """Write an outcome. The same word twice from one reviewer is kept once; another word is a
+        correction: a new version beside the old one.
+
+        Raises:
+            UnknownAnswer: there is no such answer.
+            InvalidRecord: it cannot be written.
+            RecordsUnavailable: the database does not work now.
+        """
+        for _ in range(RACES - 1):
+            try:
+                return self._add_outcome(outcome)
+            except InvalidRecord:  # perhaps the version number went to another replica
+                continue
+        return self._add_outcome(outcome)
+
+    def _add_outcome(self, outcome: Outcome) -> Literal["added", "unchanged"]:
+        row = outcome_row(outcome)
+        with self.writing() as connection:
+            tail = lock_tail(connection, outcomes, self.writer, self.key)
+            if connection.scalar(select(1).where(answers.c.id == outcome.answer_id)) is None:
+                raise UnknownAnswer(f"there is no answer {outcome.answer_id} in the records")
+            said = connection.execute(
+                select(outcomes)
+                .where(outcomes.c.answer_id == row["answer_id"])
+                .where(outcomes.c.reviewer == row["reviewer"])
+                .order_by(outcomes.c.version.desc())
+                .limit(1)
+            ).one_or_none()
+            if said is not None:
+                if (said.correct, said.reference) == (row["correct"], row["reference"]):
+                    return "unchanged"
+                row["version"] = said.version + 1
+            append(connection, outcomes, tail, [row], self.key)
+        return "added"
+
+    def get(self, answer_id: str) -> AnswerRecord | None:
+        """The answer, or None. Raises RecordsUnavailable."""
+        with self.reading() as connection:
+            found = connection.execute(select(answers).where(answers.c.id == answer_id))
+            row = found.mappings().one_or_none()
+        return None if row is None else answer_record(row)
+
+    def outcomes_of(self, answer_ids: Sequence[str]) -> list[Outcome]:
+        """What was said of these answers, oldest first. Raises RecordsUnavailable."""
+        wanted = (
+            select(outcomes)
+            .where(outcomes.c.answer_id.in_(answer_ids))
+            .order_by(outcomes.c.created_us, outcomes.c.version)
+        )
+        with self.reading() as connection:
+            return [outcome_of(row) for row in connection.execute(wanted).mappings()]
+
+    def page(self, where: Filter | None = None, *, limit: int = 100, after: str = "") -> Page:
+        """Answers, newest first.
+
+        Args:
+            where: which ones; all by default.
+            limit: most answers of the page.
+            after: the page before's ``next``; empty for the first page.
+
+        Raises:
+            InvalidRecord: ``after`` is not a cursor.
+            RecordsUnavailable: the database does not work now.
+        """
+        with self.reading() as connection:
+            return page_of(connection, where or Filter(), limit, after)
+
+    def heads(self) -> list[Head]:
+        """The signed end of each chain. Kept elsewhere, they are anchors for `verify`."""
+        with self.reading() as connection:
+            return [Head.of_row(row) for row in connection.execute(select(tails)).mappings()]
+
+    def old_heads(self, connection: Connection) -> list[Head]:
+        """Heads signed on the way, and those that retention left."""
+        return [Head.of_row(row) for row in connection.execute(select(heads)).mappings()]
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """One transaction that writes; committed at the end of the block."""
+        with translated(), self.engine.execution_options(writes=True).begin() as connection:
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One transaction that reads a single state of the database, however long it takes."""
+        with translated(), self.engine.connect() as connection:
+            if connection.dialect.name == "postgresql":
+                connection = connection.execution_options(
+                    isolation_level="REPEATABLE READ", postgresql_readonly=True
+                )
+                connection.execute(text("SET LOCAL statement_timeout = 0"))
+            yield connection
+
+
+def without_question(record: AnswerRecord) -> AnswerRecord:
+    """The record with its question's hash only."""
+    return record if record.question is None else replace(record, question=None)

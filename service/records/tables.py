@@ -1,0 +1,109 @@
+"""The tables. The migrations build the same ones; a test compares the two."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+
+def _links() -> tuple[Column[str] | Column[int], ...]:
+    """Where a row stands in its chain, the hash of the row before it, and its own."""
+    return (
+        Column("chain", Text, nullable=False),
+        Column("sequence", BigInteger, nullable=False),
+        Column("previous_hash", String(64), nullable=False),
+        Column("hash", String(64), nullable=False),
+    )
+
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("id", String(26), primary_key=True),
+    Column("created_us", BigInteger, nullable=False),  # microseconds since 1970, UTC
+    Column("question_sha256", String(64), nullable=False),
+    Column("question", Text),
+    Column("image_sha256", String(64), nullable=False),
+    Column("answer", Text),
+    Column("model", Text, nullable=False),
+    Column("revision", Text, nullable=False),
+    Column("bundle", Text, nullable=False),
+    Column("certificate", Text),
+    Column("decision", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("self_consistency", Text, nullable=False),
+    Column("risk", Double),
+    Column("risk_missing", Text),
+    Column("stage", SmallInteger, nullable=False),
+    Column("accept_below", Double),
+    Column("reject_above", Double),
+    Column("signals", JSON, nullable=False),
+    Column("timings", JSON, nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Column("audit", Boolean, nullable=False),
+    Column("audit_probability", Double),
+    *_links(),
+    UniqueConstraint("chain", "sequence"),
+)
+Index(None, answers.c.created_us, answers.c.id)
+
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("answer_id", String(26), primary_key=True),
+    Column("reviewer", Text, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("correct", Boolean),
+    Column("reference", Text),
+    *_links(),
+    UniqueConstraint("chain", "sequence"),
+)
+
+tails = Table(
+    "tails",
+    metadata,
+    Column("chain", Text, primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("hash", String(64), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("key_id", String(16), nullable=False),
+    Column("signature", String(128), nullable=False),
+)
+
+heads = Table(
+    "heads",
+    metadata,
+    Column("chain", Text, primary_key=True),
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", Text, primary_key=True),
+    Column("hash", String(64), nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("key_id", String(16), nullable=False),
+    Column("signature", String(128), nullable=False),
+)
+
+CHAINED = (answers, outcomes)
