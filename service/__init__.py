@@ -1,0 +1,3 @@
+"""The microservice."""
+
+__version__ = "0.1.0"

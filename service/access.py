@@ -1,0 +1,74 @@
+"""The outermost layer: gives each request an id, counts it, logs it, and lets no exception out."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from ulid import ULID
+
+from service.errors import ServiceError, problem
+from service.telemetry import Telemetry
+
+log = structlog.get_logger("service.access")
+
+
+class Access:
+    """ASGI middleware around every route."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = perf_counter()
+        state = scope.setdefault("state", {})
+        state["id"] = str(ULID())
+        status = 0
+
+        async def note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", state["id"].encode())]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, note)
+        except Exception:
+            # A bug of ours: told to the log, never to the caller.
+            log.exception("failed", id=state["id"])
+            state["kind"] = "internal_error"
+            if status == 0:
+                told = ServiceError(
+                    f"the service failed; its operator finds why in the log under {state['id']}"
+                )
+                await problem(told, state["id"])(scope, receive, note)
+        _count(scope, status)
+        log.info(
+            "request",
+            id=state["id"],
+            route=_route(scope),
+            code=status,
+            seconds=round(perf_counter() - started, 6),
+            **state.get("told", {}),
+            **({"kind": state["kind"]} if "kind" in state else {}),
+        )
+
+
+def _route(scope: Scope) -> str:
+    """The route's template, never the path as sent: labels must stay few."""
+    return getattr(scope.get("route"), "path", "unmatched")
+
+
+def _count(scope: Scope, status: int) -> None:
+    gate = getattr(scope["app"].state, "gate", None)
+    if gate is None:
+        return
+    telemetry: Telemetry = gate.telemetry
+    telemetry.requests.labels(_route(scope), str(status)).inc()
+    if "kind" in scope["state"]:
+        telemetry.rejected.labels(scope["state"]["kind"]).inc()

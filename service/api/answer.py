@@ -1,0 +1,78 @@
+"""``POST /answer``: a question about an image -> answer, risk, decision."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from probes.types import Missing
+from service.api.body import parse_ask, read_body
+from service.errors import problem_responses
+from service.gate import Gate
+from service.pipeline import Outcome
+from service.schemas import AnswerForm, AnswerRequest, AnswerResponse, Timing
+from service.telemetry import Stages
+
+router = APIRouter(tags=["answers"])
+
+_REQUEST_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": AnswerRequest.model_json_schema()},
+            "multipart/form-data": {"schema": AnswerForm.model_json_schema()},
+        },
+    }
+}
+
+
+@router.post("/answer", include_in_schema=False)
+@router.post(
+    "/v1/answer",
+    response_model=AnswerResponse,
+    responses=problem_responses((400, 413, 415, 422, 503, 504)),
+    openapi_extra=_REQUEST_BODY,
+    summary="Answer a question about an image, with the risk that the answer is wrong",
+)
+async def post_answer(request: Request) -> Response:
+    """All three decisions are a 200: accept, escalate (to a person), reject."""
+    gate: Gate = request.app.state.gate
+    stages = Stages()
+    gate.check_ready()
+    try:
+        async with asyncio.timeout(gate.settings.deadline_seconds):
+            body = await read_body(request, gate.settings.max_body_bytes)
+            async with gate.admission.admit() as waited:
+                stages.seconds["queue"] = waited
+                with stages.timed("decode"):
+                    ask = await parse_ask(request, body, gate)
+                outcome = await gate.answer(ask, stages)
+    except TimeoutError as error:
+        raise gate.deadline() from error
+    mode = gate.settings.mode
+    response = AnswerResponse.from_outcome(
+        outcome,
+        request_id=request.state.id,
+        bundle=gate.bundle,
+        mode=mode,
+        timing=Timing(
+            queue_seconds=waited + outcome.generation.queue_seconds,
+            generate_seconds=outcome.generation.generate_seconds,
+            total_seconds=stages.total,
+        ),
+    )
+    gate.telemetry.observe(outcome, stages, mode)
+    request.state.told = _log_fields(outcome)
+    return Response(response.model_dump_json(), media_type="application/json")
+
+
+def _log_fields(outcome: Outcome) -> dict[str, Any]:
+    score = outcome.assessment.score
+    return {
+        "decision": outcome.decision.decision,
+        "reason": outcome.decision.reason,
+        "risk": None if isinstance(score, Missing) else round(score, 6),
+    }

@@ -1,0 +1,30 @@
+"""Is it alive, is it ready: for Kubernetes, and under the Open Inference Protocol's names."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from service.gate import Gate
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz", summary="200 while the process and its engine work")
+@router.get("/v2/health/live", include_in_schema=False)
+async def live(request: Request) -> Response:
+    """503 means that only a restart helps."""
+    gate: Gate = request.app.state.gate
+    healthy = gate.engine.healthy
+    return JSONResponse({"live": healthy}, 200 if healthy else 503)
+
+
+@router.get("/readyz", summary="200 once the parity self-test has passed, until draining")
+@router.get("/v2/health/ready", include_in_schema=False)
+async def ready(request: Request) -> Response:
+    """503 says why not."""
+    gate: Gate = request.app.state.gate
+    state = gate.state if gate.engine.healthy else "failed"
+    why = {"draining": "shutting down", "ready": ""}.get(state, gate.why or "the engine has failed")
+    body = {"ready": state == "ready", "state": state} | ({"detail": why} if why else {})
+    return JSONResponse(body, 200 if state == "ready" else 503)

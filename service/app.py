@@ -1,0 +1,49 @@
+"""The application: routes on a gate, and the gate's life."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from probes.bundle import Bundle
+from service import __version__, errors
+from service.access import Access
+from service.api import answer, health, metrics, policy
+from service.engines.base import Engine
+from service.gate import Gate
+from service.settings import Settings
+
+
+def create_app(settings: Settings, engine: Engine, bundle: Bundle) -> FastAPI:
+    """The service around an engine that is not started yet.
+
+    The engine starts and the bundle is checked against it before the first request is taken; the
+    self-test runs after that, and ``/readyz`` tells how it went.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        gate: Gate = app.state.gate
+        await gate.start()
+        test = asyncio.create_task(gate.test())
+        try:
+            yield
+        finally:
+            test.cancel()
+            await gate.close()
+
+    app = FastAPI(
+        title="vlm-gate",
+        version=__version__,
+        description="Answers about images, each with a calibrated risk that it is wrong.",
+        lifespan=lifespan,
+    )
+    app.state.gate = Gate(settings, engine, bundle)
+    errors.install(app)
+    app.add_middleware(Access)
+    for module in (answer, policy, health, metrics):
+        app.include_router(module.router)
+    return app

@@ -1,0 +1,176 @@
+"""Everything that lives as long as the service: engine, bundle, queue, metrics, and their order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Literal, TypeVar
+
+import structlog
+
+from probes.bundle import Bundle, check_identity
+from probes.errors import BundleError
+from probes.guarantee import Certificate
+from probes.types import CONSISTENCY_MODES, ConsistencyMode, Missing
+from service import __version__
+from service.admission import Admission
+from service.engines.base import Engine, EngineError, EngineOverloaded, QueryRefused
+from service.errors import Invalid, Overloaded, TooLate, Unavailable
+from service.parity import ParityError, check_parity
+from service.pipeline import Ask, Outcome, answer
+from service.settings import Settings
+from service.telemetry import Stages, Telemetry
+
+log = structlog.get_logger("service.gate")
+Result = TypeVar("Result")
+State = Literal["starting", "ready", "failed", "draining"]
+
+
+class Gate:
+    """The running service behind its routes.
+
+    Args:
+        settings: how to run.
+        engine: not started yet.
+        bundle: loaded.
+    """
+
+    def __init__(self, settings: Settings, engine: Engine, bundle: Bundle) -> None:
+        self.settings = settings
+        self.engine = engine
+        self.bundle = bundle
+        self.admission = Admission(settings.max_inflight, settings.max_queue)
+        self.telemetry = Telemetry(self.thresholds(), self._build())
+        self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
+        self._state: State = "starting"
+        self.why = "the self-test is still running"
+        self.tested = asyncio.Event()
+        self._watch()
+
+    @property
+    def state(self) -> State:
+        """What ``/readyz`` says."""
+        if self.admission.draining:
+            return "draining"
+        return self._state
+
+    async def start(self) -> None:
+        """Start the engine and check that it runs the bundle's model.
+
+        Raises:
+            EngineError: the model cannot be loaded. BundleError: the bundle belongs to another.
+        """
+        try:
+            await self.engine.start()
+            check_identity(self.bundle, self.engine.identity)
+        except (BundleError, EngineError) as error:
+            self._state, self.why = "failed", str(error)
+            raise
+        log.info("started", model=self.bundle.model.name, bundle=self.bundle.id)
+
+    async def test(self) -> None:
+        """The parity self-test; the gate is ready, or failed for good, after it."""
+        try:
+            await check_parity(self.engine, self.bundle)
+        except (ParityError, EngineError) as error:
+            self._state, self.why = "failed", f"the parity self-test failed: {error}"
+            log.error("self_test_failed", detail=str(error))
+        else:
+            self._state, self.why = "ready", ""
+            log.info("ready")
+        self.tested.set()
+
+    async def close(self) -> None:
+        """Finish what was admitted, then let go of the model."""
+        await self.admission.drain()
+        await self.engine.close()
+        self._decoders.shutdown()
+        log.info("closed")
+
+    async def decode(self, work: Callable[[], Result]) -> Result:
+        """Run parsing or decoding on the decoders' threads, off the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
+
+    def check_ready(self) -> None:
+        """Raise Unavailable unless questions can be answered now."""
+        if self._state != "ready":
+            kind = "not_ready" if self._state == "starting" else "self_test_failed"
+            why = f"not ready: {self.why}; GET /readyz tells when"
+            raise Unavailable(why, kind=kind, retry_after=5)
+
+    async def answer(self, ask: Ask, stages: Stages) -> Outcome:
+        """Run the pipeline; the engine's errors become the caller's."""
+        try:
+            return await answer(ask, self.engine, self.bundle, stages)
+        except QueryRefused as error:
+            raise Invalid(str(error), field="question", kind="query_refused") from error
+        except EngineOverloaded as error:
+            seconds = self.admission.retry_after()
+            raise Overloaded(
+                f"the model's queue is full; try again in {seconds} s",
+                kind="engine_overloaded",
+                retry_after=seconds,
+            ) from error
+        except EngineError as error:
+            log.error("engine_failed", detail=str(error))
+            raise Unavailable(
+                "the model could not answer; try again, and tell the operator if it stays so",
+                kind="engine_error",
+                retry_after=self.admission.retry_after(),
+            ) from error
+
+    def deadline(self) -> TooLate:
+        """The error of a request that took too long."""
+        return TooLate(
+            f"no answer within {self.settings.deadline_seconds:g} s; try again with fewer samples "
+            "or a lower max_tokens",
+            kind="deadline",
+        )
+
+    def certificate(self, mode: ConsistencyMode) -> Certificate | Missing:
+        """What covers a request with the bundle's own sampling, now."""
+        bundle = self.bundle
+        return bundle.certificate_for(
+            bundle.policy, mode, bundle.generation.samples, shortened=False, now=datetime.now(UTC)
+        )
+
+    def thresholds(self) -> Mapping[str, float]:
+        """Thresholds in force in the default mode, by name."""
+        policy = self.bundle.policy
+        named = {
+            "accept_below": policy.threshold(self.certificate(policy.self_consistency)),
+            "reject_above": policy.reject_above,
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+    def certificates(self) -> Mapping[ConsistencyMode, Certificate | Missing]:
+        """Per self-consistency mode, what is in force."""
+        return {mode: self.certificate(mode) for mode in CONSISTENCY_MODES}
+
+    def _build(self) -> Mapping[str, str]:
+        return {
+            "version": __version__,
+            "model": self.bundle.model.name,
+            "bundle": self.bundle.id,
+            "engine": self.bundle.model.engine,
+        }
+
+    def _watch(self) -> None:
+        watch, default = self.telemetry.watch, self.bundle.policy.self_consistency
+
+        def valid() -> float:
+            return float(isinstance(self.certificate(default), Certificate))
+
+        watch("vlm_gate_queue_depth", "Requests waiting", lambda: self.admission.waiting)
+        watch("vlm_gate_inflight_requests", "Requests worked on", lambda: self.admission.inflight)
+        watch("vlm_gate_certificate_valid", "1 while the default mode's certificate holds", valid)
+        certificate = self.bundle.certificates.get(default)
+        if certificate is not None:
+            expiry = datetime.fromisoformat(certificate.expires).timestamp()
+            watch(
+                "vlm_gate_certificate_expiry_timestamp_seconds",
+                "End of the default mode's certificate, Unix time",
+                lambda: expiry,
+            )

@@ -1,0 +1,47 @@
+"""The self-test before the service says ready: does the engine read what it read in training?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from probes.bundle import Bundle, Golden
+from probes.types import Generation, Missing
+from service.engines.base import Engine
+
+TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 6e-2}
+"""By arithmetic: largest deviation, as a share of the readout's largest entry (at least 1)."""
+
+
+class ParityError(Exception):
+    """The engine reads something else than when the bundle was trained."""
+
+
+async def check_parity(engine: Engine, bundle: Bundle) -> None:
+    """Run the golden examples one by one, then all at once, and compare what was read.
+
+    Raises:
+        ParityError: the bundle has none, or a readout deviates. EngineError: the engine failed.
+    """
+    if not bundle.golden:
+        raise ParityError("golden: the bundle has no golden examples; train it again")
+    tolerance = TOLERANCE.get(bundle.model.dtype)
+    if tolerance is None:
+        raise ParityError(f"model.dtype: there is no tolerance for {bundle.model.dtype!r}")
+    readout = bundle.readout
+    for number, golden in enumerate(bundle.golden):
+        generation = await engine.generate(golden.query, readout)
+        _compare(f"golden {number} alone", golden, generation, tolerance)
+
+
+def _compare(which: str, golden: Golden, generation: Generation, tolerance: float) -> None:
+    for (layer, position), expected in golden.readouts.items():
+        where = f"{which}, layer {layer}, {position}"
+        found = generation.trace.readouts.get((layer, position), Missing("not_read"))
+        if isinstance(found, Missing):
+            raise ParityError(f"{where}: nothing was read ({found.reason})")
+        if found.shape != expected.shape:
+            raise ParityError(f"{where}: shape {found.shape} instead of {expected.shape}")
+        largest = max(1.0, float(np.max(np.abs(expected))))
+        deviation = float(np.max(np.abs(found - expected))) / largest
+        if not deviation <= tolerance:
+            raise ParityError(f"{where}: deviates by {deviation:.2g}, more than {tolerance:.2g}")

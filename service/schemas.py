@@ -1,0 +1,280 @@
+"""The shapes at the edge: what a request may say, what a response says. Translated here only."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from probes.bundle import Bundle
+from probes.guarantee import Certificate
+from probes.types import (
+    ConsistencyMode,
+    ImageArray,
+    Missing,
+    ModelIdentity,
+    Query,
+    Reason,
+    Signals,
+    Verdict,
+)
+from service.pipeline import Ask, Outcome
+
+MAX_QUESTION = 2_000
+MAX_SAMPLES = 50
+MAX_TOKENS = 512
+MAX_METADATA = 16
+
+
+def _speakable(question: str) -> str:
+    if "\x00" in question:
+        raise ValueError("holds a NUL character; remove it")
+    if not question.strip():
+        raise ValueError("is blank; ask something")
+    return question
+
+
+class AnswerOptions(BaseModel):
+    """A question, and how its answer is to be judged (multipart: beside the file ``image``)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    question: Annotated[
+        str, Field(min_length=1, max_length=MAX_QUESTION), AfterValidator(_speakable)
+    ] = Field(description="the question about the image", examples=["Is there a scratch?"])
+    self_consistency: ConsistencyMode | None = Field(
+        None,
+        description="sample more answers: by default the policy's choice",
+    )
+    samples: int | None = Field(
+        None, ge=1, le=MAX_SAMPLES, description="answers to sample; by default the bundle's"
+    )
+    evidence: bool = Field(False, description="measure what the answer owes to the image")
+    max_tokens: int | None = Field(
+        None, ge=1, le=MAX_TOKENS, description="most tokens of the answer; by default the bundle's"
+    )
+    metadata: dict[
+        Annotated[str, StringConstraints(min_length=1, max_length=64)],
+        Annotated[str, StringConstraints(max_length=256)],
+    ] = Field(
+        default_factory=dict,
+        max_length=MAX_METADATA,
+        description="the caller's own words about the request",
+        examples=[{"line": "3", "camera": "A"}],
+    )
+
+    def to_ask(self, image: ImageArray, bundle: Bundle) -> Ask:
+        """With the bundle's defaults where the request left the choice."""
+        settings = bundle.generation
+        return Ask(
+            query=Query(image, self.question, self.max_tokens or settings.max_tokens),
+            self_consistency=self.self_consistency or bundle.policy.self_consistency,
+            samples=self.samples or settings.samples,
+            evidence=self.evidence,
+        )
+
+
+class AnswerRequest(AnswerOptions):
+    """The JSON body."""
+
+    image: str = Field(
+        min_length=1,
+        description="data URI or plain base64 of a PNG, JPEG, WebP, BMP or TIFF file",
+        examples=["data:image/png;base64,iVBORw0KGgo..."],
+    )
+
+
+class AnswerForm(AnswerOptions):
+    """The multipart body, for the OpenAPI document."""
+
+    image: str = Field(description="the file", json_schema_extra={"format": "binary"})
+
+
+class MissingPart(BaseModel):
+    """A part that could not be had."""
+
+    missing: str = Field(description="why", examples=["not_requested"])
+
+
+class Risk(BaseModel):
+    """Calibrated probability that the answer is wrong."""
+
+    score: float | None
+    status: str = Field(description="ok, or why there is no score")
+    accept_below: float | None
+    reject_above: float | None
+
+
+class ProbeSignal(BaseModel):
+    """The probe on the model's hidden states."""
+
+    logit: float
+    layers: list[int]
+
+
+class ConfidenceSignal(BaseModel):
+    """The model's own confidence in its words."""
+
+    mean_logprob: float
+    first_token_entropy: float
+    margin: float
+
+
+class ConsistencySignal(BaseModel):
+    """How often sampled answers agree."""
+
+    agreement: float
+    samples: int
+    stopped_early: bool
+
+
+class AttentionSignal(BaseModel):
+    """Concentration of the attention to the image: shown for comparison, never decided on."""
+
+    spatial_entropy: float
+    top30_mass: float
+    image_mass: float
+    clusters: int
+    role: Literal["comparison_only"] = "comparison_only"
+
+
+class EvidenceSignal(BaseModel):
+    """What the answer owes to the image."""
+
+    logprob_drop_blank: float
+    flipped_blank: bool
+
+
+class DomainSignal(BaseModel):
+    """Whether the request looks like what the gate was calibrated on."""
+
+    distance: float
+    inside: bool
+
+
+class SignalsBody(BaseModel):
+    """Every signal: its numbers, or why it is missing."""
+
+    hidden_state_probe: ProbeSignal | MissingPart
+    token_confidence: ConfidenceSignal | MissingPart
+    self_consistency: ConsistencySignal | MissingPart
+    attention: AttentionSignal | MissingPart
+    evidence: EvidenceSignal | MissingPart
+    domain: DomainSignal | MissingPart
+
+
+class CertificateBody(BaseModel):
+    """The promise that the decision rests on."""
+
+    id: str
+    valid: bool
+    alpha: float
+    delta: float
+    n: int
+    expires: str
+
+
+class ModelBody(BaseModel):
+    """Which model answered."""
+
+    name: str
+    revision: str
+
+
+class Timing(BaseModel):
+    """Where the time went."""
+
+    queue_seconds: float
+    generate_seconds: float
+    total_seconds: float
+
+
+class AnswerResponse(BaseModel):
+    """An answer, its risk, and what to do with it."""
+
+    id: str
+    answer: str
+    decision: Verdict
+    reason: Reason
+    risk: Risk
+    signals: SignalsBody
+    certificate: CertificateBody | MissingPart
+    model: ModelBody
+    bundle: str
+    mode: Literal["enforce", "shadow"] = Field(description="shadow: do not act on it")
+    timing: Timing
+
+    @classmethod
+    def from_outcome(
+        cls,
+        outcome: Outcome,
+        *,
+        request_id: str,
+        bundle: Bundle,
+        mode: Literal["enforce", "shadow"],
+        timing: Timing,
+    ) -> AnswerResponse:
+        """Translate what the pipeline gave."""
+        decision, score = outcome.decision, outcome.assessment.score
+        return cls(
+            id=request_id,
+            answer=outcome.generation.answer,
+            decision=decision.decision,
+            reason=decision.reason,
+            risk=Risk(
+                score=None if isinstance(score, Missing) else score,
+                status=score.reason if isinstance(score, Missing) else "ok",
+                accept_below=decision.accept_below,
+                reject_above=decision.reject_above,
+            ),
+            signals=SignalsBody.model_validate(
+                {
+                    field.name: _part(getattr(outcome.assessment.signals, field.name))
+                    for field in fields(Signals)
+                }
+            ),
+            certificate=certificate_body(outcome.certificate),
+            model=model_body(bundle.model),
+            bundle=bundle.id,
+            mode=mode,
+            timing=timing,
+        )
+
+
+class PolicyResponse(BaseModel):
+    """The policy in force."""
+
+    policy: Literal["certified", "manual"]
+    mode: Literal["enforce", "shadow"]
+    accept_below: float | None = Field(description="in the default self-consistency mode")
+    reject_above: float | None
+    required: list[str]
+    self_consistency: ConsistencyMode
+    samples: int
+    certificates: dict[ConsistencyMode, CertificateBody | MissingPart]
+    bundle: str
+    model: ModelBody
+
+
+def _part(signal: Any) -> dict[str, Any]:
+    return {"missing": signal.reason} if isinstance(signal, Missing) else asdict(signal)
+
+
+def certificate_body(certificate: Certificate | Missing) -> CertificateBody | MissingPart:
+    """A certificate in force, or why there is none."""
+    if isinstance(certificate, Missing):
+        return MissingPart(missing=certificate.reason)
+    return CertificateBody(
+        id=certificate.id,
+        valid=True,
+        alpha=certificate.alpha,
+        delta=certificate.delta,
+        n=certificate.n,
+        expires=certificate.expires,
+    )
+
+
+def model_body(identity: ModelIdentity) -> ModelBody:
+    """What the caller is told of the model."""
+    return ModelBody(name=identity.name, revision=identity.revision)
