@@ -50,7 +50,9 @@ def connect(url: str, *, synchronous: Synchronous = "normal") -> Engine:
 
 
 def _sqlite(url: URL, synchronous: Synchronous) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, json_serializer=canonical_json)
+    engine = create_engine(
+        url, connect_args={"timeout": BUSY_SECONDS}, json_serializer=canonical_json
+    )
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: object) -> None:

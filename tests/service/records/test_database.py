@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+
+from service.records.database import connect
+from service.records.errors import RecordsError
+from service.records.store import RecordStore
+from service.records.tables import metadata
+
+
+def test_the_migrations_make_the_tables(store: RecordStore) -> None:
+    with store.reading() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"version_table": "records_version", "compare_type": True}
+        )
+        assert compare_metadata(context, metadata) == []
+
+
+def test_replicas_migrate_at_once(url: str, open_store: Callable[..., RecordStore]) -> None:
+    stores = [open_store(url, migrated=False) for _ in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(RecordStore.migrate, stores))
+    assert stores[0].page().answers == []
+
+
+def test_tables_of_a_newer_version_are_left_alone(store: RecordStore) -> None:
+    with store.writing() as connection:
+        connection.execute(text("UPDATE records_version SET version_num = '9999'"))
+    with pytest.raises(RecordsError, match="version"):
+        store.migrate()
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("", "malformed"),
+        ("sqlite://", "cannot hold records"),
+        ("sqlite:///:memory:", "cannot hold records"),
+        ("mysql://user:secret@host/name", r"user:\*\*\*@host"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_refused(url: str, message: str) -> None:
+    with pytest.raises(RecordsError, match=message) as caught:
+        connect(url)
+    assert "secret" not in str(caught.value)
