@@ -9,7 +9,6 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import psycopg
 import pytest
 from ulid import ULID
 
-from probes.types import Missing
 from service.records.answer import AnswerRecord, question_hash
 from service.records.head import SigningKey
 from service.records.store import RecordStore
@@ -31,7 +29,6 @@ class PostgresServer:
     def __init__(self, binaries: Path, folder: Path) -> None:
         self._binaries = binaries
         self._folder = folder
-        self._names = count()
         account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         self._user = {} if account is None else {"user": account.pw_uid, "group": account.pw_gid}
         if account is not None:
@@ -48,13 +45,17 @@ class PostgresServer:
         """Stop; ``immediate`` is a crash of the database."""
         self._call("pg_ctl", "stop", "--wait", f"--mode={mode}")
 
-    def new_database(self) -> str:
-        """URL of a new, empty database."""
-        name = f"records_{next(self._names)}"
-        with psycopg.connect(host=str(self._folder), user="gate", dbname="postgres") as connection:
-            connection.autocommit = True
-            connection.execute(f"CREATE DATABASE {name}".encode())
-        return f"postgresql://gate@/{name}?host={self._folder}"
+    def empty_database(self) -> str:
+        """URL of the database, emptied: a folder for each test would cost more than the tests."""
+        server = {"host": str(self._folder), "user": "gate", "dbname": "postgres"}
+        with psycopg.connect(**server, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            )
+            connection.execute("DROP SCHEMA public CASCADE")
+            connection.execute("CREATE SCHEMA public")
+        return f"postgresql://gate@/postgres?host={self._folder}"
 
     def _call(self, program: str, *arguments: str) -> None:
         subprocess.run(
@@ -97,7 +98,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'records.db'}"
     server: PostgresServer = request.getfixturevalue("postgres")
-    return server.new_database()
+    return server.empty_database()
 
 
 @pytest.fixture
@@ -159,9 +160,3 @@ def answered(**changes: Any) -> AnswerRecord:
 def record() -> Callable[..., AnswerRecord]:
     """Makes records."""
     return answered
-
-
-@pytest.fixture
-def missing_risk() -> Missing:
-    """Why a record may have no risk."""
-    return Missing("signal_unavailable")
