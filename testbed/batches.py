@@ -19,7 +19,7 @@ class Batches:
     """Rows of a corpus as normalised pixels, cell labels and packed turns.
 
     Args:
-        questions: question-answer pairs per image and pass.
+        questions: question-answer pairs per image and pass, besides ``places`` look-ups.
         seed: of the order of the images and of the questions.
     """
 
@@ -29,9 +29,11 @@ class Batches:
         processor: LlavaProcessor,
         device: torch.device,
         questions: int,
+        places: int,
         seed: int,
     ) -> None:
-        self.corpus, self.device, self.questions = corpus, device, questions
+        self.corpus, self.device = corpus, device
+        self.questions, self.places = questions, places
         self.tokenizer: PreTrainedTokenizerFast = processor.tokenizer
         images = processor.image_processor
         self.mean = torch.tensor(images.image_mean, device=device) * 255
@@ -61,13 +63,13 @@ class Batches:
         return torch.from_numpy(self.corpus.cells[rows]).to(self.device)
 
     def turns(self, rows: NDArray[np.int64]) -> PackedTurns:
-        """A caption and new questions for each row, packed."""
+        """New questions for each row, packed."""
         end = self.tokenizer.eos_token_id
         packed = [
             [
                 encode_turn(question, answer, self.encode, end)
                 for question, answer in training_turns(
-                    self.corpus.scenes[row], self.rng, self.questions
+                    self.corpus.scenes[row], self.rng, self.questions, self.places
                 )
             ]
             for row in rows

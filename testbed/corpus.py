@@ -12,11 +12,29 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from testbed.drawing import render
-from testbed.questions import Question, ask
-from testbed.scenes import Domain, Scene, caption, cell_labels, make_scene
+from testbed.questions import ask
+from testbed.scenes import (
+    CELL_CLASSES,
+    GRID,
+    TYPES,
+    Domain,
+    Part,
+    Scene,
+    caption,
+    cell_labels,
+    cells_of,
+    describe,
+    make_scene,
+    noun,
+)
 
 CAPTION_REQUEST = "Describe the part."
+CAPTION_RATE = 0.3
 TEXT_TOKENS = 208
+THINGS = tuple(
+    dict.fromkeys([*(name for name in CELL_CLASSES[1:] if not name.startswith("tilted")), *TYPES])
+)
+"""What may be asked for: every thing a cell can hold, and every type of part."""
 
 Encode = Callable[[str], Sequence[int]]
 
@@ -99,7 +117,42 @@ def pack_turns(
     return PackedTurns(tokens, segments, positions, targets)
 
 
-def training_turns(scene: Scene, rng: np.random.Generator, questions: int) -> list[tuple[str, str]]:
-    """A caption of the whole scene and ``questions`` question-answer pairs."""
-    asked: list[Question] = ask(scene, rng, n=questions)
-    return [(CAPTION_REQUEST, caption(scene)), *((q.text, q.answer) for q in asked)]
+def place_turns(scene: Scene, rng: np.random.Generator, count: int) -> list[tuple[str, str]]:
+    """Questions from thing to place ("row 2 at 3", or "none") and from place to thing.
+
+    They teach the two look-ups that every other kind of question is made of; a yes or a no alone
+    says too little.
+    """
+    places: dict[str, list[str]] = {}
+    for (row, col), thing in cells_of(scene).items():
+        where = f"row {row + 1} at {col + 1}"
+        names = {noun(thing)} | ({thing.type} if isinstance(thing, Part) else set())
+        for name in sorted(names):
+            places.setdefault(name, []).append(where)
+    there = sorted(places)
+    turns = []
+    for _ in range(count):
+        draw = rng.random()
+        if draw < 0.3:
+            row, col = (int(v) for v in rng.integers(GRID, size=2))
+            if draw < 0.2:
+                row, col = list(cells_of(scene))[int(rng.integers(len(cells_of(scene))))]
+            found = cells_of(scene).get((row, col))
+            answer = describe(found) if found else "none"
+            turns.append((f"What is row {row + 1} at {col + 1}?", answer))
+        else:
+            names_to_ask = there if draw < 0.7 else THINGS
+            name = names_to_ask[int(rng.integers(len(names_to_ask)))]
+            turns.append((f"Where is the {name}?", ", ".join(places.get(name, ["none"]))))
+    return turns
+
+
+def training_turns(
+    scene: Scene, rng: np.random.Generator, questions: int, places: int
+) -> list[tuple[str, str]]:
+    """Question-answer pairs on one image: real kinds, look-ups, and now and then a caption."""
+    asked = [(q.text, q.answer) for q in ask(scene, rng, n=questions)]
+    turns = [*asked, *place_turns(scene, rng, places)]
+    if rng.random() < CAPTION_RATE:
+        turns.insert(0, (CAPTION_REQUEST, caption(scene)))
+    return turns

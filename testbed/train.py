@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from transformers import LlavaForConditionalGeneration
+from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from testbed.accuracy import evaluate
 from testbed.batches import Batches, CellHead, answer_logits, image_prefix, patch_states
@@ -40,13 +40,13 @@ class Recipe:
     scenes: int = 32_000
     seed: int = 0
     batch: int = 8
-    questions: int = 10
+    questions: int = 8
+    places: int = 6
     tower_share: float = 0.05
     tower_batch: int = 32
     tower_rate: float = 1e-3
     rate: float = 1e-3
     tower_rate_joint: float = 5e-4
-    cell_weight: float = 0.2
     decay_share: float = 0.25
     evaluate_scenes: int = 250
 
@@ -101,15 +101,14 @@ def train_tower(
 
 def train_jointly(
     model: LlavaForConditionalGeneration,
-    head: CellHead,
     batches: Batches,
     held_out: Batches,
     recipe: Recipe,
     log: Log,
     keep: Callable[[], None],
 ) -> None:
-    """Stage two: captions and questions, with the cell labels kept at a small weight."""
-    tower = [*model.model.vision_tower.parameters(), *head.parameters()]
+    """Stage two: the whole model learns to answer."""
+    tower = list(model.model.vision_tower.parameters())
     known = {id(p) for p in tower}
     rest = [p for p in model.parameters() if id(p) not in known]
     optimiser = torch.optim.AdamW(
@@ -129,10 +128,7 @@ def train_jointly(
             group["lr"] = group["peak"] * schedule(spent / budget, recipe.decay_share)
         patches = patch_states(model, batches.pixels(rows))
         logits, following = answer_logits(model, patches, batches.turns(rows), prefix)
-        cells = batches.cells(rows)
-        answers = nn.functional.cross_entropy(logits.float(), following)
-        dense = nn.functional.cross_entropy(head(patches).flatten(0, 2), cells.flatten())
-        loss = answers + recipe.cell_weight * dense
+        loss = nn.functional.cross_entropy(logits.float(), following)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -141,9 +137,8 @@ def train_jointly(
             log(
                 stage="joint",
                 step=step,
-                answers=round(float(answers.detach()), 4),
-                cells=round(float(dense.detach()), 4),
-                tokens_right=round(float((logits.argmax(-1) == following).float().mean()), 4),
+                loss=round(loss.item(), 4),
+                tokens_right=round((logits.argmax(-1) == following).float().mean().item(), 4),
             )
         if spent - saved >= budget / 8:
             saved, before = spent, time.monotonic()
@@ -161,44 +156,50 @@ def tokenizer_corpus(corpus: Corpus, seed: int) -> Iterator[str]:
     """Text that the tokenizer is trained on."""
     rng = np.random.default_rng(seed)
     for scene in corpus.scenes[:4000]:
-        for question, answer in training_turns(scene, rng, 6):
+        for question, answer in training_turns(scene, rng, 6, 3):
             yield f"\n{question} ASSISTANT:"
             yield f" {answer}"
     yield from ["USER: "] * 4000
 
 
-def train(recipe: Recipe, out: Path, device: torch.device, cache: Path | None) -> None:
-    """Run the recipe and write the model, its log and its recipe to ``out``."""
+def train(
+    recipe: Recipe, out: Path, device: torch.device, cache: Path | None, start: Path | None
+) -> None:
+    """Run the recipe, or stage two alone from the model ``start``; write model and log."""
     log = Log(out / "training.jsonl")
     torch.manual_seed(recipe.seed)
     seeds = range(TRAIN_SEEDS, TRAIN_SEEDS + recipe.scenes)
     corpus = build_corpus(seeds, "catalog", IMAGE_SIZE, cache)
-    tokenizer = build_tokenizer(tokenizer_corpus(corpus, recipe.seed))
-    processor = build_processor(tokenizer)
-    model = build_model(tokenizer).to(device)
-    head = CellHead(model.config.vision_config.hidden_size).to(device)
-    batches = Batches(corpus, processor, device, recipe.questions, recipe.seed)
+    if start is None:
+        processor = build_processor(build_tokenizer(tokenizer_corpus(corpus, recipe.seed)))
+        model = build_model(processor.tokenizer).to(device)
+    else:
+        processor = LlavaProcessor.from_pretrained(start, backend="pil")
+        model = LlavaForConditionalGeneration.from_pretrained(start, dtype=torch.float32).to(device)
+    batches = Batches(corpus, processor, device, recipe.questions, recipe.places, recipe.seed)
     seeds = range(HELD_OUT_SEEDS, HELD_OUT_SEEDS + recipe.evaluate_scenes)
     domains: tuple[Domain, ...] = ("catalog", "line")
     held_out = {
-        domain: Batches(build_corpus(seeds, domain, IMAGE_SIZE, cache), processor, device, 8, 0)
+        domain: Batches(build_corpus(seeds, domain, IMAGE_SIZE, cache), processor, device, 8, 0, 0)
         for domain in domains
     }
     log(
         stage="start",
         recipe=asdict(recipe),
         parameters=sum(p.numel() for p in model.parameters()),
-        vocabulary=len(tokenizer),
+        vocabulary=len(processor.tokenizer),
         text_tokens=TEXT_TOKENS,
         device=device.type,
         torch=torch.__version__,
     )
-    train_tower(model, head, batches, recipe, log)
+    if start is None:
+        head = CellHead(model.config.vision_config.hidden_size).to(device)
+        train_tower(model, head, batches, recipe, log)
 
     def keep() -> None:
         save_llava(model, processor, out)
 
-    train_jointly(model, head, batches, held_out["catalog"], recipe, log, keep)
+    train_jointly(model, batches, held_out["catalog"], recipe, log, keep)
     keep()
     for domain, some in held_out.items():
         log(stage="held out", domain=domain, table=evaluate(model, some, recipe.seed))
@@ -211,10 +212,16 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=Recipe.scenes)
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--start", type=Path, help="model to go on from, without stage one")
     parser.add_argument("--cache", type=Path, help="folder that keeps the rendered pixels")
     options = parser.parse_args()
-    recipe = Recipe(minutes=options.minutes, scenes=options.scenes, seed=options.seed)
-    train(recipe, options.out, torch.device(options.device), options.cache)
+    recipe = Recipe(
+        minutes=options.minutes,
+        scenes=options.scenes,
+        seed=options.seed,
+        tower_share=0.0 if options.start else Recipe.tower_share,
+    )
+    train(recipe, options.out, torch.device(options.device), options.cache, options.start)
 
 
 if __name__ == "__main__":
