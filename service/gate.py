@@ -67,6 +67,7 @@ class Gate:
             check_identity(self.bundle, self.engine.identity)
         except (BundleError, EngineError) as error:
             self._state, self.why = "failed", str(error)
+            await self.engine.close()
             raise
         log.info("started", model=self.bundle.model.name, bundle=self.bundle.id)
 

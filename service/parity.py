@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 
 from probes.bundle import Bundle, Golden
@@ -31,6 +33,9 @@ async def check_parity(engine: Engine, bundle: Bundle) -> None:
     for number, golden in enumerate(bundle.golden):
         generation = await engine.generate(golden.query, readout)
         _compare(f"golden {number} alone", golden, generation, tolerance)
+    mixed = await asyncio.gather(*(engine.generate(g.query, readout) for g in bundle.golden))
+    for number, (golden, generation) in enumerate(zip(bundle.golden, mixed, strict=True)):
+        _compare(f"golden {number} in a mixed batch", golden, generation, tolerance)
 
 
 def _compare(which: str, golden: Golden, generation: Generation, tolerance: float) -> None:

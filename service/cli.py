@@ -1,0 +1,106 @@
+"""The command line: ``vlm-gate serve``, ``vlm-gate ask``, and what the offline path adds."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import httpx
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from service import cli_offline
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+cli_offline.register(app)
+
+
+def _stop(message: str) -> NoReturn:
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(1)
+
+
+@app.command()
+def serve() -> None:
+    """Run the service. Settings come from VLM_GATE_* (docs/settings.md)."""
+    from probes.bundle import Bundle
+    from probes.errors import GateError
+    from service import logs
+    from service.app import create_app
+    from service.engines.base import EngineError
+    from service.engines.build import build_engine
+    from service.server import Server, bind
+    from service.settings import SettingsError, load_settings
+
+    try:
+        settings = load_settings()
+        logs.configure(settings.log_level)
+        listening = bind(settings)
+        bundle = Bundle.load(settings.bundle)
+        dtype = bundle.model.dtype if settings.dtype == "auto" else settings.dtype
+        engine = build_engine(settings.engine, settings.model, device=settings.device, dtype=dtype)
+    except (SettingsError, GateError, EngineError) as error:
+        _stop(str(error))
+    host, port = listening.getsockname()[:2]
+    typer.echo(f"listening on http://{host}:{port} once the model is loaded", err=True)
+    service = create_app(settings, engine, bundle)
+    server = Server(service, settings)
+    # What stops the start is told in one line below, not as a traceback.
+    logging.getLogger("uvicorn.error").addFilter(lambda r: not r.getMessage().startswith("Trace"))
+    try:
+        server.run(sockets=[listening])
+    except SystemExit:
+        _stop(service.state.gate.why)
+
+
+@app.command()
+def ask(
+    image: Annotated[Path, typer.Argument(help="image file", exists=True, dir_okay=False)],
+    question: Annotated[str, typer.Argument(help="what to ask about it")],
+    url: Annotated[str, typer.Option(help="where the service listens")] = "http://127.0.0.1:8080",
+) -> None:
+    """Ask a running service about an image."""
+    try:
+        response = httpx.post(
+            f"{url.rstrip('/')}/v1/answer",
+            data={"question": question},
+            files={"image": (image.name, image.read_bytes())},
+            timeout=120.0,
+        )
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        _stop(f"no service answers at {url} ({error}); start one with: vlm-gate serve")
+    try:
+        body: dict[str, Any] = response.json()
+    except ValueError:
+        _stop(f"{url} answered {response.status_code} without JSON; is it a vlm-gate service?")
+    if response.status_code != 200:
+        _stop(f"{response.status_code} {body.get('title', '')}: {body.get('detail', body)}")
+    _print_answer(body)
+
+
+def _print_answer(body: dict[str, Any]) -> None:
+    risk, certificate = body["risk"], body["certificate"]
+    score = f"none ({risk['status']})" if risk["score"] is None else f"{risk['score']:.3f}"
+    limit = risk["accept_below"]
+    promise = (
+        f"none ({certificate['missing']})"
+        if "missing" in certificate
+        else f"{certificate['id']}: at most {certificate['alpha']:.0%} of accepted answers wrong, "
+        f"confidence {1 - certificate['delta']:.0%}"
+    )
+    table = Table(show_header=False, box=None)
+    table.add_row("answer", body["answer"])
+    bound = "nothing is accepted" if limit is None else f"accepted up to {limit:.3f}"
+    table.add_row("risk", f"{score} ({bound})")
+    table.add_row("decision", body["decision"])
+    table.add_row("reason", body["reason"].replace("_", " "))
+    table.add_row("certificate", promise)
+    if body["mode"] == "shadow":
+        table.add_row("mode", "shadow: do not act on this decision")
+    Console(highlight=False, markup=False, soft_wrap=True).print(table)
+
+
+if __name__ == "__main__":
+    app()
