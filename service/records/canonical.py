@@ -9,6 +9,7 @@ from typing import Any
 
 from service.records.errors import InvalidRecord
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -19,7 +20,7 @@ def canonical_json(value: Any) -> str:
         ValueError: a number is not finite.
         TypeError: a value has no JSON.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _encode(value)
 
 
 def plain(name: str, value: Any) -> Any:

@@ -14,16 +14,27 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, Table, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from service.records.canonical import canonical_json
 from service.records.head import SigningKey
-from service.records.tables import heads, tails
+from service.records.tables import CHAINED, heads, tails
 
 GENESIS = "0" * 64
 HEAD_EVERY = 1000
 """Rows between two heads that are kept for good; the end itself is signed with every batch."""
+
+# Built once: SQLAlchemy takes longer to build a statement than SQLite to run it.
+FIND_TAIL = (
+    select(tails.c.sequence, tails.c.hash).where(tails.c.chain == bindparam("at")).with_for_update()
+)
+MOVE_TAIL = (
+    update(tails)
+    .where(tails.c.chain == bindparam("at"))
+    .values({column.name: bindparam(column.name) for column in tails.c})
+)
+INSERT = {table.name: insert(table) for table in CHAINED}
 
 
 def row_hash(row: Mapping[Any, Any]) -> str:
@@ -48,13 +59,12 @@ class Tail:
 def lock_tail(connection: Connection, table: Table, writer: str, key: SigningKey) -> Tail:
     """The end of a writer's chain of a table; the chain is begun where there is none."""
     chain = f"{table.name}:{writer}"
-    find = select(tails.c.sequence, tails.c.hash).where(tails.c.chain == chain).with_for_update()
-    found = connection.execute(find).one_or_none()
+    found = connection.execute(FIND_TAIL, {"at": chain}).one_or_none()
     if found is None:
         dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
         start = asdict(key.sign(chain, 0, GENESIS))
         connection.execute(dialect.insert(tails).values(start).on_conflict_do_nothing())
-        found = connection.execute(find).one()
+        found = connection.execute(FIND_TAIL, {"at": chain}).one()
     return Tail(chain, found.sequence, found.hash)
 
 
@@ -72,9 +82,9 @@ def append(
         item = {**row, "chain": tail.chain, "sequence": sequence, "previous_hash": previous}
         previous = item["hash"] = row_hash(item)
         linked.append(item)
-    connection.execute(insert(table), linked)
+    connection.execute(INSERT[table.name], linked)
     last = tail.sequence + len(linked)
     head = asdict(key.sign(tail.chain, last, previous))
-    connection.execute(update(tails).where(tails.c.chain == tail.chain).values(head))
+    connection.execute(MOVE_TAIL, {**head, "at": tail.chain})
     if last // HEAD_EVERY > tail.sequence // HEAD_EVERY:
         connection.execute(insert(heads).values(head))

@@ -41,6 +41,7 @@ class RecordStore:
         self, url: str, *, writer: str, key: SigningKey, synchronous: Synchronous = "normal"
     ) -> None:
         self.engine = connect(url, synchronous=synchronous)
+        self._writing = self.engine.execution_options(writes=True)
         self.writer = writer
         self.key = key
 
@@ -154,7 +155,7 @@ class RecordStore:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """One transaction that writes; committed at the end of the block."""
-        with translated(), self.engine.execution_options(writes=True).begin() as connection:
+        with translated(), self._writing.begin() as connection:
             yield connection
 
     @contextmanager
