@@ -181,7 +181,7 @@ async def _ask(
     label = is_wrong(generation.answer, example.references, example.rule)
     record = Record(
         id=example.id,
-        image_path=str(example.image_path.resolve()),
+        image_path=str(example.image_path),
         image_hash=image_hash(image),
         question=example.question,
         references=example.references,

@@ -153,7 +153,9 @@ class Writer:
         """Add a shard. Raises OSError when the disk is full; nothing half-written then counts."""
         name = f"shard-{len(self._shards):05d}"
         tensors = {key: np.ascontiguousarray(getattr(arrays, key)) for key in _ARRAYS}
-        table = pa.Table.from_pylist([_flat(record) for record in records], schema=_SCHEMA)
+        table = pa.Table.from_pylist(
+            [_flat(record, self._folder) for record in records], schema=_SCHEMA
+        )
         self._replace(f"{name}.safetensors", lambda path: save_file(tensors, path))
         self._replace(f"{name}.parquet", lambda path: pq.write_table(table, path))
         files = [f"{name}.safetensors", f"{name}.parquet"]
@@ -198,7 +200,7 @@ def load(folder: Path) -> Store:
                 if path.suffix == ".safetensors":
                     parts.append(load_file(path))
                 else:
-                    records += [_record(row) for row in pq.read_table(path).to_pylist()]
+                    records += [_record(row, folder) for row in pq.read_table(path).to_pylist()]
             except (SafetensorError, pa.ArrowInvalid) as error:
                 raise StoreError(f"{path}: cannot be read ({error})") from error
     if not records:
@@ -226,11 +228,13 @@ _SCHEMA = pa.schema(
 )
 
 
-def _flat(record: Record) -> dict[str, Any]:
+def _flat(record: Record, folder: Path) -> dict[str, Any]:
+    """On disk the image's path is relative to the run, so that both may be moved together."""
     row = {
         name: getattr(record, name)
         for name in (*_TEXTS, "parsed", "finish_reason", "references", "samples", "wrong", "tokens")
     }
+    row["image_path"] = os.path.relpath(record.image_path, folder)
     for name in ("confidence", "attention"):
         signal = getattr(record, name)
         if isinstance(signal, Missing):
@@ -240,7 +244,8 @@ def _flat(record: Record) -> dict[str, Any]:
     return row
 
 
-def _record(row: dict[str, Any]) -> Record:
+def _record(row: dict[str, Any], folder: Path) -> Record:
+    row["image_path"] = os.path.normpath(folder / row["image_path"])
     confidence = {name: row.pop(name) for name in _CONFIDENCE}
     attention = {name: row.pop(name) for name in _ATTENTION}
     no_confidence, no_attention = row.pop("confidence_missing"), row.pop("attention_missing")

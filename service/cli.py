@@ -80,6 +80,32 @@ def ask(
     _print_answer(body)
 
 
+@app.command()
+def demo() -> None:
+    """Start a service, ask about held-out line images and photographs, print a table, stop."""
+    from service.demo import run_demo
+    from service.local import LocalServiceError
+
+    try:
+        run_demo()
+    except (LocalServiceError, httpx.HTTPError) as error:
+        _stop(str(error))
+
+
+@app.command()
+def bench(
+    answers: Annotated[int, typer.Option(help="answers per load", min=16)] = 200,
+) -> None:
+    """Measure a service of its own over HTTP, and what the signals cost the engine."""
+    from service.bench import print_bench, run_bench
+    from service.local import LocalServiceError
+
+    try:
+        print_bench(*run_bench(answers))
+    except (LocalServiceError, httpx.HTTPError) as error:
+        _stop(str(error))
+
+
 def _print_answer(body: dict[str, Any]) -> None:
     risk, certificate = body["risk"], body["certificate"]
     score = f"none ({risk['status']})" if risk["score"] is None else f"{risk['score']:.3f}"

@@ -1,0 +1,178 @@
+"""The real application in process, on the fake engine and a bundle made for it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import numpy as np
+import pytest
+import structlog
+from fastapi import FastAPI
+from PIL import Image
+
+from probes.bundle import Bundle, CertificateAttempt, Golden
+from probes.calibration import PlattMap
+from probes.combine import RiskModel
+from probes.guarantee import Certificate
+from probes.policy import Policy
+from probes.probe import LinearProbe
+from probes.signals.domain import DomainModel, image_features
+from probes.types import CONSISTENCY_MODES, GenerationSettings, Query
+from service.app import create_app
+from service.engines.fake import FakeEngine
+from service.settings import Settings
+
+PLATE = np.full((48, 64, 3), 200, dtype=np.uint8)
+
+
+def encode(array: np.ndarray, kind: str = "PNG") -> bytes:
+    """An array as an image file."""
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def certificate(mode: str, threshold: float, expires: datetime) -> Certificate:
+    """A certificate with the fields that a response shows."""
+    return Certificate(
+        id=f"c-{mode}",
+        alpha=0.05,
+        delta=0.05,
+        n=812,
+        k=20,
+        threshold=threshold,
+        self_consistency=mode,  # type: ignore[arg-type]
+        samples=0 if mode == "never" else 10,
+        bundle="b-test",
+        model="fake",
+        data="d",
+        created="2026-01-01T00:00:00+00:00",
+        expires=expires.isoformat(),
+    )
+
+
+def make_bundle(
+    engine: FakeEngine,
+    *,
+    threshold: float = 0.5,
+    limit: float = 1e9,
+    days: int = 365,
+    policy: Policy | None = None,
+) -> Bundle:
+    """A bundle for the fake engine whose every part is known.
+
+    Args:
+        threshold: accept_below of every certificate.
+        limit: of the domain of validity.
+        days: until the certificates expire.
+    """
+    identity = engine.identity
+    wide = identity.hidden_size
+    probe = LinearProbe(
+        layer=2,
+        position="answer_last",
+        weights=np.ones(wide, dtype=np.float32),
+        intercept=0.0,
+        mean=np.zeros(wide, dtype=np.float32),
+        scale=np.ones(wide, dtype=np.float32),
+        components=np.eye(wide, dtype=np.float32)[:2],
+    )
+    features = 2 + image_features(PLATE).size
+    expires = datetime.now(UTC) + timedelta(days=days)
+    bundle = Bundle(
+        id="b-test",
+        model=identity,
+        generation=GenerationSettings(),
+        attention_layers=(1, 2),
+        probe=probe,
+        stage_one=RiskModel(("probe_logit",), np.array([0.5]), 0.0, PlattMap(1.0, 0.0)),
+        stage_two=RiskModel(
+            ("probe_logit", "agreement"), np.array([0.5, -4.0]), 2.0, PlattMap(1.0, 0.0)
+        ),
+        domain=DomainModel(np.zeros(features), np.eye(features), limit, 2),
+        policy=policy or Policy(reject_above=0.95),
+        alpha=0.05,
+        attempts=tuple(
+            CertificateAttempt(0.05, mode, certificate(mode, threshold, expires))
+            for mode in CONSISTENCY_MODES
+        ),
+        golden=(),
+        data="d",
+        training={},
+    )
+    return replace(bundle, golden=tuple(_golden(engine, bundle, n) for n in range(2)))
+
+
+def _golden(engine: FakeEngine, bundle: Bundle, number: int) -> Golden:
+    query = Query(np.full((8, 8, 3), number, dtype=np.uint8), "Is it whole?")
+    probe = bundle.probe
+    place = (probe.layer, probe.position)
+    read = engine.state(query, *place) @ probe.projection
+    return Golden(query, "yes", {place: read})
+
+
+@asynccontextmanager
+async def serving(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the app inside its lifespan, once the self-test has ended."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://gate") as client,
+    ):
+        await app.state.gate.tested.wait()
+        yield client
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def plate() -> np.ndarray:
+    """An image, (48, 64, 3)."""
+    return PLATE
+
+
+@pytest.fixture
+def png() -> bytes:
+    """The plate as a file."""
+    return encode(PLATE)
+
+
+@pytest.fixture
+def bundled(engine: FakeEngine) -> Callable[..., Bundle]:
+    """:func:`make_bundle` for the engine under test."""
+    return lambda **changes: make_bundle(engine, **changes)
+
+
+Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine(answer_for=lambda query: "yes")
+
+
+@pytest.fixture
+def serve(engine: FakeEngine) -> Serve:
+    """Serve the engine with a bundle; keyword arguments are settings."""
+
+    def start(
+        bundle: Bundle | None = None, **settings: object
+    ) -> AbstractAsyncContextManager[httpx.AsyncClient]:
+        made = Settings(**{"engine": "fake", **settings})  # type: ignore[arg-type]
+        return serving(create_app(made, engine, bundle or make_bundle(engine)))
+
+    return start
+
+
+@pytest.fixture(autouse=True)
+def _quiet_logs() -> Iterator[None]:
+    with structlog.testing.capture_logs():
+        yield

@@ -1,0 +1,146 @@
+"""The service as a process: a real socket, a real SIGTERM, and `vlm-gate ask` against it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from probes.policy import Policy
+from service.cli import app
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def process(folder: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`vlm-gate serve` on the fake engine and a free port; gives it and its first line."""
+    names = {f"VLM_GATE_{name.upper()}": value for name, value in settings.items()}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("VLM_GATE_")}
+    started = subprocess.Popen(
+        [sys.executable, "-m", "service.cli", "serve"],
+        cwd=ROOT,
+        env={
+            **kept,
+            "PYTHONPATH": str(ROOT),
+            "VLM_GATE_ENGINE": "fake",
+            "VLM_GATE_PORT": "0",
+            "VLM_GATE_BUNDLE": str(folder),
+            **names,
+        },
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert started.stderr is not None
+    try:
+        yield started, started.stderr.readline()
+    finally:
+        started.kill()
+        started.communicate()
+
+
+def until_ready(started: subprocess.Popen[str]) -> None:
+    """Read the log up to the line that says so."""
+    assert started.stderr is not None
+    for line in started.stderr:
+        if '"event": "ready"' in line:
+            return
+    pytest.fail("the service ended before it was ready")
+
+
+@pytest.fixture
+def folder(bundled, tmp_path) -> Path:
+    saved(bundled, tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+def saved(bundled, folder: Path, **identity: str) -> None:
+    """A bundle on disk, in manual mode: a certificate would have to name the id it gets there."""
+    bundle = bundled(policy=Policy(mode="manual", accept_below=0.5, reject_above=0.95))
+    model = replace(bundle.model, **identity)
+    replace(bundle, model=model, attempts=(), alpha=None).save(folder)
+
+
+def test_serve_answers_refuses_and_ends_with_0_on_sigterm(folder, png, tmp_path):
+    image = tmp_path / "plate.png"
+    image.write_bytes(png)
+    run = CliRunner()
+    with process(folder) as (started, first):
+        found = re.search(r"listening on (http://127\.0\.0\.1:\d+)", first)
+        assert found is not None
+        url = found.group(1)
+        until_ready(started)
+
+        asked = run.invoke(app, ["ask", str(image), "Is there a scratch?", "--url", url])
+        assert asked.exit_code == 0, asked.output
+        for word in ("answer", "risk", "decision", "reason", "certificate"):
+            assert word in asked.stdout
+        assert re.search(r"risk +0\.\d{3} \(accepted up to 0\.500\)", asked.stdout)
+
+        # A body over the limit is answered, not cut off, and the next request is served.
+        large = httpx.post(f"{url}/answer", content=bytes(30_000_000), timeout=60)
+        assert (large.status_code, large.json()["field"]) == (413, "body")
+        assert httpx.get(f"{url}/readyz").status_code == 200
+
+        image.write_text("no image")
+        refused = run.invoke(app, ["ask", str(image), "Is there a scratch?", "--url", url])
+        assert refused.exit_code == 1
+        assert "422" in refused.stderr
+
+        started.send_signal(signal.SIGTERM)
+        assert started.wait(60) == 0
+    gone = run.invoke(app, ["ask", str(image), "q", "--url", url])
+    assert gone.exit_code == 1
+    assert "vlm-gate serve" in gone.stderr
+
+
+def test_the_log_holds_neither_question_nor_answer(folder, png):
+    with process(folder) as (started, first):
+        url = first.split()[2]
+        until_ready(started)
+        question = {"question": "Is the secret valve open?"}
+        assert httpx.post(f"{url}/answer", data=question, files={"image": png}).status_code == 200
+        started.send_signal(signal.SIGTERM)
+        log = started.communicate(timeout=60)[1]
+    assert '"route": "/answer"' in log
+    assert '"decision": ' in log
+    assert "secret" not in log
+
+
+def test_what_cannot_be_served_stops_the_start_with_one_line(folder):
+    with process(folder, host="0.0.0.0") as (started, first):
+        assert started.wait(60) == 1
+    assert "VLM_GATE_ALLOW_UNAUTHENTICATED" in first
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        with process(folder, port=port) as (started, first):
+            assert started.wait(60) == 1
+    assert f"127.0.0.1:{port}" in first
+
+    manifest = folder / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes().replace(b"0", b"1", 1))
+    with process(folder) as (started, first):
+        assert started.wait(60) == 1
+    assert first.startswith("error: manifest.json")
+
+
+def test_a_bundle_of_another_model_stops_the_start_by_its_field(bundled, tmp_path):
+
+    saved(bundled, tmp_path / "bundle", revision="other")
+    with process(tmp_path / "bundle") as (started, _):
+        log = started.communicate(timeout=60)[1]
+        assert started.returncode == 1
+    assert "error: model.revision" in log
+    assert "Traceback" not in log
