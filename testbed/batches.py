@@ -77,23 +77,43 @@ class Batches:
         return pack_turns(packed, self.tokenizer.pad_token_id)
 
 
-class CellHead(nn.Module):
-    """Classifies each scene cell from the tower's patch states; used in training only."""
+class PatchHead(nn.Module):
+    """Tells from each patch's state what its cell holds and where it lies; for training only.
+
+    Every patch must know its whole cell and its place: the decoder looks things up patch by patch.
+    """
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
-        side = IMAGE_SIZE // PATCH // GRID
-        self.side = side
         self.norm = nn.LayerNorm(hidden)
-        self.linear = nn.Linear(hidden * side * side, len(CELL_CLASSES))
+        self.linear = nn.Linear(hidden, len(CELL_CLASSES) + 2 * GRID)
 
-    def forward(self, patches: Tensor) -> Tensor:
-        """Map patch states (batch, patches, hidden) to logits (batch, 4, 4, classes)."""
-        batch, _, hidden = patches.shape
-        grid = self.norm(patches).view(batch, GRID, self.side, GRID, self.side, hidden)
-        cells = grid.permute(0, 1, 3, 2, 4, 5).reshape(batch, GRID, GRID, -1)
-        logits: Tensor = self.linear(cells)
-        return logits
+    def forward(self, patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """From states (batch, patches, hidden): logits of class, row and column, per patch."""
+        logits = self.linear(self.norm(patches))
+        classes, rows, columns = logits.split([len(CELL_CLASSES), GRID, GRID], dim=-1)
+        return classes, rows, columns
+
+
+def patch_loss(told: tuple[Tensor, Tensor, Tensor], cells: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss of what a :class:`PatchHead` told, and the share of taken patches that it got right.
+
+    Args:
+        told: logits, each (batch, patches, ...).
+        cells: classes of the cells, (batch, 4, 4).
+    """
+    side = IMAGE_SIZE // PATCH // GRID
+    classes = cells.repeat_interleave(side, 1).repeat_interleave(side, 2).flatten(1)
+    index = torch.arange(IMAGE_TOKENS, device=cells.device)
+    row = (index // (GRID * side) // side).expand_as(classes)
+    column = (index % (GRID * side) // side).expand_as(classes)
+    loss = sum(
+        nn.functional.cross_entropy(logits.flatten(0, 1), truth.flatten())
+        for logits, truth in zip(told, (classes, row, column), strict=True)
+    )
+    assert isinstance(loss, Tensor)
+    taken = classes > 0
+    return loss, (told[0].argmax(-1) == classes)[taken].float().mean()
 
 
 def patch_states(model: LlavaForConditionalGeneration, pixels: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The recipe of the embedded model: ``python -m testbed.train --out testbed/models/llava``.
 
-Two stages on clean catalog scenes only. First the vision tower learns what lies in each cell (dense
-labels), then the whole model learns captions and questions, several independent turns per image
+Two stages on clean catalog scenes only. First the vision tower learns what lies where (a label per
+patch), then the whole model learns captions and questions, several independent turns per image
 (see :class:`testbed.corpus.PackedTurns`). The learning rate is constant, then falls to zero over
 the last quarter of the time; ``--minutes`` is the budget of both stages, evaluation excluded.
 """
@@ -21,7 +21,14 @@ from torch import nn
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from testbed.accuracy import evaluate
-from testbed.batches import Batches, CellHead, answer_logits, image_prefix, patch_states
+from testbed.batches import (
+    Batches,
+    PatchHead,
+    answer_logits,
+    image_prefix,
+    patch_loss,
+    patch_states,
+)
 from testbed.corpus import TEXT_TOKENS, Corpus, build_corpus, training_turns
 from testbed.llava import IMAGE_SIZE, build_model, build_processor, build_tokenizer
 from testbed.llava import save_model as save_llava
@@ -42,11 +49,11 @@ class Recipe:
     batch: int = 8
     questions: int = 8
     places: int = 6
-    tower_share: float = 0.05
+    tower_share: float = 0.08
     tower_batch: int = 32
     tower_rate: float = 1e-3
-    rate: float = 1e-3
-    tower_rate_joint: float = 5e-4
+    rate: float = 1.5e-3
+    tower_rate_joint: float = 3e-4
     decay_share: float = 0.25
     evaluate_scenes: int = 250
 
@@ -74,9 +81,13 @@ class Log:
 
 
 def train_tower(
-    model: LlavaForConditionalGeneration, head: CellHead, batches: Batches, recipe: Recipe, log: Log
+    model: LlavaForConditionalGeneration,
+    head: PatchHead,
+    batches: Batches,
+    recipe: Recipe,
+    log: Log,
 ) -> None:
-    """Stage one: the vision tower learns the class of every cell."""
+    """Stage one: every patch of the vision tower learns what its cell holds, and its place."""
     model.train()
     parameters = [*model.model.vision_tower.parameters(), *head.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=recipe.tower_rate, weight_decay=0.05)
@@ -86,16 +97,13 @@ def train_tower(
         if progress >= 1:
             break
         optimiser.param_groups[0]["lr"] = recipe.tower_rate * schedule(progress, 0.5)
-        logits = head(patch_states(model, batches.pixels(rows)))
-        cells = batches.cells(rows)
-        loss = nn.functional.cross_entropy(logits.flatten(0, 2), cells.flatten())
+        told = head(patch_states(model, batches.pixels(rows)))
+        loss, found = patch_loss(told, batches.cells(rows))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         if step % 50 == 0:
-            taken = cells > 0
-            found = (logits.argmax(-1) == cells)[taken].float().mean()
             log(stage="tower", step=step, loss=round(loss.item(), 4), found=round(found.item(), 4))
 
 
@@ -165,7 +173,7 @@ def tokenizer_corpus(corpus: Corpus, seed: int) -> Iterator[str]:
 def train(
     recipe: Recipe, out: Path, device: torch.device, cache: Path | None, start: Path | None
 ) -> None:
-    """Run the recipe, or stage two alone from the model ``start``; write model and log."""
+    """Run the recipe, from scratch or from the model ``start``; write model and log."""
     log = Log(out / "training.jsonl")
     torch.manual_seed(recipe.seed)
     seeds = range(TRAIN_SEEDS, TRAIN_SEEDS + recipe.scenes)
@@ -192,9 +200,8 @@ def train(
         device=device.type,
         torch=torch.__version__,
     )
-    if start is None:
-        head = CellHead(model.config.vision_config.hidden_size).to(device)
-        train_tower(model, head, batches, recipe, log)
+    head = PatchHead(model.config.vision_config.hidden_size).to(device)
+    train_tower(model, head, batches, recipe, log)
 
     def keep() -> None:
         save_llava(model, processor, out)
@@ -212,14 +219,13 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=Recipe.scenes)
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--start", type=Path, help="model to go on from, without stage one")
+    parser.add_argument("--start", type=Path, help="model to go on from")
     parser.add_argument("--cache", type=Path, help="folder that keeps the rendered pixels")
     options = parser.parse_args()
     recipe = Recipe(
         minutes=options.minutes,
         scenes=options.scenes,
         seed=options.seed,
-        tower_share=0.0 if options.start else Recipe.tower_share,
     )
     train(recipe, options.out, torch.device(options.device), options.cache, options.start)
 
