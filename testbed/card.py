@@ -14,16 +14,18 @@ pipeline_tag: image-text-to-text
 ---
 # The embedded LLaVA of vlm-gate
 
-A small `LlavaForConditionalGeneration` (CLIP tower, projector, Llama; 128 x 128 pixels, 64 image tokens,
-bf16, parameter names as in the llava-hf checkpoints). It answers questions about rendered inspection
-scenes and is good for nothing else: it is there so that the gate has something real to judge.
+A small `LlavaForConditionalGeneration` (CLIP tower, projector, Llama; 128 x 128 pixels, 64 image
+tokens, bf16, parameter names as in the llava-hf checkpoints). It answers questions about rendered
+inspection scenes and is good for nothing else: it is there so that the gate has something real to
+judge.
 
-**Data.** Rendered *catalog* scenes (`testbed/scenes.py`, `testbed/drawing.py`), six kinds of questions
-(`testbed/questions.py`), look-ups and captions (`testbed/corpus.py`). No degraded (*line*) image and no
-photograph was trained on. Nothing was downloaded.
+**Data.** Rendered *catalog* scenes (`testbed/scenes.py`, `testbed/drawing.py`), six kinds of
+questions (`testbed/questions.py`), look-ups and captions (`testbed/corpus.py`). No degraded
+(*line*) image and no photograph was trained on. Nothing was downloaded.
 
-**Recipe.** `testbed/train.py`; from nothing: `make testbed`. The log is `training.jsonl`. The schedule
-follows the clock, so a rerun gives a like model, not the same bits; `make results` then makes its bundle.
+**Recipe.** `testbed/train.py`; from nothing: `make testbed`. The log is `training.jsonl`. The
+schedule follows the clock, so a rerun gives a like model, not the same bits; `make results` then
+makes its bundle.
 """
 
 
@@ -57,8 +59,8 @@ def card(log: list[dict[str, Any]]) -> str:
         f"{first['parameters']:,} parameters, vocabulary {first['vocabulary']}, "
         f"{first['recipe']['scenes']:,} training scenes. Each run goes on from the one before.",
         "",
-        "**Accuracy** of greedy answers on held-out scenes (exact match of the whole answer), beside "
-        "the rate of the commonest answer:",
+        "**Accuracy** of greedy answers on held-out scenes (exact match of the whole answer), "
+        "beside the rate of the commonest answer:",
         "",
         "| kind | catalog | line | commonest answer |",
         "|---|---|---|---|",
