@@ -123,6 +123,41 @@ def patch_states(model: LlavaForConditionalGeneration, pixels: Tensor) -> Tensor
     return states
 
 
+def class_words(tokenizer: PreTrainedTokenizerFast) -> Tensor:
+    """Per cell class the words that name it, as a distribution over tokens: (classes, vocabulary).
+
+    "red washer" is half " red", half " washer"; an empty cell is " none".
+    """
+    table = torch.zeros(len(CELL_CLASSES), len(tokenizer))
+    for index, name in enumerate(CELL_CLASSES):
+        words = {"empty": ["none"], "missing screw": ["missing"]}.get(name, name.split())
+        for word in words:
+            table[index, tokenizer.encode(f" {word}", add_special_tokens=False)[0]] += 1 / len(
+                words
+            )
+    return table
+
+
+def word_loss(
+    model: LlavaForConditionalGeneration, patches: Tensor, cells: Tensor, words: Tensor
+) -> Tensor:
+    """Cross-entropy that makes projected patches look like the embeddings of their cell's words.
+
+    Looking a word up in the image is then comparing like with like, for every word at once.
+
+    Args:
+        patches: states of the tower, (batch, patches, hidden).
+        cells: classes, (batch, 4, 4).
+        words: :func:`class_words`.
+    """
+    side = IMAGE_SIZE // PATCH // GRID
+    classes = cells.repeat_interleave(side, 1).repeat_interleave(side, 2).flatten(1)
+    image = nn.functional.normalize(model.model.multi_modal_projector(patches), dim=-1)
+    known = nn.functional.normalize(model.get_input_embeddings().weight, dim=-1)
+    logits = 8.0 * image @ known.T
+    return nn.functional.cross_entropy(logits.flatten(0, 1), words[classes].flatten(0, 1))
+
+
 def image_prefix(tokenizer: PreTrainedTokenizerFast) -> list[int]:
     """Token ids in front of the question: ``<s>USER: `` and the image."""
     ids: list[int] = tokenizer.encode("USER: " + "<image>" * IMAGE_TOKENS)

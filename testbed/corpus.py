@@ -29,7 +29,7 @@ from testbed.scenes import (
 )
 
 CAPTION_REQUEST = "Describe the part."
-CAPTION_RATE = 0.3
+CAPTION_RATE = 0.1
 TEXT_TOKENS = 208
 THINGS = tuple(
     dict.fromkeys([*(name for name in CELL_CLASSES[1:] if not name.startswith("tilted")), *TYPES])

@@ -25,9 +25,11 @@ from testbed.batches import (
     Batches,
     PatchHead,
     answer_logits,
+    class_words,
     image_prefix,
     patch_loss,
     patch_states,
+    word_loss,
 )
 from testbed.corpus import TEXT_TOKENS, Corpus, build_corpus, training_turns
 from testbed.llava import IMAGE_SIZE, build_model, build_processor, build_tokenizer
@@ -54,6 +56,7 @@ class Recipe:
     tower_rate: float = 1e-3
     rate: float = 1.5e-3
     tower_rate_joint: float = 3e-4
+    word_weight: float = 0.3
     decay_share: float = 0.25
     evaluate_scenes: int = 250
 
@@ -126,6 +129,7 @@ def train_jointly(
         weight_decay=0.05,
     )
     prefix = image_prefix(batches.tokenizer)
+    words = class_words(batches.tokenizer).to(batches.device)
     budget, begun = recipe.minutes * (1 - recipe.tower_share) * 60, time.monotonic()
     looked = saved = 0.0
     for step, rows in enumerate(batches.indices(recipe.batch), start=1):
@@ -136,7 +140,9 @@ def train_jointly(
             group["lr"] = group["peak"] * schedule(spent / budget, recipe.decay_share)
         patches = patch_states(model, batches.pixels(rows))
         logits, following = answer_logits(model, patches, batches.turns(rows), prefix)
-        loss = nn.functional.cross_entropy(logits.float(), following)
+        answers = nn.functional.cross_entropy(logits.float(), following)
+        named = word_loss(model, patches, batches.cells(rows), words)
+        loss = answers + recipe.word_weight * named
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -145,7 +151,8 @@ def train_jointly(
             log(
                 stage="joint",
                 step=step,
-                loss=round(loss.item(), 4),
+                answers=round(answers.item(), 4),
+                named=round(named.item(), 4),
                 tokens_right=round((logits.argmax(-1) == following).float().mean().item(), 4),
             )
         if spent - saved >= budget / 8:
@@ -217,6 +224,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=Recipe.minutes)
     parser.add_argument("--scenes", type=int, default=Recipe.scenes)
+    parser.add_argument("--tower-share", type=float, default=Recipe.tower_share)
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--start", type=Path, help="model to go on from")
@@ -226,6 +234,7 @@ def main() -> None:
         minutes=options.minutes,
         scenes=options.scenes,
         seed=options.seed,
+        tower_share=options.tower_share,
     )
     train(recipe, options.out, torch.device(options.device), options.cache, options.start)
 
