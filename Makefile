@@ -43,7 +43,7 @@ testbed: setup
 	$(BIN)/python -m testbed.card testbed/models/llava
 
 runs/%-data: | setup
-	$(BIN)/python -m testbed.dataset $* --out $@ --scenes $(if $(filter line,$*),4000,600)
+	$(BIN)/python -m testbed.dataset $* --out $@ --scenes $(if $(filter line,$*),2400,400)
 
 runs/line: runs/line-data
 	$(BIN)/vlm-gate collect $</questions.jsonl --out $@

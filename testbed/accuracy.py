@@ -12,6 +12,9 @@ from testbed.batches import Batches, answer_logits, image_prefix, patch_states
 from testbed.corpus import encode_turn, pack_turns
 from testbed.questions import ask
 
+HELD_OUT_SEEDS = 100_000
+"""First seed of the scenes that the model is judged on, in either domain."""
+
 
 @torch.no_grad()
 def evaluate(

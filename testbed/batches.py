@@ -29,8 +29,8 @@ class Batches:
         processor: LlavaProcessor,
         device: torch.device,
         questions: int,
-        places: int,
-        seed: int,
+        places: int = 0,
+        seed: int = 0,
     ) -> None:
         self.corpus, self.device = corpus, device
         self.questions, self.places = questions, places

@@ -8,6 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+from transformers import LlavaForConditionalGeneration, LlavaProcessor
+
+from testbed.accuracy import HELD_OUT_SEEDS, evaluate
+from testbed.batches import Batches
+from testbed.corpus import build_corpus
+from testbed.llava import IMAGE_SIZE
+from testbed.scenes import DOMAINS, Domain
+
 HEAD = """---
 license: apache-2.0
 pipeline_tag: image-text-to-text
@@ -43,7 +52,20 @@ def legs(log: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, 
         yield log[begin], steps[-1]
 
 
-def card(log: list[dict[str, Any]]) -> str:
+def judge(folder: Path, scenes: int) -> dict[Domain, dict[str, dict[str, float]]]:
+    """Accuracy on held-out scenes of both domains, see :func:`testbed.accuracy.evaluate`."""
+    processor = LlavaProcessor.from_pretrained(folder, backend="pil")
+    model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    seeds = range(HELD_OUT_SEEDS, HELD_OUT_SEEDS + scenes)
+    tables = {}
+    for domain in DOMAINS:
+        corpus = build_corpus(seeds, domain, IMAGE_SIZE)
+        batches = Batches(corpus, processor, torch.device("cpu"), questions=8)
+        tables[domain] = evaluate(model, batches, seed=0)
+    return tables
+
+
+def card(log: list[dict[str, Any]], tables: dict[Domain, dict[str, dict[str, float]]]) -> str:
     """The card as Markdown."""
     lines = [HEAD, "| run | device | minutes | steps of stage two | images a step |"]
     lines += ["|---|---|---|---|---|"]
@@ -65,7 +87,6 @@ def card(log: list[dict[str, Any]]) -> str:
         "| kind | catalog | line | commonest answer |",
         "|---|---|---|---|",
     ]
-    tables = {line["domain"]: line["table"] for line in log if line["stage"] == "held out"}
     for kind, row in tables["catalog"].items():
         majority = f"{row['majority']:.1%}" if "majority" in row else ""
         other = tables["line"][kind]["accuracy"]
@@ -77,8 +98,10 @@ def card(log: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the model card from the training log.")
     parser.add_argument("folder", type=Path, help="folder of the model")
-    folder = parser.parse_args().folder
-    (folder / "README.md").write_text(card(read_log(folder)), encoding="utf-8")
+    parser.add_argument("--scenes", type=int, default=500, help="judged, per domain")
+    options = parser.parse_args()
+    text = card(read_log(options.folder), judge(options.folder, options.scenes))
+    (options.folder / "README.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
