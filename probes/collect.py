@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from probes.datasets import Example, load_image
 from probes.errors import DataError
 from probes.labels import is_wrong
-from probes.sampling import Sampler, draw_chunk, image_hash
+from probes.sampling import CHUNK, Sampler, draw_chunk, image_hash
 from probes.signals.attention import ATTENTION_METRICS, attention_table, measure_attention
 from probes.signals.confidence import measure_confidence
 from probes.signals.domain import image_features
@@ -33,7 +33,7 @@ from probes.types import (
 )
 
 SHARD_SIZE = 512
-IN_FLIGHT = 32
+IN_FLIGHT = 64
 """Questions given to the engine at once, for it to batch."""
 
 
@@ -174,10 +174,14 @@ async def _ask(
 ) -> tuple[Record, _Row]:
     query = Query(image, example.question, setup.generation.max_tokens)
     generation = await engine.generate(query, readout)
-    samples: tuple[str, ...] = ()
     planned = setup.generation.samples
-    while len(samples) < planned:
-        samples += await draw_chunk(engine, query, setup.generation, len(samples), planned)
+    chunks = await asyncio.gather(
+        *(
+            draw_chunk(engine, query, setup.generation, drawn, planned)
+            for drawn in range(0, planned, CHUNK)
+        )
+    )
+    samples = tuple(sample for chunk in chunks for sample in chunk)
     label = is_wrong(generation.answer, example.references, example.rule)
     record = Record(
         id=example.id,

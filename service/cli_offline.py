@@ -24,6 +24,9 @@ from probes.types import GenerationSettings, Missing
 
 StoreFolder = Annotated[Path, typer.Argument(help="folder that collect wrote", file_okay=False)]
 BundleFolder = Annotated[Path, typer.Argument(help="folder of a bundle", file_okay=False)]
+COLLECT_BATCH = 64
+"""Rows generated together while collecting: nobody waits for a single answer."""
+
 Out = Annotated[Path, typer.Option(help="new folder to write")]
 
 
@@ -59,7 +62,13 @@ def collect(
     async def go() -> str:
         settings = load_settings()
         dtype = "float32" if settings.dtype == "auto" else settings.dtype
-        engine = build_engine(settings.engine, settings.model, device=settings.device, dtype=dtype)
+        engine = build_engine(
+            settings.engine,
+            settings.model,
+            device=settings.device,
+            dtype=dtype,
+            max_batch_size=COLLECT_BATCH,
+        )
         await engine.start()
         try:
             with _bar("collect", len(examples)) as advance:
