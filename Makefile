@@ -52,12 +52,11 @@ runs/catalog: runs/catalog-data
 	$(BIN)/vlm-gate collect $</questions.jsonl --out $@
 
 results: runs/line runs/catalog
-	rm -rf runs/bundle runs/evaluation runs/report testbed/bundles/llava
+	rm -rf runs/bundle runs/report testbed/bundles/llava docs/results/embedded
 	$(BIN)/vlm-gate train runs/line --out runs/bundle
 	$(BIN)/vlm-gate certify runs/line runs/bundle --out testbed/bundles/llava --alpha 0.10
-	$(BIN)/vlm-gate evaluate runs/line testbed/bundles/llava --out runs/evaluation --domain catalog=runs/catalog
-	$(BIN)/vlm-gate report runs/evaluation --out runs/report
-	cp runs/evaluation/evaluation.json docs/results/embedded.json
+	$(BIN)/vlm-gate evaluate runs/line testbed/bundles/llava --out docs/results/embedded --domain catalog=runs/catalog
+	$(BIN)/vlm-gate report docs/results/embedded --out runs/report
 	cp runs/report/report.md docs/results/embedded.md
 
 clean:
