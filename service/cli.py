@@ -11,10 +11,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from service import cli_offline
+from service import cli_keys, cli_offline
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli_offline.register(app)
+cli_keys.register(app)
 
 
 def _stop(message: str) -> NoReturn:
@@ -41,11 +42,11 @@ def serve() -> None:
         bundle = Bundle.load(settings.bundle)
         dtype = bundle.model.dtype if settings.dtype == "auto" else settings.dtype
         engine = build_engine(settings.engine, settings.model, device=settings.device, dtype=dtype)
+        service = create_app(settings, engine, bundle)
     except (SettingsError, GateError, EngineError) as error:
         _stop(str(error))
     host, port = listening.getsockname()[:2]
     typer.echo(f"listening on http://{host}:{port} once the model is loaded", err=True)
-    service = create_app(settings, engine, bundle)
     server = Server(service, settings)
     # What stops the start is told in one line below, not as a traceback.
     logging.getLogger("uvicorn.error").addFilter(lambda r: not r.getMessage().startswith("Trace"))
