@@ -13,6 +13,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from urllib.parse import urljoin
 
 import httpx
@@ -61,7 +62,7 @@ class ImageUrls:
         self._max_bytes, self._seconds = max_bytes, seconds
         self._resolve = resolve or self._ask_system
         self._transport = transport
-        self._trust = trust or (ssl.create_default_context() if hosts else None)
+        self._trust = trust
         # Threads of their own: a resolver that hangs must not take those that measure.
         self._resolvers = ThreadPoolExecutor(4, thread_name_prefix="resolve")
 
@@ -97,6 +98,10 @@ class ImageUrls:
         """Let go of the threads."""
         self._resolvers.shutdown(wait=False, cancel_futures=True)
 
+    @cached_property
+    def _certificates(self) -> ssl.SSLContext:
+        return self._trust or ssl.create_default_context()
+
     def _check(self, url: str) -> httpx.URL:
         if len(url) > MAX_URL or not re.fullmatch(r"[!-~]+", url) or "\\" in url:
             raise _refused(f"a URL has at most {MAX_URL} characters, visible ASCII ones only")
@@ -122,7 +127,7 @@ class ImageUrls:
         """The body, or where a redirect leads."""
         client = httpx.AsyncClient(
             transport=self._transport,
-            verify=self._trust or False,
+            verify=self._certificates,
             trust_env=False,
             follow_redirects=False,
             timeout=self._seconds,
