@@ -26,9 +26,9 @@ load_all_checks()
 
 
 @pytest.fixture
-def schema(engine, bundled, make_key, keys_file, bearer):
+def schema(engine, bundled, make_key, keys_file):
     """The document, the app behind it running, and a key that opens all of it."""
-    headers = bearer(make_key())
+    headers = {"Authorization": f"Bearer {make_key()}"}
     app = create_app(Settings(engine="fake", api_keys_file=keys_file), engine, bundled())
     loaded = schemathesis.openapi.from_asgi("/openapi.json", app)
     yield loaded, headers
