@@ -37,7 +37,7 @@ audit: setup          ## known holes in what is installed
 	$(BIN)/python .ci/audit.py
 
 fuzz: setup           ## 3,000 generated requests per operation against the OpenAPI document
-	FUZZ_CASES=3000 $(BIN)/pytest tests/service/security/test_openapi.py
+	FUZZ_CASES=3000 $(BIN)/pytest -s tests/service/security/test_openapi.py
 
 # The embedded model, its bundle and docs/results/embedded.md, from nothing. Each step writes a new
 # folder under runs/; `make testbed` takes about 20 minutes on a GPU (MINUTES=80 without one),

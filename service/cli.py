@@ -61,6 +61,9 @@ def ask(
     image: Annotated[Path, typer.Argument(help="image file", exists=True, dir_okay=False)],
     question: Annotated[str, typer.Argument(help="what to ask about it")],
     url: Annotated[str, typer.Option(help="where the service listens")] = "http://127.0.0.1:8080",
+    key: Annotated[
+        str | None, typer.Option(envvar="GATE_API_KEY", help="where the service wants one")
+    ] = None,
 ) -> None:
     """Ask a running service about an image."""
     try:
@@ -68,6 +71,7 @@ def ask(
             f"{url.rstrip('/')}/v1/answer",
             data={"question": question},
             files={"image": (image.name, image.read_bytes())},
+            headers=None if key is None else {"authorization": f"Bearer {key}"},
             timeout=120.0,
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
