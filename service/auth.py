@@ -32,7 +32,7 @@ OPEN_PATHS = frozenset(
 _REALM = 'Bearer realm="vlm-gate"'
 _KEY_NAMES = {"key", "apikey", "xapikey", "token", "accesstoken", "idtoken", "jwt", "bearer",
               "auth", "authorization", "password", "secret"}  # fmt: skip
-_JWT = re.compile(r"eyJ[\w-]+\.eyJ[\w-]+\.")
+_JWT = re.compile(r"(?<![\w-])eyJ[\w-]+\.eyJ[\w-]+\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,18 +151,24 @@ def _refuse_web_pages(request: Request, origins: tuple[str, ...]) -> None:
     browser then tells its origin, or its name as the host.
     """
     origin = request.headers.get("origin")
-    host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-    if origin not in (None, *origins) and not _is_local(urlsplit(origin or "").hostname or ""):
+    if origin not in (None, *origins) and not _is_local(_host_in(origin or "")):
         raise Forbidden(
             f"a web page elsewhere may not call this; {PREFIX}CORS_ORIGINS names those that may",
             kind="foreign_origin",
         )
-    if not _is_local(host):
+    if not _is_local(_host_in(f"//{request.headers.get('host', '')}")):
         raise Forbidden(
             "without keys this answers only to this machine's own names; call it as 127.0.0.1, "
             f"or set {PREFIX}API_KEYS_FILE (or {PREFIX}ALLOW_UNAUTHENTICATED behind a proxy)",
             kind="foreign_host",
         )
+
+
+def _host_in(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _is_local(host: str) -> bool:

@@ -143,7 +143,8 @@ class ImageUrls:
             ) as reply,
         ):
             if reply.status_code in _REDIRECTS:
-                return reply.headers.get("location", "")
+                location: str = reply.headers.get("location", "")
+                return location
             if reply.status_code != 200:
                 raise _failed(f"its host answered {reply.status_code}")
             if reply.headers.get("content-encoding", "identity") != "identity":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from typing import Any
 
 import structlog
 
@@ -18,7 +19,7 @@ SECRETS = re.compile(
 )
 
 
-def hide(_logger: object, _method: str, line: str) -> str:
+def hide(_logger: object, _method: str, line: Any) -> str:
     """The last of the processors: whatever looks like a key or a token is cut short."""
     return SECRETS.sub(lambda found: f"{found[1] or found[2] or found[3]}[hidden]", line)
 

@@ -72,11 +72,12 @@ async def parse_ask(request: Request, body: bytes, gate: Gate) -> Ask:
         )
     if kind == "application/json":
         asked = await gate.decode(lambda: _from_json(body))
+        options: AnswerOptions = asked
         if is_url(asked.image):
-            data = await gate.image_urls.fetch(asked.image)
-            options, image = asked, await gate.decode(lambda: _image(data, gate))
+            fetched = await gate.image_urls.fetch(asked.image)
+            image = await gate.decode(lambda: _image(fetched, gate))
         else:
-            options, image = asked, await gate.decode(lambda: _encoded(asked.image, gate))
+            image = await gate.decode(lambda: _encoded(asked.image, gate))
     elif kind == "multipart/form-data":
         form = await _parse_form(request, body)
         try:

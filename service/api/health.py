@@ -10,7 +10,7 @@ from service.gate import Gate
 
 router = APIRouter(
     tags=["health"],
-    responses={503: {"description": "No"}} | problem_responses((400,)),
+    responses={503: {"description": "No"}, **problem_responses((400,))},
 )
 
 

@@ -129,6 +129,16 @@ async def test_a_key_in_the_url_is_refused_although_a_good_one_is_sent(
     assert good.status_code == 200
 
 
+async def test_a_url_full_of_half_tokens_costs_nothing(serve):
+    """Searching it for keys must not take time that grows with the square of its length."""
+    async with serve() as client:
+        began = time.process_time()
+        reply = await client.get("/metrics?line=" + "eyJ" * 20_000)
+        spent = time.process_time() - began
+    assert reply.status_code == 200
+    assert spent < 1
+
+
 async def test_harmless_parameters_are_no_keys(serve):
     async with serve() as client:
         reply = await client.get("/v1/policy?line=3&page_token=7&monkey=1")
@@ -240,6 +250,8 @@ WEB_PAGES = {
     "address that looks local": {"host": "127.0.0.1.evil.example"},
     "private address as a host": {"host": "192.168.0.5"},
     "no host": {"host": ""},
+    "host that cannot be read": {"host": "[::1"},
+    "origin that cannot be read": {"origin": "http://[::1", "host": "127.0.0.1"},
 }
 
 
