@@ -26,12 +26,8 @@ REFUSED: dict[str, tuple[bytes, bytes]] = {
     "negative length": (ASK + b"Content-Length: -5\r\n\r\n", b"400"),
     "length that is no number": (ASK + b"Content-Length: 0x5\r\n\r\nhello", b"400"),
     "length with a plus": (ASK + b"Content-Length: +5\r\n\r\nhello", b"400"),
-    "two encodings": (ASK + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", b"501"),
-    "misspelt encoding": (ASK + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", b"501"),
-    "200 kB of headers": (
-        b"GET /metrics HTTP/1.1\r\nHost: gate\r\n" + b"X: " + b"a" * 200_000 + b"\r\n\r\n",
-        b"4",
-    ),
+    "two encodings": (ASK + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", b"400"),
+    "misspelt encoding": (ASK + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", b"400"),
     "absolute address of an open path": (
         b"GET http://gate/metrics HTTP/1.1\r\nHost: gate\r\n\r\n",
         b"401",
@@ -76,8 +72,11 @@ async def test_each_is_refused(engine, bundled, make_key, keys_file):
     make_key()
     async with listening(engine, bundled(), api_keys_file=keys_file) as port:
         replies = {name: await sent(port, request) for name, (request, _) in REFUSED.items()}
+        endless = await sent(port, b"GET /metrics HTTP/1.1\r\nX: " + b"a" * 300_000)
         good = await sent(port, b"GET /readyz HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n")
     for name, (_, status) in REFUSED.items():
         assert replies[name].startswith(b"HTTP/1.1 " + status), (name, replies[name][:200])
         assert replies[name].count(b"HTTP/1.1 ") == 1, name
+    # Cut off while it still sends, it may not get to read its answer.
+    assert endless == b"" or endless.startswith(b"HTTP/1.1 400")
     assert good.startswith(b"HTTP/1.1 200")
