@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: setup demo serve test lint types imports pytest testbed results clean
+.PHONY: setup demo serve test lint types imports pytest audit fuzz testbed results clean
 
 setup: $(VENV)/.installed
 
@@ -18,7 +18,7 @@ demo: setup           ## start the service, ask about held-out images and photog
 serve: setup          ## serve the embedded model on 127.0.0.1:8080 until interrupted
 	$(BIN)/vlm-gate serve
 
-test: lint types imports pytest   ## everything that CI runs
+test: lint types imports audit pytest   ## everything that CI runs
 
 lint: setup
 	$(BIN)/ruff format --check .
@@ -32,6 +32,12 @@ imports: setup
 
 pytest: setup
 	$(BIN)/pytest --cov --cov-report=term --cov-fail-under=85
+
+audit: setup          ## known holes in what is installed
+	$(BIN)/python .ci/audit.py
+
+fuzz: setup           ## 3,000 generated requests per operation against the OpenAPI document
+	FUZZ_CASES=3000 $(BIN)/pytest -s tests/service/security/test_openapi.py
 
 # The embedded model, its bundle and docs/results/embedded.md, from nothing. Each step writes a new
 # folder under runs/; `make testbed` takes about 20 minutes on a GPU (MINUTES=80 without one),

@@ -54,6 +54,7 @@ class Access:
             route=_route(scope),
             code=status,
             seconds=round(perf_counter() - started, 6),
+            **({"caller": state["caller"].id} if "caller" in state else {}),
             **state.get("told", {}),
             **({"kind": state["kind"]} if "kind" in state else {}),
         )

@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from probes.bundle import Bundle
 from service import __version__, errors
 from service.access import Access
 from service.api import answer, health, metrics, policy
+from service.auth import Authentication, Authenticator, require
 from service.engines.base import Engine
 from service.gate import Gate
+from service.response_headers import ResponseHeaders, allow_origins
 from service.settings import Settings
 
 
@@ -22,6 +24,9 @@ def create_app(settings: Settings, engine: Engine, bundle: Bundle) -> FastAPI:
 
     The engine starts and the bundle is checked against it before the first request is taken; the
     self-test runs after that, and ``/readyz`` tells how it went.
+
+    Raises:
+        SettingsError: keys are asked for, and cannot be had.
     """
 
     @asynccontextmanager
@@ -40,10 +45,20 @@ def create_app(settings: Settings, engine: Engine, bundle: Bundle) -> FastAPI:
         version=__version__,
         description="Answers about images, each with a calibrated risk that it is wrong.",
         lifespan=lifespan,
+        redirect_slashes=False,  # such a redirect would name the host that the caller claimed
     )
     app.state.gate = Gate(settings, engine, bundle)
     errors.install(app)
+    app.add_middleware(Authentication, authenticator=Authenticator.from_settings(settings))
+    allow_origins(app, settings.cors_origins)
     app.add_middleware(Access)
-    for module in (answer, policy, health, metrics):
+    app.add_middleware(ResponseHeaders)
+    for module in (answer, policy):
+        app.include_router(
+            module.router,
+            dependencies=[Depends(require("answer"))],
+            responses=errors.problem_responses((400, 401, 403)),
+        )
+    for module in (health, metrics):
         app.include_router(module.router)
     return app

@@ -11,10 +11,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from service import cli_offline
+from service import cli_keys, cli_offline
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli_offline.register(app)
+cli_keys.register(app)
 
 
 def _stop(message: str) -> NoReturn:
@@ -41,11 +42,11 @@ def serve() -> None:
         bundle = Bundle.load(settings.bundle)
         dtype = bundle.model.dtype if settings.dtype == "auto" else settings.dtype
         engine = build_engine(settings.engine, settings.model, device=settings.device, dtype=dtype)
+        service = create_app(settings, engine, bundle)
     except (SettingsError, GateError, EngineError) as error:
         _stop(str(error))
     host, port = listening.getsockname()[:2]
     typer.echo(f"listening on http://{host}:{port} once the model is loaded", err=True)
-    service = create_app(settings, engine, bundle)
     server = Server(service, settings)
     # What stops the start is told in one line below, not as a traceback.
     logging.getLogger("uvicorn.error").addFilter(lambda r: not r.getMessage().startswith("Trace"))
@@ -60,6 +61,9 @@ def ask(
     image: Annotated[Path, typer.Argument(help="image file", exists=True, dir_okay=False)],
     question: Annotated[str, typer.Argument(help="what to ask about it")],
     url: Annotated[str, typer.Option(help="where the service listens")] = "http://127.0.0.1:8080",
+    key: Annotated[
+        str | None, typer.Option(envvar="GATE_API_KEY", help="where the service wants one")
+    ] = None,
 ) -> None:
     """Ask a running service about an image."""
     try:
@@ -67,6 +71,7 @@ def ask(
             f"{url.rstrip('/')}/v1/answer",
             data={"question": question},
             files={"image": (image.name, image.read_bytes())},
+            headers=None if key is None else {"authorization": f"Bearer {key}"},
             timeout=120.0,
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -1,7 +1,9 @@
 """What the service says when it does not answer, as one small tree.
 
 ServiceError              an RFC 9457 problem document: status, kind, field, detail
-├── Malformed        400  the body cannot be parsed
+├── Malformed        400  the body cannot be parsed, or a key stands in the URL
+├── Unauthorized     401  no key, or one that does not hold
+├── Forbidden        403  a key without the scope, or a foreign web page
 ├── TooLarge         413  too many bytes or pixels
 ├── UnsupportedType  415  a body or image type that is not read
 ├── Invalid          422  a field's value, or an image that cannot be decoded
@@ -32,6 +34,7 @@ class ServiceError(Exception):
         field: the request's field that is at fault, if one is.
         kind: which problem, a snake_case word.
         retry_after: seconds after which trying again makes sense.
+        challenge: value of WWW-Authenticate.
     """
 
     status: ClassVar[int] = 500
@@ -44,18 +47,32 @@ class ServiceError(Exception):
         field: str | None = None,
         kind: str = "internal_error",
         retry_after: int | None = None,
+        challenge: str | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.field = field
         self.kind = kind
         self.retry_after = retry_after
+        self.challenge = challenge
 
 
 class Malformed(ServiceError):
     """The body cannot be parsed."""
 
     status, title = 400, "Malformed request"
+
+
+class Unauthorized(ServiceError):
+    """No key, or one that does not hold."""
+
+    status, title = 401, "Unauthorized"
+
+
+class Forbidden(ServiceError):
+    """A key without the scope, or a foreign web page."""
+
+    status, title = 403, "Forbidden"
 
 
 class TooLarge(ServiceError):
@@ -113,7 +130,7 @@ def _mend(error: ErrorDetails, field: str) -> str:
         return f"'{field}' is missing; send it"
     if error["type"] == "extra_forbidden":
         if field in {"image_url", "url"}:
-            return f"'{field}' is not accepted: image URLs are off; send the image in 'image' only"
+            return f"'{field}' is not accepted; send the image in 'image' only"
         return f"'{field}' is not an option; remove it (GET /docs lists the options)"
     return f"'{field}': {error['msg']}; correct it and send the request again"
 
@@ -130,6 +147,8 @@ def problem(error: ServiceError, request_id: str) -> Response:
     if error.field is not None:
         body["field"] = error.field
     headers = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
+    if error.challenge is not None:
+        headers["www-authenticate"] = error.challenge
     return JSONResponse(body, error.status, headers, media_type="application/problem+json")
 
 
@@ -170,7 +189,16 @@ def problem_responses(statuses: Sequence[int]) -> dict[int | str, dict[str, Any]
     """OpenAPI descriptions of the problem documents of a route."""
     titles = {
         kind.status: kind.title
-        for kind in (Malformed, TooLarge, UnsupportedType, Invalid, Unavailable, TooLate)
+        for kind in (
+            Malformed,
+            Unauthorized,
+            Forbidden,
+            TooLarge,
+            UnsupportedType,
+            Invalid,
+            Unavailable,
+            TooLate,
+        )
     }
     schema = {
         "type": "object",

@@ -18,6 +18,7 @@ from service import __version__
 from service.admission import Admission
 from service.engines.base import Engine, EngineError, EngineOverloaded, QueryRefused
 from service.errors import Invalid, Overloaded, TooLate, Unavailable
+from service.image_urls import ImageUrls
 from service.parity import ParityError, check_parity
 from service.pipeline import Ask, Outcome, answer
 from service.settings import Settings
@@ -44,6 +45,9 @@ class Gate:
         self.admission = Admission(settings.max_inflight, settings.max_queue)
         self.telemetry = Telemetry(self.thresholds(), self._build())
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
+        self.image_urls = ImageUrls(
+            settings.image_url_hosts, settings.max_image_bytes, settings.image_url_seconds
+        )
         self._state: State = "starting"
         self.why = "the self-test is still running"
         self.tested = asyncio.Event()
@@ -88,6 +92,7 @@ class Gate:
         await self.admission.drain()
         await self.engine.close()
         self._decoders.shutdown()
+        self.image_urls.close()
         log.info("closed")
 
     async def decode(self, work: Callable[[], Result]) -> Result:

@@ -1,11 +1,27 @@
-"""Structured logs: one JSON object per line on standard error. No image, no question, no answer."""
+"""Structured logs: one JSON object per line on standard error.
+
+No image, no question, no answer, no key.
+"""
 
 from __future__ import annotations
 
 import logging
+import re
 import sys
+from typing import Any
 
 import structlog
+
+TOO_TALKATIVE = ("httpx", "httpcore", "PIL")
+"""They log addresses with their query, headers, and what image files say about places."""
+SECRETS = re.compile(
+    r"(vg_[0-9a-f]{12}_)[\w-]{20,}|(eyJ[\w-]+\.)[\w-]+\.[\w-]*|((?i:bearer|basic) )[\w.~+/=-]{8,}"
+)
+
+
+def hide(_logger: object, _method: str, line: Any) -> str:
+    """The last of the processors: whatever looks like a key or a token is cut short."""
+    return SECRETS.sub(lambda found: f"{found[1] or found[2] or found[3]}[hidden]", line)
 
 
 def configure(level: str) -> None:
@@ -31,6 +47,7 @@ def configure(level: str) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.JSONRenderer(),
+                hide,
             ],
             foreign_pre_chain=shared,
         )
@@ -38,3 +55,5 @@ def configure(level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    for name in TOO_TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -80,7 +80,8 @@ class AnswerRequest(AnswerOptions):
 
     image: str = Field(
         min_length=1,
-        description="data URI or plain base64 of a PNG, JPEG, WebP, BMP or TIFF file",
+        description="data URI or plain base64 of a PNG, JPEG, WebP, BMP or TIFF file; an https "
+        "URL only of a host that the operator allows",
         examples=["data:image/png;base64,iVBORw0KGgo..."],
     )
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -22,6 +24,16 @@ PREFIX = "VLM_GATE_"
 
 class SettingsError(Exception):
     """A setting cannot be used. Names the variable and the mend."""
+
+
+def _listed(value: Any) -> Any:
+    """A list as the environment writes it: split at commas."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 
 
 @cache
@@ -44,6 +56,21 @@ class Settings(BaseSettings):
     )
     allow_unauthenticated: bool = Field(
         default=False, description="listen on other than loopback, without keys"
+    )
+    api_keys_file: Path | None = Field(
+        default=None, description="file of hashed API keys; vlm-gate keys makes it"
+    )
+    jwt_jwks: str | None = Field(
+        default=None, description="path or https URL of the JWKS whose tokens are accepted"
+    )
+    jwt_issuer: str | None = Field(default=None, description="what a token's iss must say")
+    jwt_audience: str | None = Field(default=None, description="what a token's aud must hold")
+    cors_origins: Listed = Field(default=(), description="origins of web pages that may call")
+    image_url_hosts: Listed = Field(
+        default=(), description="host names that images may be fetched from, by https"
+    )
+    image_url_seconds: float = Field(
+        default=5.0, gt=0, le=60, description="most time to fetch an image, redirects included"
     )
     model: str = Field(
         default_factory=lambda: embedded("models", "llava"),
@@ -96,12 +123,37 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _loopback_without_keys(self) -> Self:
-        if not self.allow_unauthenticated and not _is_loopback(self.host):
+        keys = self.api_keys_file is not None or self.jwt_jwks is not None
+        if not keys and not self.allow_unauthenticated and not is_loopback(self.host):
             raise ValueError(
-                f"{PREFIX}HOST is {self.host}, which others can reach, and this service checks no "
-                f"keys yet; set {PREFIX}HOST=127.0.0.1, or {PREFIX}ALLOW_UNAUTHENTICATED=true "
-                "where something in front of it authenticates"
+                f"{PREFIX}HOST is {self.host}, which others can reach, and there are no keys; set "
+                f"{PREFIX}API_KEYS_FILE (vlm-gate keys create makes it), {PREFIX}HOST=127.0.0.1, "
+                f"or {PREFIX}ALLOW_UNAUTHENTICATED=true where something in front authenticates"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _whole_and_safe(self) -> Self:
+        jwt = (self.jwt_jwks, self.jwt_issuer, self.jwt_audience)
+        if any(jwt) and not all(jwt):
+            raise ValueError(
+                f"{PREFIX}JWT_JWKS, {PREFIX}JWT_ISSUER and {PREFIX}JWT_AUDIENCE belong together; "
+                "set all three or none"
+            )
+        if self.jwt_jwks is not None and self.jwt_jwks.lower().startswith("http://"):
+            raise ValueError(f"{PREFIX}JWT_JWKS must be a file or an https URL")
+        for origin in self.cors_origins:
+            if not re.fullmatch(r"https?://[a-z0-9.-]+(:\d+)?", origin):
+                raise ValueError(
+                    f"{PREFIX}CORS_ORIGINS: {origin!r} is no origin; write https://name, "
+                    "and no wildcard"
+                )
+        for host in self.image_url_hosts:
+            if not re.fullmatch(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z][a-z0-9-]*", host):
+                raise ValueError(
+                    f"{PREFIX}IMAGE_URL_HOSTS: {host!r} is no host name; write whole names in "
+                    "lower case, such as images.example.com, and no wildcard, port or address"
+                )
         return self
 
     @classmethod
@@ -143,7 +195,8 @@ def load_settings() -> Settings:
         raise SettingsError(f"{PREFIX}CONFIG: {config} is not TOML: {error}") from error
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the host: localhost or a loopback address."""
     if host == "localhost":
         return True
     try:

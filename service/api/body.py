@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from probes.types import ImageArray
 from service.errors import Invalid, Malformed, TooLarge, UnsupportedType
 from service.gate import Gate
+from service.image_urls import is_url
 from service.images import decode_base64, decode_image
 from service.pipeline import Ask
 from service.schemas import AnswerOptions, AnswerRequest
@@ -70,7 +71,13 @@ async def parse_ask(request: Request, body: bytes, gate: Gate) -> Ask:
             "the body is empty; send a question and an image", field="body", kind="empty_body"
         )
     if kind == "application/json":
-        options, image = await gate.decode(lambda: _from_json(body, gate))
+        asked = await gate.decode(lambda: _from_json(body))
+        options: AnswerOptions = asked
+        if is_url(asked.image):
+            fetched = await gate.image_urls.fetch(asked.image)
+            image = await gate.decode(lambda: _image(fetched, gate))
+        else:
+            image = await gate.decode(lambda: _encoded(asked.image, gate))
     elif kind == "multipart/form-data":
         form = await _parse_form(request, body)
         try:
@@ -87,13 +94,15 @@ async def parse_ask(request: Request, body: bytes, gate: Gate) -> Ask:
     return options.to_ask(image, gate.bundle)
 
 
-def _from_json(body: bytes, gate: Gate) -> tuple[AnswerOptions, ImageArray]:
+def _from_json(body: bytes) -> AnswerRequest:
     try:
-        asked = AnswerRequest.model_validate_json(body, strict=True)
+        return AnswerRequest.model_validate_json(body, strict=True)
     except ValidationError as error:
         raise Invalid.from_validation(error) from error
-    data = decode_base64(asked.image, gate.settings.max_image_bytes)
-    return asked, _image(data, gate)
+
+
+def _encoded(text: str, gate: Gate) -> ImageArray:
+    return _image(decode_base64(text, gate.settings.max_image_bytes), gate)
 
 
 def _from_form(fields: dict[str, Any], data: bytes, gate: Gate) -> tuple[AnswerOptions, ImageArray]:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
+from service.errors import problem_responses
 from service.gate import Gate
 
-router = APIRouter(tags=["health"])
+router = APIRouter(
+    tags=["health"],
+    responses={503: {"description": "No"}, **problem_responses((400,))},
+)
 
 
 @router.get("/healthz", summary="200 while the process and its engine work")

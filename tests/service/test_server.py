@@ -144,3 +144,22 @@ def test_a_bundle_of_another_model_stops_the_start_by_its_field(bundled, tmp_pat
         assert started.returncode == 1
     assert "error: model.revision" in log
     assert "Traceback" not in log
+
+
+def test_with_keys_it_listens_to_all_and_a_wrong_key_reads_its_401(folder, png, tmp_path):
+    keys, image, run = tmp_path / "keys.json", tmp_path / "plate.png", CliRunner()
+    image.write_bytes(png)
+    create = ["keys", "create", "--file", str(keys), "--name", "line 3", "--scope", "answer"]
+    key = run.invoke(app, create).stdout.strip()
+    with process(folder, host="0.0.0.0", api_keys_file=str(keys)) as (started, first):
+        url = first.split()[2].replace("0.0.0.0", "127.0.0.1")
+        until_ready(started)
+        ask = ["ask", str(image), "Is there a scratch?", "--url", url]
+        assert run.invoke(app, ask, env={"GATE_API_KEY": key}).exit_code == 0
+        assert "401 Unauthorized" in run.invoke(app, ask).stderr
+        # Refused before its body is read, and answered all the same.
+        wrong = {"authorization": f"Bearer {key[:-1]}_"}
+        refused = httpx.post(f"{url}/answer", content=bytes(12_000_000), headers=wrong, timeout=60)
+        assert refused.status_code == 401
+        assert run.invoke(app, ["keys", "revoke", "--file", str(keys), key[3:15]]).exit_code == 0
+        assert "revoked" in run.invoke(app, ask, env={"GATE_API_KEY": key}).stderr

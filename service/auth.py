@@ -1,0 +1,240 @@
+"""Who calls, and what they may do.
+
+The service is open only on a loopback address without keys, or where the operator said so. In all
+other cases every path but ``OPEN_PATHS`` needs a key or a token, before its body is read;
+``require`` then asks for the scope that a router needs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import unquote_plus, urlsplit
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as ConnectionScope
+
+from service.errors import Forbidden, Malformed, ServiceError, Unauthorized, Unavailable, problem
+from service.key_file import KEY, SCOPES, KeyFileError, KeyRing, Scope, load_keys, utc_now
+from service.settings import PREFIX, Settings, SettingsError, is_loopback
+from service.tokens import JwksError, JwksFile, JwksUrl, TokenRefused, Tokens, subject_id
+from service.watched_file import WatchedFile
+
+OPEN_PATHS = frozenset(
+    ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/metrics", "/docs", "/redoc",
+     "/docs/oauth2-redirect", "/openapi.json")
+)  # fmt: skip
+_REALM = 'Bearer realm="vlm-gate"'
+_KEY_NAMES = {"key", "apikey", "xapikey", "token", "accesstoken", "idtoken", "jwt", "bearer",
+              "auth", "authorization", "password", "secret"}  # fmt: skip
+_JWT = re.compile(r"(?<![\w-])eyJ[\w-]+\.eyJ[\w-]+\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: ``id`` is a key's id, ``jwt-`` and a hash, or ``anonymous``; it is no secret."""
+
+    id: str
+    scopes: frozenset[Scope]
+
+
+ANONYMOUS = Caller("anonymous", frozenset(SCOPES))
+
+
+class Authenticator:
+    """From a request's headers to its caller.
+
+    Args:
+        keys: the file of API keys, if there is one.
+        tokens: checks JWTs, if they are accepted.
+        trusted_front: open, and something in front decides who may call.
+        origins: web pages that may call (CORS).
+    """
+
+    def __init__(
+        self,
+        keys: WatchedFile[KeyRing] | None = None,
+        tokens: Tokens | None = None,
+        *,
+        trusted_front: bool = False,
+        origins: tuple[str, ...] = (),
+    ) -> None:
+        self._keys, self._tokens = keys, tokens
+        self._trusted_front, self._origins = trusted_front, origins
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Authenticator:
+        """Raises SettingsError when keys are asked for and cannot be had."""
+        keys, tokens = None, None
+        try:
+            if settings.api_keys_file is not None:
+                keys = WatchedFile(settings.api_keys_file, load_keys, KeyFileError)
+                if not keys.value().active(utc_now()) and settings.jwt_jwks is None:
+                    raise KeyFileError(
+                        f"{settings.api_keys_file}: holds no active key; make one with "
+                        "vlm-gate keys create"
+                    )
+            if settings.jwt_jwks is not None:
+                where = settings.jwt_jwks
+                remote = where.startswith("https://")
+                source = JwksUrl(where) if remote else JwksFile(Path(where))
+                assert settings.jwt_issuer is not None
+                assert settings.jwt_audience is not None
+                tokens = Tokens(source, settings.jwt_issuer, settings.jwt_audience)
+        except KeyFileError as error:
+            raise SettingsError(f"{PREFIX}API_KEYS_FILE: {error}") from error
+        except JwksError as error:
+            raise SettingsError(f"{PREFIX}JWT_JWKS: {error}") from error
+        front = settings.allow_unauthenticated
+        return cls(keys, tokens, trusted_front=front, origins=settings.cors_origins)
+
+    @property
+    def open(self) -> bool:
+        """Whether anybody may call."""
+        return self._keys is None and self._tokens is None
+
+    async def identify(self, request: Request) -> Caller:
+        """Who sent the request. Raises Unauthorized, Forbidden, Unavailable."""
+        if self.open:
+            if not self._trusted_front:
+                _refuse_web_pages(request, self._origins)
+            return ANONYMOUS
+        sent = _bearer_of(request.headers.getlist("authorization"))
+        if self._keys is not None and sent.startswith("vg_"):
+            key = self._keys.value().find(sent, utc_now())
+            if key is None:
+                raise _unauthorized("the key is unknown, expired or revoked; ask for a new one")
+            return Caller(key.id, frozenset(key.scopes))
+        if self._tokens is None:
+            raise _unauthorized("this is no key of this service; keys begin with vg_")
+        try:
+            claims = await self._tokens.verify(sent)
+        except TokenRefused as error:
+            raise _unauthorized(str(error)) from error
+        except JwksError as error:
+            raise Unavailable(
+                "tokens cannot be checked now: the provider's keys cannot be had; try again",
+                kind="jwks_unavailable",
+                retry_after=30,
+            ) from error
+        granted = claims.get("scope", "")
+        words = granted.split() if isinstance(granted, str) else []
+        return Caller(subject_id(claims), frozenset(s for s in SCOPES if s in words))
+
+
+def _bearer_of(headers: list[str]) -> str:
+    if not headers:
+        raise Unauthorized(
+            "no key came with the request; send it as the header Authorization: Bearer <key>",
+            kind="no_key",
+            challenge=_REALM,
+        )
+    scheme, _, sent = headers[0].partition(" ")
+    if len(headers) > 1 or scheme.lower() != "bearer" or not sent or sent != sent.strip():
+        raise _unauthorized("the header must read, once, Authorization: Bearer <key>")
+    return sent
+
+
+def _unauthorized(detail: str) -> Unauthorized:
+    return Unauthorized(detail, kind="bad_key", challenge=f'{_REALM}, error="invalid_token"')
+
+
+def _refuse_web_pages(request: Request, origins: tuple[str, ...]) -> None:
+    """Open on loopback means open to this machine's programs, not to pages in its browser.
+
+    A page elsewhere can send to 127.0.0.1, and by rebinding its name read from there, but the
+    browser then tells its origin, or its name as the host.
+    """
+    origin = request.headers.get("origin")
+    if origin not in (None, *origins) and not _is_local(_host_in(origin or "")):
+        raise Forbidden(
+            f"a web page elsewhere may not call this; {PREFIX}CORS_ORIGINS names those that may",
+            kind="foreign_origin",
+        )
+    if not _is_local(_host_in(f"//{request.headers.get('host', '')}")):
+        raise Forbidden(
+            "without keys this answers only to this machine's own names; call it as 127.0.0.1, "
+            f"or set {PREFIX}API_KEYS_FILE (or {PREFIX}ALLOW_UNAUTHENTICATED behind a proxy)",
+            kind="foreign_host",
+        )
+
+
+def _host_in(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_local(host: str) -> bool:
+    """Loopback addresses, and names that no public DNS holds: without a dot, or .localhost."""
+    if is_loopback(host) or host.endswith(".localhost"):
+        return True
+    return bool(host) and "." not in host and ":" not in host
+
+
+class Authentication:
+    """ASGI middleware: no key in a URL, and on every path but the open ones a caller."""
+
+    def __init__(self, app: ASGIApp, authenticator: Authenticator) -> None:
+        self.app = app
+        self.authenticator = authenticator
+
+    async def __call__(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        state = scope["state"]
+        try:
+            if _holds_key(scope):
+                raise Malformed(
+                    "a key in a URL ends up in logs: this one must count as leaked, revoke it; "
+                    "send keys as the header Authorization: Bearer <key>",
+                    field="url",
+                    kind="key_in_url",
+                )
+            if scope["path"] not in OPEN_PATHS:
+                caller = await self.authenticator.identify(Request(scope))
+                state["caller"] = caller
+        except ServiceError as error:
+            state["kind"] = error.kind
+            await problem(error, state["id"])(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
+def _holds_key(scope: ConnectionScope) -> bool:
+    query: str = scope["query_string"].decode("latin-1")
+    text = unquote_plus(unquote_plus(f"{scope['path']}?{query}"))
+    names = (pair.partition("=")[0] for pair in re.split("[&;]", unquote_plus(query)))
+    plain = {re.sub(r"[^a-z]", "", name.lower()) for name in names}
+    return bool(KEY.search(text) or _JWT.search(text) or plain & _KEY_NAMES)
+
+
+_documented = HTTPBearer(
+    auto_error=False,
+    scheme_name="key",
+    description="an API key (vg_...) or a JWT; none is needed on a loopback address without keys",
+)
+Documented = Annotated[HTTPAuthorizationCredentials | None, Depends(_documented)]
+
+
+def require(scope: Scope) -> Callable[[Request, Any], Awaitable[Caller]]:
+    """A dependency for a router: the caller, who must hold ``scope``. Raises Forbidden."""
+
+    async def check(request: Request, _documented: Documented) -> Caller:
+        caller: Caller = request.state.caller
+        if scope not in caller.scopes:
+            raise Forbidden(
+                f"this needs the scope '{scope}'; use a key that has it",
+                kind="scope_missing",
+                challenge=f'{_REALM}, error="insufficient_scope", scope="{scope}"',
+            )
+        return caller
+
+    return check
