@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from probes.bundle import Bundle
 from service import __version__, errors
 from service.access import Access
-from service.api import answer, health, metrics, policy
+from service.api import answer, health, metrics, policy, records
 from service.engines.base import Engine
 from service.gate import Gate
 from service.settings import Settings
@@ -44,6 +44,6 @@ def create_app(settings: Settings, engine: Engine, bundle: Bundle) -> FastAPI:
     app.state.gate = Gate(settings, engine, bundle)
     errors.install(app)
     app.add_middleware(Access)
-    for module in (answer, policy, health, metrics):
+    for module in (answer, records, policy, health, metrics):
         app.include_router(module.router)
     return app

@@ -2,6 +2,7 @@
 
 ServiceError              an RFC 9457 problem document: status, kind, field, detail
 ├── Malformed        400  the body cannot be parsed
+├── NotFound         404  no such answer
 ├── TooLarge         413  too many bytes or pixels
 ├── UnsupportedType  415  a body or image type that is not read
 ├── Invalid          422  a field's value, or an image that cannot be decoded
@@ -56,6 +57,12 @@ class Malformed(ServiceError):
     """The body cannot be parsed."""
 
     status, title = 400, "Malformed request"
+
+
+class NotFound(ServiceError):
+    """There is no such answer."""
+
+    status, title = 404, "Not found"
 
 
 class TooLarge(ServiceError):
@@ -170,7 +177,7 @@ def problem_responses(statuses: Sequence[int]) -> dict[int | str, dict[str, Any]
     """OpenAPI descriptions of the problem documents of a route."""
     titles = {
         kind.status: kind.title
-        for kind in (Malformed, TooLarge, UnsupportedType, Invalid, Unavailable, TooLate)
+        for kind in (Malformed, NotFound, TooLarge, UnsupportedType, Invalid, Unavailable, TooLate)
     }
     schema = {
         "type": "object",

@@ -36,8 +36,9 @@ def local_service(settings: Mapping[str, str] | None = None) -> Iterator[str]:
     Raises:
         LocalServiceError: it ended, or was not ready in time.
     """
-    environment = {**os.environ, **(settings or {}), f"{PREFIX}PORT": "0"}
     with tempfile.TemporaryDirectory() as folder:
+        own = {f"{PREFIX}PORT": "0", f"{PREFIX}STATE_FOLDER": folder}
+        environment = {**os.environ, **(settings or {}), **own}
         log = Path(folder) / "service.log"
         with log.open("wb") as output:
             process = subprocess.Popen(

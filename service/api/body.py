@@ -12,10 +12,10 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from probes.types import ImageArray
 from service.errors import Invalid, Malformed, TooLarge, UnsupportedType
 from service.gate import Gate
-from service.images import decode_base64, decode_image
+from service.images import decode_base64
+from service.picture import Picture
 from service.pipeline import Ask
 from service.schemas import AnswerOptions, AnswerRequest
 
@@ -87,7 +87,7 @@ async def parse_ask(request: Request, body: bytes, gate: Gate) -> Ask:
     return options.to_ask(image, gate.bundle)
 
 
-def _from_json(body: bytes, gate: Gate) -> tuple[AnswerOptions, ImageArray]:
+def _from_json(body: bytes, gate: Gate) -> tuple[AnswerOptions, Picture]:
     try:
         asked = AnswerRequest.model_validate_json(body, strict=True)
     except ValidationError as error:
@@ -96,7 +96,7 @@ def _from_json(body: bytes, gate: Gate) -> tuple[AnswerOptions, ImageArray]:
     return asked, _image(data, gate)
 
 
-def _from_form(fields: dict[str, Any], data: bytes, gate: Gate) -> tuple[AnswerOptions, ImageArray]:
+def _from_form(fields: dict[str, Any], data: bytes, gate: Gate) -> tuple[AnswerOptions, Picture]:
     try:
         if "metadata" in fields:
             fields["metadata"] = json.loads(fields["metadata"])
@@ -112,8 +112,8 @@ def _from_form(fields: dict[str, Any], data: bytes, gate: Gate) -> tuple[AnswerO
     return asked, _image(data, gate)
 
 
-def _image(data: bytes, gate: Gate) -> ImageArray:
-    return decode_image(data, gate.settings.max_image_bytes, gate.settings.max_pixels)
+def _image(data: bytes, gate: Gate) -> Picture:
+    return Picture.decode(data, gate.settings.max_image_bytes, gate.settings.max_pixels)
 
 
 async def _parse_form(request: Request, body: bytes) -> FormData:
