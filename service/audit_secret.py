@@ -32,6 +32,7 @@ def load_or_create_secret(path: Path) -> bytes:
         raise RecordsError(f"{PREFIX}AUDIT_SECRET_FILE: {error}; name a readable file") from error
     if len(secret) < LEAST_BYTES:
         raise RecordsError(
-            f"{PREFIX}AUDIT_SECRET_FILE: {path} holds {len(secret)} bytes; give at least {LEAST_BYTES}"
+            f"{PREFIX}AUDIT_SECRET_FILE: {path} holds {len(secret)} bytes; "
+            f"give at least {LEAST_BYTES}"
         )
     return secret

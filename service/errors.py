@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
@@ -167,10 +168,20 @@ async def _http_error(request: Request, error: Exception) -> Response:
     )
 
 
+async def _validation_error(request: Request, error: Exception) -> Response:
+    """A query parameter that does not fit, in the same shape."""
+    assert isinstance(error, RequestValidationError)
+    first: ErrorDetails = error.errors()[0]
+    field = str(first["loc"][1]) if len(first["loc"]) > 1 else "query"
+    told = Invalid(_mend(first, field), field=field, kind="invalid_field")
+    return await _service_error(request, told)
+
+
 def install(app: FastAPI) -> None:
     """Turn every error that reaches the app into a problem document."""
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
 
 
 def problem_responses(statuses: Sequence[int]) -> dict[int | str, dict[str, Any]]:

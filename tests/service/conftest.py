@@ -173,6 +173,12 @@ def serve(engine: FakeEngine) -> Serve:
     return start
 
 
+@pytest.fixture(name="serving")
+def _serving() -> Callable[[FastAPI], AbstractAsyncContextManager[httpx.AsyncClient]]:
+    """:func:`serving`, for tests that make the app themselves."""
+    return serving
+
+
 @pytest.fixture(autouse=True)
 def _own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The records of a test lie in its folder."""

@@ -37,7 +37,8 @@ def test_every_choice_is_documented():
     text = DOCUMENT.read_text()
     for field in Settings.model_fields.values():
         for choice in getattr(field.annotation, "__args__", ()):
-            assert f"`{choice}`" in text
+            if isinstance(choice, str):
+                assert f"`{choice}`" in text
 
 
 def test_the_environment_wins_over_the_file(monkeypatch, tmp_path):
