@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -67,6 +68,7 @@ class Keeper:
             PictureArchive(settings.images_url, telemetry) if settings.images_url else None
         )
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="records-read")
+        self._background = ThreadPoolExecutor(2, thread_name_prefix="records-watch")
         self._reading = 0
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -76,12 +78,12 @@ class Keeper:
         Raises RecordsError: a newer version made the tables.
         """
         try:
-            await self._in_thread(self.store.migrate)
-            await self._in_thread(lambda: try_to_read(self.promise))
+            await self._in_background(self.store.migrate)
+            await self._in_background(partial(try_to_read, self.promise))
         except RecordsUnavailable as error:
             log.error("records_unavailable", detail=str(error))
         await self.recorder.start()
-        await self._in_thread(self.recorder.tried.wait)
+        await self._in_background(self.recorder.tried.wait)
         self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._age())]
 
     async def close(self) -> None:
@@ -93,6 +95,7 @@ class Keeper:
         if self._archive is not None:
             await asyncio.to_thread(self._archive.close)
         self._readers.shutdown()
+        self._background.shutdown()
         self.store.close()
 
     @property
@@ -145,7 +148,8 @@ class Keeper:
             )
         self._reading += 1
         try:
-            return await self._in_thread(lambda: work(self.store))
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._readers, work, self.store)
         except RecordsUnavailable as error:
             log.warning("records_unavailable", detail=str(error))
             raise _unavailable("the records cannot be read or written now") from error
@@ -181,14 +185,14 @@ class Keeper:
         """Read what other replicas and reviewers wrote, again and again."""
         while True:
             await asyncio.sleep(READ_SECONDS)
-            await self._in_thread(lambda: try_to_read(self.promise))
+            await self._in_background(partial(try_to_read, self.promise))
 
     async def _age(self) -> None:
         """Delete what is too old, again and again."""
         while days := self._settings.records_retention_days:
             try:
                 cutoff = datetime.now(UTC) - timedelta(days=days)
-                await self._in_thread(lambda at=cutoff: self._delete(at))  # type: ignore[misc]
+                await self._in_background(partial(self._delete, cutoff))
             except RecordsError as error:
                 log.warning("retention_failed", detail=str(error))
             await asyncio.sleep(RETENTION_SECONDS)
@@ -198,8 +202,8 @@ class Keeper:
         days = 0 if self._archive is None else self._archive.delete_before(cutoff)
         log.info("retention", answers=deleted.answers, outcomes=deleted.outcomes, image_days=days)
 
-    async def _in_thread(self, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+    async def _in_background(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._background, work)
 
 
 def open_store(settings: Settings) -> RecordStore:

@@ -7,6 +7,7 @@ makes a certificate with another id.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -88,6 +89,7 @@ class Promise(Collector):
         self._trail = AuditTrail(store, bundle.id, self._certificates or {None})
         self.state: State = "unread"
         self._counted = 0
+        self._lock = threading.Lock()
         self.standing = Standing(Missing("no_outcomes"), {}, 0)
         self.drift = _drift(bundle)
 
@@ -101,6 +103,10 @@ class Promise(Collector):
 
         Raises RecordsUnavailable; the state is then as it was.
         """
+        with self._lock:
+            self._read()
+
+    def _read(self) -> None:
         void = bool(voided(self._store, self._certificates))
         audits = self._trail.read()
         if self._trail.changes != self._counted:

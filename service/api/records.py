@@ -147,4 +147,4 @@ async def _read(request: Request, work: Callable[[RecordStore], Result]) -> Resu
     except UnknownAnswer as error:
         raise NotFound(f"{error}; check the id", field="id", kind="unknown_answer") from error
     except InvalidRecord as error:
-        raise Invalid(str(error), field="body", kind="invalid_field") from error
+        raise Invalid(str(error), kind="invalid_field") from error

@@ -98,7 +98,9 @@ async def test_pages_and_filters(client, png) -> None:
     assert await ids(slice="camera:A") == [*reversed(odd)]
     assert await ids(slice="camera:C") == []
     assert await ids(decision="reject") == []
-    assert len(await ids(reason="risk_below_threshold", decision="accept")) in {0, 5}
+    told = (await client.get(f"/v1/answers/{odd[0]}")).json()
+    assert len(await ids(reason=told["reason"], decision=told["decision"])) == 5
+    assert await ids(reason="audit") == []
     assert await ids(audit="true") == []
     assert len(await ids(since="2020-01-01T00:00:00Z")) == 5
     assert await ids(until="2020-01-01T00:00:00Z") == []
@@ -109,7 +111,7 @@ async def test_pages_and_filters(client, png) -> None:
     [
         ({"limit": "0"}, "limit"),
         ({"limit": "many"}, "limit"),
-        ({"after": "here"}, "body"),
+        ({"after": "here"}, None),
         ({"decision": "perhaps"}, "decision"),
         ({"slice": "camera"}, "slice"),
         ({"since": "2020-01-01T00:00:00"}, "since"),
@@ -119,8 +121,7 @@ async def test_pages_and_filters(client, png) -> None:
 async def test_a_bad_filter_is_a_422(client, params, field) -> None:
     reply = await client.get("/v1/answers", params=params)
     assert (reply.status_code, reply.headers["content-type"]) == (422, "application/problem+json")
-    if field != "body":
-        assert reply.json()["field"].startswith(field)
+    assert reply.json().get("field") == field
 
 
 async def test_without_records_there_is_nothing_to_read(serve) -> None:
