@@ -163,6 +163,7 @@ class ErrorMonitor:
         alpha: float,
         delta: float,
         minimum_probability: float,
+        before: Iterable[tuple[float, int, int, int]] = (),
     ) -> ErrorMonitor:
         """The monitor after these audits, from the records.
 
@@ -174,10 +175,15 @@ class ErrorMonitor:
         Args:
             audits: inclusion probability, and wrong or not (None: not known), of the selected
                 answers in the order in which they were accepted.
+            before: audits before those, whose order is not known any more: per inclusion
+                probability how many were found wrong, found right, and not judged.
 
         Raises ValueError as the constructor and :meth:`open`.
         """
         monitor = cls(alpha, delta, minimum_probability)
+        for probability, *counts in before:
+            monitor._tallies[probability] = _Tally(*counts)
+        start = cls.from_dict(monitor.to_dict())._log_capital
         rows = list(audits)
         for probability, wrong in rows:
             tally = monitor._tallies.setdefault(probability, _Tally())
@@ -186,8 +192,8 @@ class ErrorMonitor:
             tally.right += wrong is False
         if rows:
             weight = np.array([monitor._weight(probability)[0] for probability, _ in rows])
-            path = log_capital(weight, np.array([wrong is True for _, wrong in rows]), alpha)
-            monitor._judge(float(path.max()))
+            wrongs = np.array([wrong is True for _, wrong in rows])
+            monitor._judge(float(log_capital(weight, wrongs, alpha, start).max()))
         return cls.from_dict(monitor.to_dict())
 
     def _judge(self, log_capital: float) -> None:
@@ -202,18 +208,21 @@ class ErrorMonitor:
         return np.array([self.minimum_probability / probability])
 
 
-def log_capital(weight: FloatArray, wrong: NDArray[np.bool_], rate: float) -> NDArray[np.float64]:
+def log_capital(
+    weight: FloatArray, wrong: NDArray[np.bool_], rate: float, start: FloatArray | float = 0.0
+) -> NDArray[np.float64]:
     """Log of the capital against the claim ``rate`` after each audit.
 
     Args:
         weight: minimum_probability / inclusion probability, 0 to 1, shape (n,).
         wrong: shape (n,).
         rate: the claimed error rate, 0 to 1.
+        start: log of each bet's capital before, shape (bets,).
 
     Returns shape (n,); the claim is refused at level delta once it reaches log(1 / delta).
     """
     as_right, as_wrong = _log_factors(weight, rate)
-    return _log_mean(np.where(wrong[:, None], as_wrong, as_right).cumsum(axis=0))
+    return _log_mean(start + np.where(wrong[:, None], as_wrong, as_right).cumsum(axis=0))
 
 
 def _log_factors(weight: FloatArray, rate: float) -> tuple[FloatArray, FloatArray]:

@@ -6,15 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 
 from probes.bundle import Bundle
 from service import __version__, errors
 from service.access import Access
-from service.api import answer, health, metrics, policy
+from service.api import answer, health, metrics, policy, records
 from service.auth import Authentication, Authenticator, require
 from service.engines.base import Engine
 from service.gate import Gate
+from service.key_file import Scope
 from service.response_headers import ResponseHeaders, allow_origins
 from service.settings import Settings
 
@@ -53,10 +54,15 @@ def create_app(settings: Settings, engine: Engine, bundle: Bundle) -> FastAPI:
     allow_origins(app, settings.cors_origins)
     app.add_middleware(Access)
     app.add_middleware(ResponseHeaders)
-    for module in (answer, policy):
+    scopes: list[tuple[APIRouter, Scope]] = [
+        (answer.router, "answer"),
+        (policy.router, "answer"),
+        (records.router, "review"),
+    ]
+    for router, scope in scopes:
         app.include_router(
-            module.router,
-            dependencies=[Depends(require("answer"))],
+            router,
+            dependencies=[Depends(require(scope))],
             responses=errors.problem_responses((400, 401, 403)),
         )
     for module in (health, metrics):

@@ -11,11 +11,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from service import cli_keys, cli_offline
+from service import cli_keys, cli_offline, cli_records
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-cli_offline.register(app)
-cli_keys.register(app)
+for module in (cli_offline, cli_keys, cli_records):
+    module.register(app)
 
 
 def _stop(message: str) -> NoReturn:
@@ -32,6 +32,7 @@ def serve() -> None:
     from service.app import create_app
     from service.engines.base import EngineError
     from service.engines.build import build_engine
+    from service.records.errors import RecordsError
     from service.server import Server, bind
     from service.settings import SettingsError, load_settings
 
@@ -43,7 +44,7 @@ def serve() -> None:
         dtype = bundle.model.dtype if settings.dtype == "auto" else settings.dtype
         engine = build_engine(settings.engine, settings.model, device=settings.device, dtype=dtype)
         service = create_app(settings, engine, bundle)
-    except (SettingsError, GateError, EngineError) as error:
+    except (SettingsError, GateError, EngineError, RecordsError) as error:
         _stop(str(error))
     host, port = listening.getsockname()[:2]
     typer.echo(f"listening on http://{host}:{port} once the model is loaded", err=True)

@@ -4,6 +4,7 @@ ServiceError              an RFC 9457 problem document: status, kind, field, det
 ├── Malformed        400  the body cannot be parsed, or a key stands in the URL
 ├── Unauthorized     401  no key, or one that does not hold
 ├── Forbidden        403  a key without the scope, or a foreign web page
+├── NotFound         404  no such answer
 ├── TooLarge         413  too many bytes or pixels
 ├── UnsupportedType  415  a body or image type that is not read
 ├── Invalid          422  a field's value, or an image that cannot be decoded
@@ -20,6 +21,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
@@ -73,6 +75,12 @@ class Forbidden(ServiceError):
     """A key without the scope, or a foreign web page."""
 
     status, title = 403, "Forbidden"
+
+
+class NotFound(ServiceError):
+    """There is no such answer."""
+
+    status, title = 404, "Not found"
 
 
 class TooLarge(ServiceError):
@@ -179,10 +187,20 @@ async def _http_error(request: Request, error: Exception) -> Response:
     )
 
 
+async def _validation_error(request: Request, error: Exception) -> Response:
+    """A query parameter that does not fit, in the same shape."""
+    assert isinstance(error, RequestValidationError)
+    first: ErrorDetails = error.errors()[0]
+    field = str(first["loc"][1]) if len(first["loc"]) > 1 else "query"
+    told = Invalid(_mend(first, field), field=field, kind="invalid_field")
+    return await _service_error(request, told)
+
+
 def install(app: FastAPI) -> None:
     """Turn every error that reaches the app into a problem document."""
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
 
 
 def problem_responses(statuses: Sequence[int]) -> dict[int | str, dict[str, Any]]:
@@ -193,6 +211,7 @@ def problem_responses(statuses: Sequence[int]) -> dict[int | str, dict[str, Any]
             Malformed,
             Unauthorized,
             Forbidden,
+            NotFound,
             TooLarge,
             UnsupportedType,
             Invalid,

@@ -19,14 +19,16 @@ from service.admission import Admission
 from service.engines.base import Engine, EngineError, EngineOverloaded, QueryRefused
 from service.errors import Invalid, Overloaded, TooLate, Unavailable
 from service.image_urls import ImageUrls
+from service.keeper import Keeper
 from service.parity import ParityError, check_parity
 from service.pipeline import Ask, Outcome, answer
+from service.records.errors import RecordsError
 from service.settings import Settings
 from service.telemetry import Stages, Telemetry
 
 log = structlog.get_logger("service.gate")
 Result = TypeVar("Result")
-State = Literal["starting", "ready", "failed", "draining"]
+State = Literal["starting", "ready", "failed", "draining", "records_unavailable"]
 
 
 class Gate:
@@ -36,6 +38,8 @@ class Gate:
         settings: how to run.
         engine: not started yet.
         bundle: loaded.
+
+    Raises RecordsError: the records' settings cannot be used.
     """
 
     def __init__(self, settings: Settings, engine: Engine, bundle: Bundle) -> None:
@@ -43,7 +47,10 @@ class Gate:
         self.engine = engine
         self.bundle = bundle
         self.admission = Admission(settings.max_inflight, settings.max_queue)
+        self.keeper: Keeper | None = None
         self.telemetry = Telemetry(self.thresholds(), self._build())
+        if settings.records_database is not None:
+            self.keeper = Keeper(settings, bundle, self.telemetry)
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
         self.image_urls = ImageUrls(
             settings.image_url_hosts, settings.max_image_bytes, settings.image_url_seconds
@@ -58,6 +65,8 @@ class Gate:
         """What ``/readyz`` says."""
         if self.admission.draining:
             return "draining"
+        if self._state == "ready" and self.keeper is not None and not self.keeper.ready:
+            return "records_unavailable"
         return self._state
 
     async def start(self) -> None:
@@ -65,11 +74,14 @@ class Gate:
 
         Raises:
             EngineError: the model cannot be loaded. BundleError: the bundle belongs to another.
+            RecordsError: the records' tables are of a newer version.
         """
         try:
             await self.engine.start()
             check_identity(self.bundle, self.engine.identity)
-        except (BundleError, EngineError) as error:
+            if self.keeper is not None:
+                await self.keeper.start()
+        except (BundleError, EngineError, RecordsError) as error:
             self._state, self.why = "failed", str(error)
             await self.engine.close()
             raise
@@ -91,6 +103,8 @@ class Gate:
         """Finish what was admitted, then let go of the model."""
         await self.admission.drain()
         await self.engine.close()
+        if self.keeper is not None:
+            await self.keeper.close()
         self._decoders.shutdown()
         self.image_urls.close()
         log.info("closed")
@@ -105,11 +119,20 @@ class Gate:
             kind = "not_ready" if self._state == "starting" else "self_test_failed"
             why = f"not ready: {self.why}; GET /readyz tells when"
             raise Unavailable(why, kind=kind, retry_after=5)
+        if self.keeper is not None:
+            self.keeper.check()
 
-    async def answer(self, ask: Ask, stages: Stages) -> Outcome:
-        """Run the pipeline; the engine's errors become the caller's."""
+    async def answer(self, ask: Ask, stages: Stages, answer_id: str) -> Outcome:
+        """Run the pipeline and keep a record; the engine's errors become the caller's."""
+        bundle = self.bundle
+        outcome = await self._answer(ask, bundle, stages)
+        if self.keeper is None:
+            return outcome
+        return await self.keeper.keep(ask, outcome, bundle, stages, answer_id)
+
+    async def _answer(self, ask: Ask, bundle: Bundle, stages: Stages) -> Outcome:
         try:
-            return await answer(ask, self.engine, self.bundle, stages)
+            return await answer(ask, self.engine, bundle, stages, void=self.void)
         except QueryRefused as error:
             raise Invalid(str(error), field="question", kind="query_refused") from error
         except EngineOverloaded as error:
@@ -135,11 +158,19 @@ class Gate:
             kind="deadline",
         )
 
+    @property
+    def void(self) -> bool:
+        """Whether audits have shown that the certificates do not hold."""
+        return self.keeper is not None and self.keeper.promise.void
+
     def certificate(self, mode: ConsistencyMode) -> Certificate | Missing:
         """What covers a request with the bundle's own sampling, now."""
         bundle = self.bundle
-        return bundle.certificate_for(
+        found = bundle.certificate_for(
             bundle.policy, mode, bundle.generation.samples, shortened=False, now=datetime.now(UTC)
+        )
+        return (
+            Missing("certificate_void") if self.void and not isinstance(found, Missing) else found
         )
 
     def thresholds(self) -> Mapping[str, float]:

@@ -36,10 +36,11 @@ def local_service(settings: Mapping[str, str] | None = None) -> Iterator[str]:
     Raises:
         LocalServiceError: it ended, or was not ready in time.
     """
-    environment = {**os.environ, **(settings or {}), f"{PREFIX}PORT": "0"}
-    for name in ("API_KEYS_FILE", "JWT_JWKS", "JWT_ISSUER", "JWT_AUDIENCE"):
-        environment.pop(PREFIX + name, None)  # it is ours alone, and asked without a key
     with tempfile.TemporaryDirectory() as folder:
+        own = {f"{PREFIX}PORT": "0", f"{PREFIX}STATE_FOLDER": folder}
+        environment = {**os.environ, **(settings or {}), **own}
+        for name in ("API_KEYS_FILE", "JWT_JWKS", "JWT_ISSUER", "JWT_AUDIENCE"):
+            environment.pop(PREFIX + name, None)  # it is ours alone, and asked without a key
         log = Path(folder) / "service.log"
         with log.open("wb") as output:
             process = subprocess.Popen(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asyncio import to_thread
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -23,17 +24,20 @@ from probes.types import (
     Signals,
 )
 from service.engines.base import Engine, EngineError
+from service.picture import Picture
 from service.telemetry import Stages
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ask:
-    """A question with how it is to be judged."""
+    """A question with how it is to be judged, and what the records keep of it."""
 
     query: Query
     self_consistency: ConsistencyMode
     samples: int
-    evidence: bool = False
+    evidence: bool
+    picture: Picture
+    metadata: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,8 +50,14 @@ class Outcome:
     certificate: Certificate | Missing
 
 
-async def answer(ask: Ask, engine: Engine, bundle: Bundle, stages: Stages) -> Outcome:
-    """Answer a question and decide on the answer. Raises EngineError when there is no answer."""
+async def answer(
+    ask: Ask, engine: Engine, bundle: Bundle, stages: Stages, *, void: bool
+) -> Outcome:
+    """Answer a question and decide on the answer. Raises EngineError when there is no answer.
+
+    Args:
+        void: audits have shown that the certificates do not hold.
+    """
     policy = bundle.policy
     with stages.timed("generate"):
         generation = await engine.generate(ask.query, bundle.readout)
@@ -58,6 +68,8 @@ async def answer(ask: Ask, engine: Engine, bundle: Bundle, stages: Stages) -> Ou
         shortened=_other_length(generation, ask.query, bundle),
         now=datetime.now(UTC),
     )
+    if void and isinstance(certificate, Certificate):
+        certificate = Missing("certificate_void")
     with stages.timed("measure"):
         signals = await to_thread(measure, ask.query, generation, bundle)
         signals = _with_evidence(signals, ask.evidence)

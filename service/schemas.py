@@ -11,7 +11,6 @@ from probes.bundle import Bundle
 from probes.guarantee import Certificate
 from probes.types import (
     ConsistencyMode,
-    ImageArray,
     Missing,
     ModelIdentity,
     Query,
@@ -19,6 +18,7 @@ from probes.types import (
     Signals,
     Verdict,
 )
+from service.picture import Picture
 from service.pipeline import Ask, Outcome
 
 MAX_QUESTION = 2_000
@@ -64,14 +64,16 @@ class AnswerOptions(BaseModel):
         examples=[{"line": "3", "camera": "A"}],
     )
 
-    def to_ask(self, image: ImageArray, bundle: Bundle) -> Ask:
+    def to_ask(self, picture: Picture, bundle: Bundle) -> Ask:
         """With the bundle's defaults where the request left the choice."""
         settings = bundle.generation
         return Ask(
-            query=Query(image, self.question, self.max_tokens or settings.max_tokens),
+            query=Query(picture.pixels, self.question, self.max_tokens or settings.max_tokens),
             self_consistency=self.self_consistency or bundle.policy.self_consistency,
             samples=self.samples or settings.samples,
             evidence=self.evidence,
+            picture=picture,
+            metadata=self.metadata,
         )
 
 

@@ -112,6 +112,35 @@ class Settings(BaseSettings):
         description="most pixels of an image; more get a 413",
     )
     decode_threads: int = Field(default=2, ge=1, le=64, description="images decoded at once")
+    state_folder: Path = Field(
+        default=Path("vlm-gate-state"),
+        description="folder of the records' database, the signing key and the audit's secret",
+    )
+    records_url: str | None = Field(
+        default=None,
+        description="database of the records; by default SQLite in the state folder, empty: none",
+    )
+    records_strict: bool = Field(
+        default=False, description="give an answer only once its record is committed"
+    )
+    records_keep_question: bool = Field(
+        default=False, description="record the question's text, not only its hash"
+    )
+    records_key_file: Path | None = Field(
+        default=None, description="Ed25519 key (PEM) that signs the records"
+    )
+    records_retention_days: int = Field(
+        default=0, ge=0, le=36500, description="records older than this are deleted; 0 keeps all"
+    )
+    audit_rate: float = Field(
+        default=0.0, ge=0, le=1, description="share of accepted answers that a person is to judge"
+    )
+    audit_secret_file: Path | None = Field(
+        default=None, description="file of at least 16 random bytes that the audits are drawn with"
+    )
+    images_url: str = Field(
+        default="", description="where images for review are kept; empty keeps none"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe log line written"
     )
@@ -120,6 +149,34 @@ class Settings(BaseSettings):
     def max_body_bytes(self) -> int:
         """Largest request body: an image in base64, and room for the rest."""
         return self.max_image_bytes * 4 // 3 + 64 * 1024
+
+    @property
+    def records_database(self) -> str | None:
+        """URL of the records' database, or None when no records are kept."""
+        if self.records_url is None:
+            return f"sqlite:///{self.state_folder / 'records.db'}"
+        return self.records_url or None
+
+    @property
+    def records_key_path(self) -> Path:
+        """File of the key that signs the records."""
+        return self.records_key_file or self.state_folder / "signing-key.pem"
+
+    @property
+    def audit_secret_path(self) -> Path:
+        """File of the secret that the audits are drawn with."""
+        return self.audit_secret_file or self.state_folder / "audit-secret"
+
+    @model_validator(mode="after")
+    def _nothing_kept_without_records(self) -> Self:
+        if self.records_database is None:
+            for name in ("records_strict", "audit_rate", "images_url"):
+                if getattr(self, name):
+                    raise ValueError(
+                        f"{PREFIX}{name.upper()} needs records, and {PREFIX}RECORDS_URL is empty; "
+                        "name a database there"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _loopback_without_keys(self) -> Self:

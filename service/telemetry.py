@@ -117,6 +117,12 @@ class Telemetry:
             "Answers about requests outside the domain of validity",
             registry=registry,
         )
+        self.records_dropped = Counter(
+            "vlm_gate_records_dropped", "Answers that are not in the records", registry=registry
+        )
+        self.images_dropped = Counter(
+            "vlm_gate_images_dropped", "Images for review that could not be kept", registry=registry
+        )
         self._gauge("vlm_gate_threshold", "Thresholds on the risk in force", thresholds, "kind")
         Info("vlm_gate_build", "What runs", registry=registry).info(dict(build))
 

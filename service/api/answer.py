@@ -49,7 +49,7 @@ async def post_answer(request: Request) -> Response:
                 stages.seconds["queue"] = waited
                 with stages.timed("decode"):
                     ask = await parse_ask(request, body, gate)
-                outcome = await gate.answer(ask, stages)
+                outcome = await gate.answer(ask, stages, request.state.id)
     except TimeoutError as error:
         raise gate.deadline() from error
     mode = gate.settings.mode

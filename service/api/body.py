@@ -12,11 +12,11 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from probes.types import ImageArray
 from service.errors import Invalid, Malformed, TooLarge, UnsupportedType
 from service.gate import Gate
 from service.image_urls import is_url
-from service.images import decode_base64, decode_image
+from service.images import decode_base64
+from service.picture import Picture
 from service.pipeline import Ask
 from service.schemas import AnswerOptions, AnswerRequest
 
@@ -101,11 +101,11 @@ def _from_json(body: bytes) -> AnswerRequest:
         raise Invalid.from_validation(error) from error
 
 
-def _encoded(text: str, gate: Gate) -> ImageArray:
+def _encoded(text: str, gate: Gate) -> Picture:
     return _image(decode_base64(text, gate.settings.max_image_bytes), gate)
 
 
-def _from_form(fields: dict[str, Any], data: bytes, gate: Gate) -> tuple[AnswerOptions, ImageArray]:
+def _from_form(fields: dict[str, Any], data: bytes, gate: Gate) -> tuple[AnswerOptions, Picture]:
     try:
         if "metadata" in fields:
             fields["metadata"] = json.loads(fields["metadata"])
@@ -121,8 +121,8 @@ def _from_form(fields: dict[str, Any], data: bytes, gate: Gate) -> tuple[AnswerO
     return asked, _image(data, gate)
 
 
-def _image(data: bytes, gate: Gate) -> ImageArray:
-    return decode_image(data, gate.settings.max_image_bytes, gate.settings.max_pixels)
+def _image(data: bytes, gate: Gate) -> Picture:
+    return Picture.decode(data, gate.settings.max_image_bytes, gate.settings.max_pixels)
 
 
 async def _parse_form(request: Request, body: bytes) -> FormData:

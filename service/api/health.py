@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
@@ -29,6 +31,15 @@ async def ready(request: Request) -> Response:
     """503 says why not."""
     gate: Gate = request.app.state.gate
     state = gate.state if gate.engine.healthy else "failed"
-    why = {"draining": "shutting down", "ready": ""}.get(state, gate.why or "the engine has failed")
-    body = {"ready": state == "ready", "state": state} | ({"detail": why} if why else {})
+    told = {
+        "draining": "shutting down",
+        "ready": "",
+        "records_unavailable": "answers must be recorded, and cannot be",
+    }
+    why = told.get(state, gate.why or "the engine has failed")
+    body: dict[str, Any] = {"ready": state == "ready", "state": state} | (
+        {"detail": why} if why else {}
+    )
+    if gate.keeper is not None:
+        body["records"] = gate.keeper.health
     return JSONResponse(body, 200 if state == "ready" else 503)

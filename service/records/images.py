@@ -6,7 +6,7 @@ import re
 from datetime import UTC, date, datetime
 from uuid import uuid4
 
-import fsspec  # type: ignore[import-untyped]
+import fsspec
 
 from service.records.errors import ImageArchiveError
 

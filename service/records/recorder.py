@@ -74,6 +74,8 @@ class Recorder:
         self._works = False
         self._busy_since: float | None = None
         self._stop = threading.Event()
+        self.tried = threading.Event()
+        """Set once the database was tried for the first time, with whatever result."""
         self._abandoned = False
         self._thread = threading.Thread(target=self._run, name="records", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -98,7 +100,7 @@ class Recorder:
 
     async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109 - a limit, not a cancellation
         """Wait until everything queued is written, for at most ``timeout`` seconds."""
-        return await asyncio.to_thread(self._drained, timeout)
+        return await asyncio.to_thread(self.drained, timeout)
 
     async def close(self) -> None:
         """Try once more to write what is queued, count what could not be, and stop."""
@@ -149,7 +151,8 @@ class Recorder:
         self._count_lost(1, reason)
         return False
 
-    def _drained(self, timeout: float) -> bool:
+    def drained(self, timeout: float) -> bool:
+        """As :meth:`drain`, in the calling thread."""
         with self._changed:
             self._urgent += 1
             self._changed.notify_all()
@@ -227,6 +230,7 @@ class Recorder:
                 return True
             finally:
                 self._busy_since = None
+                self.tried.set()
             if last:
                 self._abandoned = True
                 return False

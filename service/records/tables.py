@@ -68,6 +68,14 @@ answers = Table(
     UniqueConstraint("chain", "sequence"),
 )
 Index(None, answers.c.created_us, answers.c.id)
+DRAWN = answers.c.audit.is_(True)
+Index(
+    "ix_answers_audits",
+    answers.c.chain,
+    answers.c.sequence,
+    sqlite_where=DRAWN,
+    postgresql_where=DRAWN,
+)
 
 outcomes = Table(
     "outcomes",
@@ -106,4 +114,28 @@ heads = Table(
     Column("signature", String(128), nullable=False),
 )
 
-CHAINED = (answers, outcomes)
+voids = Table(
+    "voids",
+    metadata,
+    Column("certificate", String(64), primary_key=True),
+    Column("created_us", BigInteger, nullable=False),
+    Column("alpha", Double, nullable=False),
+    Column("delta", Double, nullable=False),
+    Column("wrong", Integer, nullable=False),
+    Column("audits", Integer, nullable=False),
+    *_links(),
+    UniqueConstraint("chain", "sequence"),
+)
+
+totals = Table(
+    "totals",
+    metadata,
+    Column("certificate", Text, primary_key=True),
+    Column("bundle", Text, primary_key=True),
+    Column("probability", Double, primary_key=True),
+    Column("wrong", Integer, nullable=False),
+    Column("correct", Integer, nullable=False),
+    Column("awaiting", Integer, nullable=False),
+)
+
+CHAINED = (answers, outcomes, voids)

@@ -43,7 +43,7 @@ async def running() -> AsyncIterator[httpx.AsyncClient]:
     engine = build_engine(
         "transformers", embedded("models", "llava"), device="cpu", dtype=bundle.model.dtype
     )
-    app = create_app(Settings(), engine, bundle)
+    app = create_app(Settings(records_url=""), engine, bundle)
     async with app.router.lifespan_context(app):
         await app.state.gate.tested.wait()
         transport = httpx.ASGITransport(app=app)

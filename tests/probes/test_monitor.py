@@ -239,3 +239,13 @@ def test_the_drift_window_is_saved_and_goes_on_alike() -> None:
         DriftMonitor.from_dict(reference, {"window": 50, "bins": [3]})
     with pytest.raises(ValueError, match="risk"):
         monitor.update(math.nan)
+
+
+@pytest.mark.parametrize("wrongs", [0, 2, 6])
+def test_audits_whose_order_is_forgotten_still_count(wrongs: int) -> None:
+    old = [(0.5, False)] * 20 + [(0.25, True)] * 2 + [(0.5, None)]
+    new: list[tuple[float, bool | None]] = [(0.25, True)] * wrongs + [(0.5, False)] * 9
+    before = [(0.25, 2, 0, 0), (0.5, 0, 20, 1)]
+    whole = ErrorMonitor.replay([*old, *new], 0.05, 0.05, 0.25)
+    assert ErrorMonitor.replay(new, 0.05, 0.05, 0.25, before).to_dict() == whole.to_dict()
+    assert whole.void == (wrongs > 2)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -166,10 +167,22 @@ def serve(engine: FakeEngine) -> Serve:
     def start(
         bundle: Bundle | None = None, **settings: object
     ) -> AbstractAsyncContextManager[httpx.AsyncClient]:
-        made = Settings(**{"engine": "fake", **settings})  # type: ignore[arg-type]
+        made = Settings(**{"engine": "fake", "records_url": "", **settings})  # type: ignore[arg-type]
         return serving(create_app(made, engine, bundle or make_bundle(engine)))
 
     return start
+
+
+@pytest.fixture(name="serving")
+def _serving() -> Callable[[FastAPI], AbstractAsyncContextManager[httpx.AsyncClient]]:
+    """:func:`serving`, for tests that make the app themselves."""
+    return serving
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The records of a test lie in its folder."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from service.engines.base import EngineError
 from service.settings import Settings
 
 pytestmark = pytest.mark.anyio
-SETTINGS = Settings(engine="fake")
+SETTINGS = Settings(engine="fake", records_url="")
 
 
 async def test_alive_and_ready(serve):

@@ -37,6 +37,7 @@ def process(folder: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[st
             "VLM_GATE_ENGINE": "fake",
             "VLM_GATE_PORT": "0",
             "VLM_GATE_BUNDLE": str(folder),
+            "VLM_GATE_STATE_FOLDER": str(folder.parent / "state"),
             **names,
         },
         stderr=subprocess.PIPE,

@@ -1,0 +1,150 @@
+"""What was answered, and what it turned out to be: read answers, tell outcomes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Query, Request
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from probes.types import Reason, Verdict
+from service.api.body import read_body
+from service.errors import Invalid, NotFound, problem_responses
+from service.gate import Gate
+from service.record_schemas import (
+    MOST_PER_PAGE,
+    AnswerList,
+    OutcomeRequest,
+    OutcomeResponse,
+    RecordedAnswer,
+)
+from service.records.errors import InvalidRecord, UnknownAnswer
+from service.records.listing import Filter
+from service.records.outcome import Outcome
+from service.records.store import RecordStore
+
+router = APIRouter(tags=["records"])
+Result = TypeVar("Result")
+MAX_BODY_BYTES = 16 * 1024
+PROBLEMS = problem_responses((400, 404, 413, 422, 503, 504))
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": OutcomeRequest.model_json_schema()}},
+    }
+}
+
+
+class ListQuery(BaseModel):
+    """Which answers; what is left out does not restrict."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    since: AwareDatetime | None = Field(None, description="not older than this")
+    until: AwareDatetime | None = Field(None, description="older than this")
+    decision: Verdict | None = None
+    reason: Reason | None = None
+    audit: bool | None = Field(None, description="drawn for an audit, or not")
+    slice: list[str] = Field(
+        default_factory=list, max_length=16, description="metadata that it has, as name:value"
+    )
+    limit: int = Field(100, ge=1, le=MOST_PER_PAGE)
+    after: str = Field("", max_length=64, description="the 'next' of the page before")
+
+    def to_filter(self) -> Filter:
+        """Raises Invalid: a slice without a colon."""
+        pairs = [part.partition(":") for part in self.slice]
+        if not all(colon for _, colon, _ in pairs):
+            raise Invalid(
+                "'slice' has no colon; write name:value, such as slice=camera:A",
+                field="slice",
+                kind="invalid_field",
+            )
+        return Filter(
+            since=self.since,
+            until=self.until,
+            decision=self.decision,
+            reason=self.reason,
+            audit=self.audit,
+            slice={name: value for name, _, value in pairs},
+        )
+
+
+@router.post(
+    "/v1/outcomes",
+    response_model=OutcomeResponse,
+    responses=PROBLEMS,
+    openapi_extra=_BODY,
+    summary="Tell what an answer turned out to be",
+)
+async def post_outcome(request: Request) -> OutcomeResponse:
+    """The same word twice from one reviewer is kept once; another word is a correction."""
+    body = await read_body(request, MAX_BODY_BYTES)
+    try:
+        told = OutcomeRequest.model_validate_json(body or b"null", strict=True)
+    except ValidationError as error:
+        raise Invalid.from_validation(error) from error
+    outcome = Outcome(told.id, datetime.now(UTC), told.correct, told.reference, told.reviewer)
+    status = await _read(request, lambda store: store.add_outcome(outcome))
+    return OutcomeResponse(id=told.id, status=status)
+
+
+@router.get("/v1/answers/{id}", responses=PROBLEMS, summary="One recorded answer, with outcomes")
+async def get_answer(request: Request, id: str) -> RecordedAnswer:
+    """404 also for an answer past its retention."""
+
+    def find(store: RecordStore) -> RecordedAnswer:
+        record = store.get(id) if id.isalnum() and len(id) <= 26 else None
+        if record is None:
+            raise UnknownAnswer(f"there is no answer {id[:26]!r} in the records")
+        return RecordedAnswer.of(record, store.outcomes_of([id]))
+
+    return await _read(request, find)
+
+
+@router.get("/v1/answers", responses=PROBLEMS, summary="Recorded answers, newest first")
+async def list_answers(request: Request, query: Annotated[ListQuery, Query()]) -> AnswerList:
+    """Pages by a cursor: answers that come meanwhile shift nothing."""
+    where = query.to_filter()
+
+    def find(store: RecordStore) -> AnswerList:
+        page = store.page(where, limit=query.limit, after=query.after)
+        outcomes = store.outcomes_of([record.id for record in page.answers])
+        answers = [
+            RecordedAnswer.of(record, [o for o in outcomes if o.answer_id == record.id])
+            for record in page.answers
+        ]
+        return AnswerList(answers=answers, next=page.next)
+
+    return await _read(request, find)
+
+
+async def _read(request: Request, work: Callable[[RecordStore], Result]) -> Result:
+    """Ask the records; an answer that is just being written is waited for."""
+    gate: Gate = request.app.state.gate
+    keeper = gate.keeper
+    if keeper is None:
+        raise NotFound(
+            "this service keeps no records; its operator sets VLM_GATE_RECORDS_URL",
+            kind="records_off",
+        )
+
+    def patient(store: RecordStore) -> Result:
+        try:
+            return work(store)
+        except UnknownAnswer:
+            keeper.settle()
+            return work(store)
+
+    try:
+        async with asyncio.timeout(gate.settings.deadline_seconds):
+            return await keeper.read(patient)
+    except TimeoutError as error:
+        raise gate.deadline() from error
+    except UnknownAnswer as error:
+        raise NotFound(f"{error}; check the id", field="id", kind="unknown_answer") from error
+    except InvalidRecord as error:
+        raise Invalid(str(error), kind="invalid_field") from error

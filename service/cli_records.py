@@ -1,0 +1,146 @@
+"""The commands on the records: verify, export, prune. They read the service's settings."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from sqlalchemy.engine import make_url
+
+from service.records.errors import RecordsError
+from service.records.head import Head
+from service.records.store import RecordStore
+
+Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S%z"])]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    records = typer.Typer(no_args_is_help=True, help="Check, export and delete records.")
+    for command in (verify, export, prune):
+        records.command()(command)
+    app.add_typer(records, name="records")
+
+
+def verify(
+    public_key: Annotated[
+        list[Path] | None, typer.Option(help="PEM file of another writer's or an earlier key")
+    ] = None,
+    anchors: Annotated[
+        Path | None,
+        typer.Option(help="file outside the database: signed ends, checked and then renewed"),
+    ] = None,
+) -> None:
+    """Read every row and follow every chain; ends with 1 when something was changed."""
+    from service.records.verify import verify as run_verification
+
+    with _open() as store:
+        keys = [_public_key(path) for path in public_key or ()]
+        kept = [] if anchors is None or not anchors.exists() else _read_anchors(anchors)
+        heads = store.heads()
+        report = run_verification(store, keys=keys, anchors=kept)
+        for problem in report.problems:
+            where = f"{problem.chain} row {problem.sequence}"
+            typer.echo(f"{problem.kind}: {where}: {problem.detail}", err=True)
+        if not report.ok:
+            raise RecordsError(f"{len(report.problems)} problems in {report.rows} rows")
+        if anchors is not None:
+            _write_anchors(anchors, heads)
+        typer.echo(f"{report.rows} rows in {report.chains} chains are as they were written")
+
+
+def export(
+    out: Annotated[Path, typer.Argument(help="Parquet file to write", dir_okay=False)],
+    since: Day = None,
+    until: Day = None,
+) -> None:
+    """Write answers, each with its latest outcome, to a Parquet file."""
+    from service.records.export import export_parquet
+    from service.records.listing import Filter
+
+    with _open() as store:
+        count = export_parquet(store, out, Filter(since=_utc(since), until=_utc(until)))
+        typer.echo(f"{count} answers in {out}")
+
+
+def prune(
+    days: Annotated[int, typer.Option(help="delete what is older than this", min=1)],
+) -> None:
+    """Delete old answers, outcomes and images; what is left still verifies."""
+    from service.records.images import ImageArchive
+    from service.records.retention import delete_before
+    from service.settings import load_settings
+
+    with _open() as store:
+        cutoff = datetime.now(UTC) - timedelta(days=days)
+        deleted = delete_before(store, cutoff)
+        typer.echo(f"{deleted.answers} answers and {deleted.outcomes} outcomes deleted")
+        if url := load_settings().images_url:
+            typer.echo(f"{ImageArchive(url).delete_before(cutoff)} days of images deleted")
+
+
+@contextmanager
+def _open() -> Iterator[RecordStore]:
+    """The store of the settings; what goes wrong ends the command with one line."""
+    from service.keeper import open_store
+    from service.settings import SettingsError, load_settings
+
+    try:
+        settings = load_settings()
+        _must_exist(settings.records_database, settings.records_key_path)
+        store = open_store(settings)
+        try:
+            yield store
+        finally:
+            store.close()
+    except (RecordsError, SettingsError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+def _must_exist(url: str | None, key: Path) -> None:
+    """Opening SQLite would make an empty database, and opening a key a new one."""
+    if url is None:
+        return
+    file = make_url(url).database if url.startswith("sqlite") else None
+    for path in (key, *([Path(file)] if file else [])):
+        if not path.is_file():
+            raise RecordsError(
+                f"there is no file {path}; run it where the service runs, with its settings"
+            )
+
+
+def _public_key(path: Path) -> Ed25519PublicKey:
+    try:
+        key = load_pem_public_key(path.read_bytes())
+    except (ValueError, TypeError) as error:
+        raise RecordsError(f"{path}: {error}; name a PEM file of a public key") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise RecordsError(f"{path} holds no Ed25519 public key")
+    return key
+
+
+def _read_anchors(path: Path) -> list[Head]:
+    try:
+        return [Head(**json.loads(line)) for line in path.read_text().splitlines()]
+    except (ValueError, TypeError) as error:
+        raise RecordsError(f"{path}: not the anchors that verify wrote: {error}") from error
+
+
+def _write_anchors(path: Path, heads: list[Head]) -> None:
+    draft = path.with_name(f".{path.name}.partial")
+    draft.write_text("".join(f"{json.dumps(asdict(head))}\n" for head in heads))
+    os.replace(draft, path)
+
+
+def _utc(day: datetime | None) -> datetime | None:
+    return day if day is None or day.tzinfo is not None else day.replace(tzinfo=UTC)

@@ -1,0 +1,30 @@
+"""An image as it came and as it is seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+
+from probes.types import ImageArray
+from service.images import decode_image
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A decoded image with the file that it came in.
+
+    Args:
+        pixels: RGB, uint8, shape (height, width, 3).
+        file: the file's bytes.
+        sha256: of the file's bytes, hexadecimal: the image's name in the records.
+    """
+
+    pixels: ImageArray
+    file: bytes
+    sha256: str
+
+    @classmethod
+    def decode(cls, file: bytes, max_bytes: int, max_pixels: int) -> Picture:
+        """Decode a file. Raises as :func:`service.images.decode_image`."""
+        pixels = decode_image(file, max_bytes, max_pixels)
+        return cls(pixels, file, sha256(file).hexdigest())

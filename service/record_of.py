@@ -1,0 +1,61 @@
+"""An answered request -> its record."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from probes.audit import Audit
+from probes.bundle import Bundle
+from probes.types import Missing, Signals
+from service.pipeline import Ask, Outcome
+from service.records.answer import AnswerRecord, question_hash
+from service.telemetry import Stages
+
+
+def record_of(
+    ask: Ask,
+    outcome: Outcome,
+    bundle: Bundle,
+    stages: Stages,
+    answer_id: str,
+    audit: Audit | None,
+    mode: str,
+) -> AnswerRecord:
+    """The record of an answer that was given under this id.
+
+    Args:
+        audit: the draw of an accepted answer, or None when none was made.
+        mode: ``enforce`` or ``shadow``.
+    """
+    decision, assessment = outcome.decision, outcome.assessment
+    return AnswerRecord(
+        id=answer_id,
+        created=datetime.now(UTC) - timedelta(seconds=stages.total),
+        question_sha256=question_hash(ask.query.question),
+        image_sha256=ask.picture.sha256,
+        model=bundle.model.name,
+        revision=bundle.model.revision,
+        bundle=bundle.id,
+        certificate=decision.certificate,
+        decision=decision.decision,
+        reason=decision.reason,
+        mode=mode,
+        self_consistency=ask.self_consistency,
+        risk=assessment.score,
+        stage=assessment.stage,
+        accept_below=decision.accept_below,
+        reject_above=decision.reject_above,
+        signals={f.name: _part(getattr(assessment.signals, f.name)) for f in fields(Signals)},
+        timings={**stages.seconds, "total": stages.total},
+        metadata=ask.metadata,
+        audit=audit is not None and audit.selected,
+        audit_probability=None if audit is None else audit.inclusion_probability,
+        question=ask.query.question,
+        answer=outcome.generation.answer,
+    )
+
+
+def _part(signal: Any) -> dict[str, Any]:
+    return {"missing": signal.reason} if isinstance(signal, Missing) else asdict(signal)

@@ -1,0 +1,130 @@
+"""The shapes at the edge of the records: outcomes in, recorded answers out."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from probes.types import ConsistencyMode, Missing, Reason, Verdict
+from service.records.answer import AnswerRecord
+from service.records.outcome import Outcome
+
+MOST_PER_PAGE = 500
+AnswerId = Annotated[str, StringConstraints(min_length=1, max_length=26, pattern="^[0-9A-Za-z]+$")]
+
+
+class OutcomeRequest(BaseModel):
+    """What an answer turned out to be: either ``correct`` or ``reference``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: AnswerId = Field(description="the answer's id", examples=["01K9ZJ2V7S8Q4T0N3M5X6Y7B8C"])
+    correct: bool | None = Field(None, description="whether the answer was right")
+    reference: Annotated[str, StringConstraints(min_length=1, max_length=2000)] | None = Field(
+        None, description="the right answer, which the given one is compared with"
+    )
+    reviewer: Annotated[str, StringConstraints(max_length=128)] = Field(
+        "", description="who says so; several may judge the same answer, and the latest counts"
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.correct is None) == (self.reference is None):
+            raise ValueError("give either 'correct' or 'reference', not both")
+        return self
+
+
+class OutcomeResponse(BaseModel):
+    """The outcome is in the records."""
+
+    id: str
+    status: Literal["added", "unchanged"] = Field(
+        description="unchanged: this reviewer had said the same before"
+    )
+
+
+class RecordedOutcome(BaseModel):
+    """One reviewer's word on an answer."""
+
+    correct: bool | None
+    reference: str | None
+    reviewer: str
+    version: int = Field(description="2 and more for a corrected word")
+    created: datetime
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> RecordedOutcome:
+        """Translate."""
+        return cls.model_validate(outcome, from_attributes=True)
+
+
+class RecordedRisk(BaseModel):
+    """The risk and the thresholds that were in force."""
+
+    score: float | None
+    status: str = Field(description="ok, or why there is no score")
+    stage: int
+    accept_below: float | None
+    reject_above: float | None
+
+
+class RecordedAudit(BaseModel):
+    """Whether an accepted answer was drawn, and how likely that was."""
+
+    selected: bool
+    probability: float
+
+
+class RecordedAnswer(BaseModel):
+    """An answer as it was recorded."""
+
+    id: str
+    created: datetime
+    question: str | None = Field(description="null unless the operator keeps questions")
+    question_sha256: str
+    image_sha256: str
+    answer: str | None
+    decision: Verdict
+    reason: Reason
+    mode: str
+    self_consistency: ConsistencyMode
+    risk: RecordedRisk
+    signals: dict[str, Any]
+    timings: dict[str, float]
+    model: str
+    revision: str
+    bundle: str
+    certificate: str | None
+    metadata: dict[str, str]
+    audit: RecordedAudit | None = Field(description="null when it could not be drawn")
+    outcomes: list[RecordedOutcome]
+
+    @classmethod
+    def of(cls, record: AnswerRecord, outcomes: list[Outcome]) -> RecordedAnswer:
+        """Translate; ``outcomes`` are this answer's."""
+        same = {
+            name: getattr(record, name)
+            for name in cls.model_fields
+            if name not in {"risk", "audit", "outcomes"}
+        }
+        missing = record.risk.reason if isinstance(record.risk, Missing) else None
+        risk = RecordedRisk(
+            score=None if isinstance(record.risk, Missing) else record.risk,
+            status=missing or "ok",
+            stage=record.stage,
+            accept_below=record.accept_below,
+            reject_above=record.reject_above,
+        )
+        drawn = record.audit_probability
+        audit = None if drawn is None else RecordedAudit(selected=record.audit, probability=drawn)
+        told = [RecordedOutcome.of(outcome) for outcome in outcomes]
+        return cls(**same, risk=risk, audit=audit, outcomes=told)
+
+
+class AnswerList(BaseModel):
+    """Recorded answers, newest first."""
+
+    answers: list[RecordedAnswer]
+    next: str | None = Field(description="send it as 'after' for the next page; null on the last")
