@@ -11,10 +11,13 @@ from fastapi import FastAPI
 from probes.bundle import Bundle
 from service import __version__, errors
 from service.access import Access
-from service.api import answer, health, metrics, policy
+from service.api import answer, batch, chat, health, metrics, policy
+from service.api.openai_errors import OpenAIErrors
 from service.engines.base import Engine
 from service.gate import Gate
+from service.idempotency import MOST_ANSWERS, Replies
 from service.settings import Settings
+from service.tracing import Tracing, tracer_provider
 
 
 def create_app(settings: Settings, engine: Engine, bundle: Bundle) -> FastAPI:
@@ -34,7 +37,10 @@ def create_app(settings: Settings, engine: Engine, bundle: Bundle) -> FastAPI:
         finally:
             test.cancel()
             await gate.close()
+            if tracers is not None:
+                await asyncio.to_thread(tracers.shutdown)
 
+    tracers = tracer_provider()
     app = FastAPI(
         title="vlm-gate",
         version=__version__,
@@ -42,8 +48,12 @@ def create_app(settings: Settings, engine: Engine, bundle: Bundle) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.gate = Gate(settings, engine, bundle)
+    app.state.replies = Replies(settings.idempotency_seconds, MOST_ANSWERS)
+    app.state.batch_slots = asyncio.Semaphore(settings.batch_concurrency)
     errors.install(app)
     app.add_middleware(Access)
-    for module in (answer, policy, health, metrics):
+    app.add_middleware(OpenAIErrors)
+    app.add_middleware(Tracing, provider=tracers)
+    for module in (answer, batch, chat, policy, health, metrics):
         app.include_router(module.router)
     return app

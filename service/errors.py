@@ -2,6 +2,7 @@
 
 ServiceError              an RFC 9457 problem document: status, kind, field, detail
 ├── Malformed        400  the body cannot be parsed
+├── NotFound         404  what was asked for by name is not here
 ├── TooLarge         413  too many bytes or pixels
 ├── UnsupportedType  415  a body or image type that is not read
 ├── Invalid          422  a field's value, or an image that cannot be decoded
@@ -56,6 +57,12 @@ class Malformed(ServiceError):
     """The body cannot be parsed."""
 
     status, title = 400, "Malformed request"
+
+
+class NotFound(ServiceError):
+    """What was asked for by name is not here."""
+
+    status, title = 404, "Not found"
 
 
 class TooLarge(ServiceError):
@@ -118,7 +125,7 @@ def _mend(error: ErrorDetails, field: str) -> str:
     return f"'{field}': {error['msg']}; correct it and send the request again"
 
 
-def problem(error: ServiceError, request_id: str) -> Response:
+def problem_body(error: ServiceError, request_id: str) -> dict[str, Any]:
     """The problem document (RFC 9457) of an error."""
     body: dict[str, Any] = {
         "type": f"urn:vlm-gate:problem:{error.kind}",
@@ -129,6 +136,12 @@ def problem(error: ServiceError, request_id: str) -> Response:
     }
     if error.field is not None:
         body["field"] = error.field
+    return body
+
+
+def problem(error: ServiceError, request_id: str) -> Response:
+    """The problem document of an error, as a response."""
+    body = problem_body(error, request_id)
     headers = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
     return JSONResponse(body, error.status, headers, media_type="application/problem+json")
 
@@ -170,7 +183,7 @@ def problem_responses(statuses: Sequence[int]) -> dict[int | str, dict[str, Any]
     """OpenAPI descriptions of the problem documents of a route."""
     titles = {
         kind.status: kind.title
-        for kind in (Malformed, TooLarge, UnsupportedType, Invalid, Unavailable, TooLate)
+        for kind in (Malformed, NotFound, TooLarge, UnsupportedType, Invalid, Unavailable, TooLate)
     }
     schema = {
         "type": "object",

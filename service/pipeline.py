@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asyncio import to_thread
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -28,12 +29,17 @@ from service.telemetry import Stages
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ask:
-    """A question with how it is to be judged."""
+    """A question with how it is to be judged.
+
+    Args:
+        on_generation: called with the answer as soon as there is one, before it is judged.
+    """
 
     query: Query
     self_consistency: ConsistencyMode
     samples: int
     evidence: bool = False
+    on_generation: Callable[[Generation], None] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,6 +57,8 @@ async def answer(ask: Ask, engine: Engine, bundle: Bundle, stages: Stages) -> Ou
     policy = bundle.policy
     with stages.timed("generate"):
         generation = await engine.generate(ask.query, bundle.readout)
+    if ask.on_generation is not None:
+        ask.on_generation(generation)
     certificate = bundle.certificate_for(
         policy,
         ask.self_consistency,
@@ -72,7 +80,8 @@ async def answer(ask: Ask, engine: Engine, bundle: Bundle, stages: Stages) -> Ou
                 ask, generation, signals, policy, certificate, engine=engine, bundle=bundle
             )
         assessment = bundle.assess(replace(signals, self_consistency=consistency))
-    decision = policy.decide(assessment, certificate)
+    with stages.timed("decide"):
+        decision = policy.decide(assessment, certificate)
     return Outcome(generation, assessment, decision, certificate)
 
 

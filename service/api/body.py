@@ -32,7 +32,13 @@ class _InMemory(MultiPartParser):
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """All bytes of the body, of which at most ``limit`` are kept. Raises TooLarge, Malformed."""
+    """All bytes of the body, of which at most ``limit`` are kept. Raises TooLarge, Malformed.
+
+    A body that was read before lies in ``request.state.body``.
+    """
+    held: bytes | None = getattr(request.state, "body", None)
+    if held is not None:
+        return held
     error = TooLarge(
         f"the body has more than {limit} bytes; send a smaller or more compressed image",
         field="body",
@@ -92,8 +98,13 @@ def _from_json(body: bytes, gate: Gate) -> tuple[AnswerOptions, ImageArray]:
         asked = AnswerRequest.model_validate_json(body, strict=True)
     except ValidationError as error:
         raise Invalid.from_validation(error) from error
+    return asked, decode_asked(asked, gate)
+
+
+def decode_asked(asked: AnswerRequest, gate: Gate) -> ImageArray:
+    """The image of a request. Raises what :func:`decode_base64` and :func:`decode_image` raise."""
     data = decode_base64(asked.image, gate.settings.max_image_bytes)
-    return asked, _image(data, gate)
+    return _image(data, gate)
 
 
 def _from_form(fields: dict[str, Any], data: bytes, gate: Gate) -> tuple[AnswerOptions, ImageArray]:
