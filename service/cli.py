@@ -41,11 +41,11 @@ def serve() -> None:
         bundle = Bundle.load(settings.bundle)
         dtype = bundle.model.dtype if settings.dtype == "auto" else settings.dtype
         engine = build_engine(settings.engine, settings.model, device=settings.device, dtype=dtype)
+        service = create_app(settings, engine, bundle)
     except (SettingsError, GateError, EngineError) as error:
         _stop(str(error))
     host, port = listening.getsockname()[:2]
     typer.echo(f"listening on http://{host}:{port} once the model is loaded", err=True)
-    service = create_app(settings, engine, bundle)
     server = Server(service, settings)
     # What stops the start is told in one line below, not as a traceback.
     logging.getLogger("uvicorn.error").addFilter(lambda r: not r.getMessage().startswith("Trace"))
@@ -60,35 +60,32 @@ def ask(
     image: Annotated[Path, typer.Argument(help="image file", exists=True, dir_okay=False)],
     question: Annotated[str, typer.Argument(help="what to ask about it")],
     url: Annotated[str, typer.Option(help="where the service listens")] = "http://127.0.0.1:8080",
+    key: Annotated[
+        str | None, typer.Option(envvar="GATE_API_KEY", help="where the service wants one")
+    ] = None,
 ) -> None:
     """Ask a running service about an image."""
+    from service.call import ClientError
+    from service.client import Client
+
     try:
-        response = httpx.post(
-            f"{url.rstrip('/')}/v1/answer",
-            data={"question": question},
-            files={"image": (image.name, image.read_bytes())},
-            timeout=120.0,
-        )
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        _stop(f"no service answers at {url} ({error}); start one with: vlm-gate serve")
-    try:
-        body: dict[str, Any] = response.json()
-    except ValueError:
-        _stop(f"{url} answered {response.status_code} without JSON; is it a vlm-gate service?")
-    if response.status_code != 200:
-        _stop(f"{response.status_code} {body.get('title', '')}: {body.get('detail', body)}")
-    _print_answer(body)
+        with Client(url, api_key=key, tries=3) as client:
+            answered = client.answer(image, question)
+    except ClientError as error:
+        _stop(str(error))
+    _print_answer(answered.model_dump())
 
 
 @app.command()
 def demo() -> None:
     """Start a service, ask about held-out line images and photographs, print a table, stop."""
+    from service.call import ClientError
     from service.demo import run_demo
     from service.local import LocalServiceError
 
     try:
         run_demo()
-    except (LocalServiceError, httpx.HTTPError) as error:
+    except (LocalServiceError, ClientError) as error:
         _stop(str(error))
 
 

@@ -129,7 +129,8 @@ async def once(request: Request, reply: Reply) -> Response:
 
 def _owner(request: Request, key: str) -> bytes:
     """The key within the caller's own: nobody gets what another was answered."""
-    caller = request.headers.get("authorization", "")
+    known = getattr(request.state, "caller", None)  # where requests are authenticated
+    caller = str(getattr(known, "id", None) or request.headers.get("authorization", ""))
     whole = "\0".join((request.url.path, caller, key))
     return hashlib.sha256(whole.encode()).digest()
 

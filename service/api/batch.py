@@ -103,9 +103,9 @@ class _Answers(Response):
                     body = await answer
                     await send({"type": "http.response.body", "body": body, "more_body": True})
                 reader.cancel()
+            await send({"type": "http.response.body", "body": b""})
         except* ClientDisconnect:
-            return  # nobody is there to read; what was not begun is not asked
-        await send({"type": "http.response.body", "body": b""})
+            pass  # nobody is there to read; what was not begun is not asked
 
     async def _read(self, group: asyncio.TaskGroup) -> None:
         most, asked = self._gate.settings.batch_lines, 0
@@ -169,7 +169,7 @@ class _Answers(Response):
         whole = self._request.scope
         span: RequestSpan | None = whole["state"].get("span")
         child = None if span is None else span.line(number)
-        state = {**whole["state"], "id": str(ULID()), "body": line, "span": child}
+        state = {**whole["state"], "id": str(ULID()), "body": line, "span": child, "batch": True}
         headers = [(name, value) for name, value in whole["headers"] if name != b"content-type"]
         headers.append((b"content-type", b"application/json"))
         return Request({**whole, "state": state, "headers": headers}), child

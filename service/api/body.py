@@ -76,8 +76,8 @@ async def parse_ask(request: Request, body: bytes, gate: Gate) -> Ask:
             "the body is empty; send a question and an image", field="body", kind="empty_body"
         )
     if kind == "application/json":
-        options, image = await gate.decode(lambda: _from_json(body, gate))
-    elif kind == "multipart/form-data":
+        return await ask_of(await gate.decode(lambda: _from_json(body)), gate)
+    if kind == "multipart/form-data":
         form = await _parse_form(request, body)
         try:
             fields, data = _form(form)
@@ -93,18 +93,21 @@ async def parse_ask(request: Request, body: bytes, gate: Gate) -> Ask:
     return options.to_ask(image, gate.bundle)
 
 
-def _from_json(body: bytes, gate: Gate) -> tuple[AnswerOptions, ImageArray]:
+async def ask_of(asked: AnswerRequest, gate: Gate) -> Ask:
+    """Decode the image of a request that was parsed. Raises TooLarge, UnsupportedType, Invalid."""
+    image = await gate.decode(lambda: _encoded(asked.image, gate))
+    return asked.to_ask(image, gate.bundle)
+
+
+def _from_json(body: bytes) -> AnswerRequest:
     try:
-        asked = AnswerRequest.model_validate_json(body, strict=True)
+        return AnswerRequest.model_validate_json(body, strict=True)
     except ValidationError as error:
         raise Invalid.from_validation(error) from error
-    return asked, decode_asked(asked, gate)
 
 
-def decode_asked(asked: AnswerRequest, gate: Gate) -> ImageArray:
-    """The image of a request. Raises what :func:`decode_base64` and :func:`decode_image` raise."""
-    data = decode_base64(asked.image, gate.settings.max_image_bytes)
-    return _image(data, gate)
+def _encoded(text: str, gate: Gate) -> ImageArray:
+    return _image(decode_base64(text, gate.settings.max_image_bytes), gate)
 
 
 def _from_form(fields: dict[str, Any], data: bytes, gate: Gate) -> tuple[AnswerOptions, ImageArray]:

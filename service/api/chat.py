@@ -16,14 +16,14 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from probes.types import Generation
 from service.api.answer import give_answer
-from service.api.body import decode_asked
+from service.api.body import ask_of
 from service.api.openai_errors import error_body, error_responses
 from service.chat import ChatRequest, Chunks, Completion
 from service.errors import Invalid, NotFound, ServiceError, UnsupportedType, problem_body
 from service.gate import Gate
 from service.idempotency import HEADER, once
 from service.pipeline import Ask, Outcome
-from service.schemas import AnswerResponse, inlined
+from service.schemas import AnswerRequest, AnswerResponse, inlined
 
 log = structlog.get_logger("service.api.chat")
 router = APIRouter(tags=["openai"])
@@ -109,22 +109,22 @@ class _Completion:
                 field="Content-Type",
                 kind="unsupported_body",
             )
-        return await gate.decode(lambda: self._read(body, gate))
+        self._asked, own = await gate.decode(lambda: self._read(body, gate))
+        ask = await ask_of(own, gate)
+        if self._asked.stream and not self._hold:
+            return replace(ask, on_generation=self._generated.set_result)
+        return ask
 
-    def _read(self, body: bytes, gate: Gate) -> Ask:
-        """Parse and decode, on a decoder's thread."""
+    def _read(self, body: bytes, gate: Gate) -> tuple[ChatRequest, AnswerRequest]:
+        """The request as it came, and in the gate's own shape."""
         try:
-            self._asked = asked = ChatRequest.model_validate_json(body, strict=True)
+            asked = ChatRequest.model_validate_json(body, strict=True)
             _check_model(asked.model, gate)
             question, image = asked.locate()
             self._request.state.fields = {"question": question.field, "image": image.field}
-            own = asked.to_request(question.value, image.value)
+            return asked, asked.to_request(question.value, image.value)
         except ValidationError as error:
             raise Invalid.from_validation(error) from error
-        ask = own.to_ask(decode_asked(own, gate), gate.bundle)
-        if asked.stream and not self._hold:
-            return replace(ask, on_generation=self._generated.set_result)
-        return ask
 
     def _events(self, answer: AnswerResponse, outcome: Outcome) -> list[bytes]:
         chunks = Chunks(answer.id, answer.model.name, answer.bundle, int(time.time()))
