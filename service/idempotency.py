@@ -71,28 +71,32 @@ class Replies:
                     field="Idempotency-Key",
                     kind="idempotency_key_reused",
                 )
-            answer = await asyncio.shield(kept.answer)
-            if answer is not None:
-                return _again(answer)
+            given = await asyncio.shield(kept.answer)
+            if given is not None:
+                return _again(given)
         kept = _Kept(fingerprint, self._clock() + self._seconds, asyncio.Future())
         self._kept[key] = kept
-        answer = None
+        good: Response | None = None
         try:
             answer = await reply()
+            good = answer if answer.status_code == 200 else None
         finally:
-            if (answer is None or answer.status_code != 200) and self._kept.get(key) is kept:
+            if good is None and self._kept.get(key) is kept:
                 del self._kept[key]
-            kept.answer.set_result(answer)
+            kept.answer.set_result(good)
         return answer
 
     def _expire(self) -> None:
         """Drop what is too old, and the oldest that are answered while there are too many."""
-        now = self._clock()
-        for key, kept in list(self._kept.items()):
-            if kept.expires > now and len(self._kept) < self._most:
+        now, excess = self._clock(), len(self._kept) - self._most + 1
+        gone: list[bytes] = []
+        for key, kept in self._kept.items():
+            if kept.expires > now and len(gone) >= excess:
                 break
             if kept.answer.done():
-                del self._kept[key]
+                gone.append(key)
+        for key in gone:
+            del self._kept[key]
 
 
 def _again(answer: Response) -> Response:

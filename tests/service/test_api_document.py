@@ -39,7 +39,10 @@ def test_the_problem_shown_is_the_one_that_comes(live):
     (shown,) = blocks("json")
     with live() as service:
         came = httpx.post(
-            f"{service.url}/v1/answer", data={"question": "q"}, files={"image": b"no image"}
+            f"{service.url}/v1/answer",
+            data={"question": "q"},
+            files={"image": b"no image"},
+            timeout=60,
         ).json()
     expected = httpx.Response(200, content=shown).json()
     assert {**came, "instance": ""} == {**expected, "instance": ""}
@@ -48,7 +51,7 @@ def test_the_problem_shown_is_the_one_that_comes(live):
 
 def test_every_route_shown_is_there(live):
     with live() as service:
-        routes = httpx.get(f"{service.url}/openapi.json").json()["paths"]
+        routes = httpx.get(f"{service.url}/openapi.json", timeout=60).json()["paths"]
     named = set(re.findall(r"`(?:POST|GET) (/v1/[\w/:.]+)`", DOCUMENT.read_text()))
     assert named == {"/v1/answer", "/v1/chat/completions", "/v1/models", "/v1/answers:batch"}
     assert named <= routes.keys()

@@ -14,6 +14,7 @@ import pytest
 from openai.types.chat import ChatCompletion
 
 from service.engines.fake import FakeEngine
+from service.errors import TooLate
 
 QUESTION = "Is there a scratch?"
 FIELDS = {"decision", "reason", "risk", "signals", "certificate", "mode"}
@@ -50,10 +51,13 @@ class SlowSamples(FakeEngine):
     def __init__(self) -> None:
         super().__init__(answer_for=lambda query: "yes")
         self.sampling, self.go_on = threading.Event(), threading.Event()
+        self.failing: Exception | None = None
 
     async def sample(self, *args: Any, **options: Any) -> tuple[str, ...]:
         self.sampling.set()
         await asyncio.to_thread(self.go_on.wait, 60)
+        if self.failing is not None:
+            raise self.failing
         return await super().sample(*args, **options)
 
 
@@ -75,7 +79,10 @@ def test_plain_streamed_and_async_say_what_the_answer_route_says(live, png):
         assert told(plain).keys() == FIELDS
 
         own = httpx.post(
-            f"{service.url}/v1/answer", data={"question": QUESTION}, files={"image": png}
+            f"{service.url}/v1/answer",
+            data={"question": QUESTION},
+            files={"image": png},
+            timeout=60,
         ).json()
         assert told(plain) == {name: own[name] for name in FIELDS}
 
@@ -159,7 +166,7 @@ def test_what_it_cannot_do_is_refused_with_the_field_and_the_mend(live, png):
         assert (missing.value.code, missing.value.param) == ("model_not_found", "model")
         with pytest.raises(openai.NotFoundError):
             client.models.retrieve("gpt-4o")
-        counted = httpx.get(f"{service.url}/metrics").text
+        counted = httpx.get(f"{service.url}/metrics", timeout=60).text
         assert 'rejected_requests_total{reason="model_not_found"} 2.0' in counted
 
 
@@ -168,11 +175,11 @@ def test_errors_of_every_origin_have_the_openai_shape(live, engine, png):
         post = f"{service.url}/v1/chat/completions"
         json = {"content-type": "application/json"}
         for reply, status, param in (
-            (httpx.post(post, content=b"{", headers=json), 400, "body"),
-            (httpx.post(post, content=b"", headers=json), 400, "body"),
-            (httpx.post(post, content=b"x", headers={"content-type": "text/plain"}), 415,
+            (httpx.post(post, content=b"{", headers=json, timeout=60), 400, "body"),
+            (httpx.post(post, content=b"", headers=json, timeout=60), 400, "body"),
+            (httpx.post(post, content=b"x", headers={"content-type": "text/plain"}, timeout=60), 415,
              "Content-Type"),
-            (httpx.get(post), 405, None),
+            (httpx.get(post, timeout=60), 405, None),
             (httpx.post(post, content=bytes(17_000_000), headers=json, timeout=60), 413, "body"),
         ):  # fmt: skip
             assert reply.headers["content-type"] == "application/json"
@@ -209,12 +216,21 @@ def test_a_stream_is_held_until_the_decision_unless_it_is_told_not_to(live, engi
 
 
 @pytest.mark.parametrize("engine", [SlowSamples], indirect=True)
-def test_an_error_after_an_early_answer_is_the_last_event(live, engine, png):
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [(TooLate("no answer within 1 s", kind="deadline"), "no answer within 1 s"),
+     (RuntimeError("secret"), "do not use the answer")],
+)  # fmt: skip
+def test_an_error_after_an_early_answer_is_the_last_event(live, engine, png, failure, said):
+    engine.failing = failure
     options = asked(png, stream=True, extra_body={"self_consistency": "always"})
-    with live(stream_hold=False, deadline_seconds=1) as service, connect(service.url) as client:
+    with live(stream_hold=False) as service, connect(service.url) as client:
         stream = iter(client.chat.completions.create(**options))
         assert next(stream).choices[0].delta.role == "assistant"
         assert next(stream).choices[0].delta.content == "yes"
-        with pytest.raises(openai.APIError, match="no answer within 1 s"):
-            next(stream)
         engine.go_on.set()
+        with pytest.raises(openai.APIError, match=said):
+            next(stream)
+        again = httpx.get(f"{service.url}/metrics", timeout=60).text
+    kind = getattr(failure, "kind", "internal_error")
+    assert f'rejected_requests_total{{reason="{kind}"}} 1.0' in again

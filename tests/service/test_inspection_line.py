@@ -66,6 +66,7 @@ def test_images_are_sorted_by_their_decision_and_reported(live, tmp_path):
                 f"{service.url}/v1/answer",
                 data={"question": "Is it whole?"},
                 files={"image": picture(shade)},
+                timeout=60,
             ).json()["decision"]
             for shade in range(0, 240, 40)
         }

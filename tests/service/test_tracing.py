@@ -181,8 +181,9 @@ async def test_each_line_of_a_batch_has_its_span(serve, collector, png):
         )
     spans = collector.spans()
     root = next(span for span in spans if span.name == "POST /v1/answers:batch")
-    found = [span for span in spans if span.name == "line"]
-    assert [attributes(span)["vlm_gate.line"] for span in found] == [1, 2, 3]
+    by_line = {attributes(s)["vlm_gate.line"]: s for s in spans if s.name == "line"}
+    assert sorted(by_line) == [1, 2, 3]
+    found = [by_line[number] for number in (1, 2, 3)]
     assert all(span.parent_span_id == root.span_id for span in found)
     assert attributes(found[2])["error.type"] == "malformed_json"
     parents = [span.parent_span_id for span in spans if span.name == "generate"]
