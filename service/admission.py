@@ -29,11 +29,14 @@ class Admission:
         self, max_inflight: int, max_queue: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._slots = asyncio.Semaphore(max_inflight)
+        self._places = max_inflight
         self._room = max_inflight + max_queue
         self._clock = clock
         self._admitted = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self._vacant = asyncio.Event()
+        self._vacant.set()
         self._completed: deque[float] = deque(maxlen=WINDOW)
         self.draining = False
         self.inflight = 0
@@ -75,6 +78,8 @@ class Admission:
             self._completed.clear()  # an idle time before would understate the rate
         self._admitted += 1
         self._idle.clear()
+        if self._admitted >= self._places:
+            self._vacant.clear()
         entered = self._clock()
         try:
             async with self._slots:
@@ -86,8 +91,15 @@ class Admission:
                     self._completed.append(self._clock())
         finally:
             self._admitted -= 1
+            if self._admitted < self._places:
+                self._vacant.set()
             if self._admitted == 0:
                 self._idle.set()
+
+    async def vacancy(self) -> None:
+        """Return when nobody waits and a place is free: who comes this way lets others go first."""
+        while not self._vacant.is_set():
+            await self._vacant.wait()
 
     async def drain(self) -> None:
         """Admit nobody any more and wait until those inside are done."""

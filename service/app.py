@@ -11,13 +11,16 @@ from fastapi import APIRouter, Depends, FastAPI
 from probes.bundle import Bundle
 from service import __version__, errors
 from service.access import Access
-from service.api import answer, health, metrics, policy, records
+from service.api import answer, batch, chat, health, metrics, policy, records
+from service.api.openai_errors import OpenAIErrors
 from service.auth import Authentication, Authenticator, require
 from service.engines.base import Engine
 from service.gate import Gate
+from service.idempotency import MOST_ANSWERS, Replies
 from service.key_file import Scope
 from service.response_headers import ResponseHeaders, allow_origins
 from service.settings import Settings
+from service.tracing import Tracing, tracer_provider
 
 
 def create_app(settings: Settings, engine: Engine, bundle: Bundle) -> FastAPI:
@@ -40,7 +43,10 @@ def create_app(settings: Settings, engine: Engine, bundle: Bundle) -> FastAPI:
         finally:
             test.cancel()
             await gate.close()
+            if tracers is not None:
+                await asyncio.to_thread(tracers.shutdown)
 
+    tracers = tracer_provider()
     app = FastAPI(
         title="vlm-gate",
         version=__version__,
@@ -49,13 +55,19 @@ def create_app(settings: Settings, engine: Engine, bundle: Bundle) -> FastAPI:
         redirect_slashes=False,  # such a redirect would name the host that the caller claimed
     )
     app.state.gate = Gate(settings, engine, bundle)
+    app.state.replies = Replies(settings.idempotency_seconds, MOST_ANSWERS)
+    app.state.batch_slots = asyncio.Semaphore(settings.batch_concurrency)
     errors.install(app)
     app.add_middleware(Authentication, authenticator=Authenticator.from_settings(settings))
     allow_origins(app, settings.cors_origins)
     app.add_middleware(Access)
+    app.add_middleware(OpenAIErrors)
+    app.add_middleware(Tracing, provider=tracers)
     app.add_middleware(ResponseHeaders)
     scopes: list[tuple[APIRouter, Scope]] = [
         (answer.router, "answer"),
+        (batch.router, "answer"),
+        (chat.router, "answer"),
         (policy.router, "answer"),
         (records.router, "review"),
     ]

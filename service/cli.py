@@ -67,34 +67,27 @@ def ask(
     ] = None,
 ) -> None:
     """Ask a running service about an image."""
+    from service.call import ClientError
+    from service.client import Client
+
     try:
-        response = httpx.post(
-            f"{url.rstrip('/')}/v1/answer",
-            data={"question": question},
-            files={"image": (image.name, image.read_bytes())},
-            headers=None if key is None else {"authorization": f"Bearer {key}"},
-            timeout=120.0,
-        )
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        _stop(f"no service answers at {url} ({error}); start one with: vlm-gate serve")
-    try:
-        body: dict[str, Any] = response.json()
-    except ValueError:
-        _stop(f"{url} answered {response.status_code} without JSON; is it a vlm-gate service?")
-    if response.status_code != 200:
-        _stop(f"{response.status_code} {body.get('title', '')}: {body.get('detail', body)}")
-    _print_answer(body)
+        with Client(url, api_key=key, tries=3) as client:
+            answered = client.answer(image, question)
+    except ClientError as error:
+        _stop(str(error))
+    _print_answer(answered.model_dump())
 
 
 @app.command()
 def demo() -> None:
     """Start a service, ask about held-out line images and photographs, print a table, stop."""
+    from service.call import ClientError
     from service.demo import run_demo
     from service.local import LocalServiceError
 
     try:
         run_demo()
-    except (LocalServiceError, httpx.HTTPError) as error:
+    except (LocalServiceError, ClientError) as error:
         _stop(str(error))
 
 

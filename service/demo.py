@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -16,6 +15,7 @@ from rich.progress import track
 from rich.table import Table
 
 from probes.labels import LabelRule, is_wrong
+from service.client import Client
 from service.local import local_service
 from testbed.drawing import render
 from testbed.photographs import photographs
@@ -55,28 +55,20 @@ def shown() -> Iterator[Shown]:
         yield Shown(photograph.name, photograph.image, text, (truth,), True)
 
 
-def ask_service(url: str, image: NDArray[np.uint8], question: str) -> dict[str, Any]:
-    """``POST /v1/answer`` with a PNG. Raises httpx.HTTPStatusError unless it is a 200."""
+def ask_service(client: Client, image: NDArray[np.uint8], question: str) -> dict[str, Any]:
+    """Ask about a PNG of the image. Raises ClientError."""
     stored = io.BytesIO()
     Image.fromarray(image).save(stored, "PNG", compress_level=1)
-    response = httpx.post(
-        f"{url}/v1/answer",
-        data={"question": question},
-        files={"image": ("image.png", stored.getvalue())},
-        timeout=60.0,
-    )
-    response.raise_for_status()
-    body: dict[str, Any] = response.json()
-    return body
+    return client.answer(stored.getvalue(), question).model_dump()
 
 
 def run_demo() -> None:
     """Start a service, ask, print the table and the two accuracies, stop the service."""
     console = Console(width=None if Console().is_terminal else 120)
-    with local_service() as url:
+    with local_service() as url, Client(url) as client:
         console.print(f"A service runs on {url}; asking about {LINE_IMAGES + PHOTOGRAPHS} images.")
         told = [
-            (one, ask_service(url, one.image, one.question))
+            (one, ask_service(client, one.image, one.question))
             for one in track(list(shown()), "asking", console=console)
         ]
     console.print(_table(told))

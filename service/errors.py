@@ -4,7 +4,7 @@ ServiceError              an RFC 9457 problem document: status, kind, field, det
 ├── Malformed        400  the body cannot be parsed, or a key stands in the URL
 ├── Unauthorized     401  no key, or one that does not hold
 ├── Forbidden        403  a key without the scope, or a foreign web page
-├── NotFound         404  no such answer
+├── NotFound         404  what was asked for by name is not here
 ├── TooLarge         413  too many bytes or pixels
 ├── UnsupportedType  415  a body or image type that is not read
 ├── Invalid          422  a field's value, or an image that cannot be decoded
@@ -78,7 +78,7 @@ class Forbidden(ServiceError):
 
 
 class NotFound(ServiceError):
-    """There is no such answer."""
+    """What was asked for by name is not here."""
 
     status, title = 404, "Not found"
 
@@ -143,7 +143,7 @@ def _mend(error: ErrorDetails, field: str) -> str:
     return f"'{field}': {error['msg']}; correct it and send the request again"
 
 
-def problem(error: ServiceError, request_id: str) -> Response:
+def problem_body(error: ServiceError, request_id: str) -> dict[str, Any]:
     """The problem document (RFC 9457) of an error."""
     body: dict[str, Any] = {
         "type": f"urn:vlm-gate:problem:{error.kind}",
@@ -154,6 +154,12 @@ def problem(error: ServiceError, request_id: str) -> Response:
     }
     if error.field is not None:
         body["field"] = error.field
+    return body
+
+
+def problem(error: ServiceError, request_id: str) -> Response:
+    """The problem document of an error, as a response."""
+    body = problem_body(error, request_id)
     headers = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
     if error.challenge is not None:
         headers["www-authenticate"] = error.challenge

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import to_thread
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -30,7 +30,11 @@ from service.telemetry import Stages
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ask:
-    """A question with how it is to be judged, and what the records keep of it."""
+    """A question with how it is to be judged, and what the records keep of it.
+
+    Args:
+        on_generation: called with the answer as soon as there is one, before it is judged.
+    """
 
     query: Query
     self_consistency: ConsistencyMode
@@ -38,6 +42,7 @@ class Ask:
     evidence: bool
     picture: Picture
     metadata: Mapping[str, str]
+    on_generation: Callable[[Generation], None] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,6 +66,8 @@ async def answer(
     policy = bundle.policy
     with stages.timed("generate"):
         generation = await engine.generate(ask.query, bundle.readout)
+    if ask.on_generation is not None:
+        ask.on_generation(generation)
     certificate = bundle.certificate_for(
         policy,
         ask.self_consistency,
@@ -84,7 +91,8 @@ async def answer(
                 ask, generation, signals, policy, certificate, engine=engine, bundle=bundle
             )
         assessment = bundle.assess(replace(signals, self_consistency=consistency))
-    decision = policy.decide(assessment, certificate)
+    with stages.timed("decide"):
+        decision = policy.decide(assessment, certificate)
     return Outcome(generation, assessment, decision, certificate)
 
 

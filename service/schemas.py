@@ -281,3 +281,20 @@ def certificate_body(certificate: Certificate | Missing) -> CertificateBody | Mi
 def model_body(identity: ModelIdentity) -> ModelBody:
     """What the caller is told of the model."""
     return ModelBody(name=identity.name, revision=identity.revision)
+
+
+def inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """A JSON schema with its definitions put where they are referred to (OpenAPI has no $defs)."""
+    definitions = schema.pop("$defs", {})
+
+    def resolve(part: Any) -> Any:
+        if isinstance(part, list):
+            return [resolve(one) for one in part]
+        if not isinstance(part, dict):
+            return part
+        if "$ref" in part:
+            return resolve(definitions[part["$ref"].rpartition("/")[2]])
+        return {key: resolve(value) for key, value in part.items()}
+
+    resolved: dict[str, Any] = resolve(schema)
+    return resolved

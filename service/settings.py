@@ -141,6 +141,16 @@ class Settings(BaseSettings):
     images_url: str = Field(
         default="", description="where images for review are kept; empty keeps none"
     )
+    stream_hold: bool = Field(
+        default=True, description="hold a streamed answer back until its decision is known"
+    )
+    idempotency_seconds: float = Field(
+        default=600.0, gt=0, description="how long an answer given under an Idempotency-Key is kept"
+    )
+    batch_concurrency: int = Field(
+        default=4, ge=1, le=256, description="lines of all batches worked on at once"
+    )
+    batch_lines: int = Field(default=1000, ge=1, le=100_000, description="most lines of one batch")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe log line written"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
-from time import perf_counter
+from time import perf_counter, time_ns
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
@@ -22,10 +22,11 @@ NOT_A_FAILURE = Missing("not_requested")
 
 
 class Stages:
-    """Seconds that one request spent in each stage."""
+    """Seconds that one request spent in each stage, and when: ``spans``, in Unix nanoseconds."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.spans: list[tuple[str, int, int]] = []
         self._started = perf_counter()
 
     @contextmanager
@@ -35,7 +36,13 @@ class Stages:
         try:
             yield
         finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - started
+            self.add(stage, perf_counter() - started)
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Add seconds that end now to ``stage``."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        now = time_ns()
+        self.spans.append((stage, now - round(seconds * 1e9), now))
 
     @property
     def total(self) -> float:

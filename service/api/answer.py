@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -12,11 +13,14 @@ from probes.types import Missing
 from service.api.body import parse_ask, read_body
 from service.errors import problem_responses
 from service.gate import Gate
-from service.pipeline import Outcome
+from service.idempotency import once
+from service.pipeline import Ask, Outcome
 from service.schemas import AnswerForm, AnswerRequest, AnswerResponse, Timing
 from service.telemetry import Stages
 
 router = APIRouter(tags=["answers"])
+Parse = Callable[[Request, bytes, Gate], Awaitable[Ask]]
+"""Reads a body as a question: (request, body, gate) to Ask."""
 
 _REQUEST_BODY: dict[str, Any] = {
     "requestBody": {
@@ -39,16 +43,30 @@ _REQUEST_BODY: dict[str, Any] = {
 )
 async def post_answer(request: Request) -> Response:
     """All three decisions are a 200: accept, escalate (to a person), reject."""
+
+    async def reply() -> Response:
+        response, _ = await give_answer(request, parse_ask)
+        return Response(response.model_dump_json(), media_type="application/json")
+
+    return await once(request, reply)
+
+
+async def give_answer(request: Request, parse: Parse) -> tuple[AnswerResponse, Outcome]:
+    """Read a request with ``parse`` and answer it: what every route that answers does.
+
+    Raises:
+        ServiceError: there is no answer, and why.
+    """
     gate: Gate = request.app.state.gate
-    stages = Stages()
+    request.state.stages = stages = Stages()
     gate.check_ready()
     try:
         async with asyncio.timeout(gate.settings.deadline_seconds):
             body = await read_body(request, gate.settings.max_body_bytes)
             async with gate.admission.admit() as waited:
-                stages.seconds["queue"] = waited
+                stages.add("queue", waited)
                 with stages.timed("decode"):
-                    ask = await parse_ask(request, body, gate)
+                    ask = await parse(request, body, gate)
                 outcome = await gate.answer(ask, stages, request.state.id)
     except TimeoutError as error:
         raise gate.deadline() from error
@@ -65,8 +83,9 @@ async def post_answer(request: Request) -> Response:
         ),
     )
     gate.telemetry.observe(outcome, stages, mode)
+    request.state.outcome = outcome
     request.state.told = _log_fields(outcome)
-    return Response(response.model_dump_json(), media_type="application/json")
+    return response, outcome
 
 
 def _log_fields(outcome: Outcome) -> dict[str, Any]:

@@ -33,7 +33,13 @@ class _InMemory(MultiPartParser):
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """All bytes of the body, of which at most ``limit`` are kept. Raises TooLarge, Malformed."""
+    """All bytes of the body, of which at most ``limit`` are kept. Raises TooLarge, Malformed.
+
+    A body that was read before lies in ``request.state.body``.
+    """
+    held: bytes | None = getattr(request.state, "body", None)
+    if held is not None:
+        return held
     error = TooLarge(
         f"the body has more than {limit} bytes; send a smaller or more compressed image",
         field="body",
@@ -71,14 +77,8 @@ async def parse_ask(request: Request, body: bytes, gate: Gate) -> Ask:
             "the body is empty; send a question and an image", field="body", kind="empty_body"
         )
     if kind == "application/json":
-        asked = await gate.decode(lambda: _from_json(body))
-        options: AnswerOptions = asked
-        if is_url(asked.image):
-            fetched = await gate.image_urls.fetch(asked.image)
-            image = await gate.decode(lambda: _image(fetched, gate))
-        else:
-            image = await gate.decode(lambda: _encoded(asked.image, gate))
-    elif kind == "multipart/form-data":
+        return await ask_of(await gate.decode(lambda: _from_json(body)), gate)
+    if kind == "multipart/form-data":
         form = await _parse_form(request, body)
         try:
             fields, data = _form(form)
@@ -92,6 +92,19 @@ async def parse_ask(request: Request, body: bytes, gate: Gate) -> Ask:
             kind="unsupported_body",
         )
     return options.to_ask(image, gate.bundle)
+
+
+async def ask_of(asked: AnswerRequest, gate: Gate) -> Ask:
+    """Get and decode the image of a request that was parsed.
+
+    Raises TooLarge, UnsupportedType, Invalid.
+    """
+    if is_url(asked.image):
+        fetched = await gate.image_urls.fetch(asked.image)
+        picture = await gate.decode(lambda: _image(fetched, gate))
+    else:
+        picture = await gate.decode(lambda: _encoded(asked.image, gate))
+    return asked.to_ask(picture, gate.bundle)
 
 
 def _from_json(body: bytes) -> AnswerRequest:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+)
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,6 +33,8 @@ from probes.signals.domain import DomainModel, image_features
 from probes.types import CONSISTENCY_MODES, GenerationSettings, Query
 from service.app import create_app
 from service.engines.fake import FakeEngine
+from service.gate import Gate
+from service.server import Server, bind
 from service.settings import Settings
 
 PLATE = np.full((48, 64, 3), 200, dtype=np.uint8)
@@ -183,6 +192,50 @@ def _serving() -> Callable[[FastAPI], AbstractAsyncContextManager[httpx.AsyncCli
 def _own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The records of a test lie in its folder."""
     monkeypatch.chdir(tmp_path)
+
+
+@dataclass(frozen=True)
+class Live:
+    """A service on a real socket, in a thread of its own."""
+
+    url: str
+    gate: Gate
+    loop: asyncio.AbstractEventLoop
+
+    def soon(self, function: Callable[[], object]) -> None:
+        """Call something on the service's event loop."""
+        self.loop.call_soon_threadsafe(function)
+
+
+@contextmanager
+def listening(settings: Settings, engine: FakeEngine, bundle: Bundle) -> Iterator[Live]:
+    """uvicorn on a free loopback port, ready, until the block ends."""
+    app = create_app(settings, engine, bundle)
+    socket = bind(settings)
+    socket.listen()
+    server, loop = Server(app, settings), asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_until_complete, args=(server.serve([socket]),))
+    thread.start()
+    try:
+        gate = app.state.gate
+        asyncio.run_coroutine_threadsafe(gate.tested.wait(), loop).result(60)
+        yield Live(f"http://127.0.0.1:{socket.getsockname()[1]}", gate, loop)
+    finally:
+        server.should_exit = True
+        thread.join(60)
+        loop.close()
+        socket.close()
+
+
+@pytest.fixture
+def live(engine: FakeEngine) -> Callable[..., AbstractContextManager[Live]]:
+    """Serve the engine over loopback; keyword arguments are settings."""
+
+    def start(bundle: Bundle | None = None, **settings: object) -> AbstractContextManager[Live]:
+        made = Settings(**{"engine": "fake", "port": 0, **settings})  # type: ignore[arg-type]
+        return listening(made, engine, bundle or make_bundle(engine))
+
+    return start
 
 
 @pytest.fixture(autouse=True)

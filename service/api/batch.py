@@ -1,0 +1,232 @@
+"""``POST /v1/answers:batch``: one question a line in, one answer a line out, while it goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import structlog
+from fastapi import APIRouter, Request
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from ulid import ULID
+
+from service.api.answer import give_answer
+from service.api.body import parse_ask
+from service.errors import (
+    Invalid,
+    Overloaded,
+    ServiceError,
+    TooLarge,
+    TooLate,
+    UnsupportedType,
+    problem_body,
+    problem_responses,
+)
+from service.gate import Gate
+from service.idempotency import HEADER
+from service.schemas import AnswerRequest
+from service.tracing import RequestSpan
+
+log = structlog.get_logger("service.api.batch")
+router = APIRouter(tags=["answers"])
+TYPES = ("application/jsonl", "application/x-ndjson", "application/x-jsonlines")
+Line = bytes | ServiceError
+"""A line in, or why there is none to be answered."""
+
+_SCHEMA = {"type": "string", "description": "one JSON object a line"}
+_REQUEST_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "A line is the JSON body of /v1/answer: "
+        + ", ".join(AnswerRequest.model_fields),
+        "content": {kind: {"schema": _SCHEMA} for kind in TYPES},
+    }
+}
+
+
+@router.post(
+    "/v1/answers:batch",
+    responses=problem_responses((415, 422, 503))
+    | {200: {"content": {TYPES[0]: {"schema": _SCHEMA}}}},
+    response_class=Response,
+    openapi_extra=_REQUEST_BODY,
+    summary="Answer many questions, sent as JSON Lines, after whoever asks a single one",
+)
+async def post_batch(request: Request) -> Response:
+    """Each line out names its line in, in the same order: an answer, or a problem document."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in TYPES:
+        raise UnsupportedType(
+            f"the body's type {kind!r} is not read; send {TYPES[0]}",
+            field="Content-Type",
+            kind="unsupported_body",
+        )
+    if HEADER in request.headers:
+        raise Invalid(
+            "a batch is not kept under an 'Idempotency-Key'; leave it out, and after a break send "
+            "the lines again that have no answer",
+            field="Idempotency-Key",
+            kind="not_supported",
+        )
+    gate: Gate = request.app.state.gate
+    gate.check_ready()
+    return _Answers(request, gate)
+
+
+class _Answers(Response):
+    """The lines out. Reading goes on while writing waits, so no sender can be locked out.
+
+    Lines being worked on are bounded by ``batch_concurrency``, answers that wait for their reader
+    by ``batch_lines``.
+    """
+
+    media_type = TYPES[0]
+
+    def __init__(self, request: Request, gate: Gate) -> None:
+        super().__init__()
+        del self.headers["content-length"]
+        self._request, self._gate = request, gate
+        self._slots: asyncio.Semaphore = request.app.state.batch_slots
+        self._answers: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        await send(start)
+        try:
+            async with asyncio.TaskGroup() as group:
+                reader = group.create_task(self._read(group))
+                while (answer := await self._answers.get()) is not None:
+                    body = await answer
+                    await send({"type": "http.response.body", "body": body, "more_body": True})
+                reader.cancel()
+            await send({"type": "http.response.body", "body": b""})
+        except* ClientDisconnect:
+            pass  # nobody is there to read; what was not begun is not asked
+
+    async def _read(self, group: asyncio.TaskGroup) -> None:
+        most, asked = self._gate.settings.batch_lines, 0
+        async for number, line in _lines(self._chunks(), self._gate.settings.max_body_bytes):
+            if line == b"" or (isinstance(line, bytes) and line.isspace()):
+                continue
+            asked += 1
+            if asked > most:
+                line = _too_many(most)
+            await self._slots.acquire()
+            task = group.create_task(self._answer(number, line))
+            task.add_done_callback(lambda _: self._slots.release())
+            self._answers.put_nowait(task)
+            if asked > most:
+                break
+        self._answers.put_nowait(None)
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+        raise ClientDisconnect
+
+    async def _chunks(self) -> AsyncIterator[Line]:
+        """The body as it comes; the last is an error when its sender falls silent."""
+        chunks, seconds = self._request.stream(), self._gate.settings.deadline_seconds
+        while True:
+            try:
+                async with asyncio.timeout(seconds):
+                    chunk = await anext(chunks)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                yield _silent(seconds)
+                return
+            yield chunk
+
+    async def _answer(self, number: int, line: Line) -> bytes:
+        """One line out. Only a fault of ours is logged; the rest is told."""
+        request, span = self._as_request(number, line)
+        state: dict[str, Any] = request.scope["state"]
+        try:
+            if isinstance(line, ServiceError):
+                raise line
+            await self._wait_for_room()
+            answer, _ = await give_answer(request, parse_ask)
+            told = answer.model_dump(mode="json")
+        except Exception as error:
+            if not isinstance(error, ServiceError):
+                log.exception("failed", id=state["id"])
+                error = ServiceError(
+                    "the service failed; its operator finds why in the log under " + state["id"]
+                )
+            state["kind"] = error.kind
+            self._gate.telemetry.rejected.labels(error.kind).inc()
+            told = problem_body(error, state["id"])
+        finally:
+            if span is not None:
+                span.end(state, self._gate.bundle.model)
+        return json.dumps({"line": number} | told, ensure_ascii=False).encode() + b"\n"
+
+    def _as_request(self, number: int, line: Line) -> tuple[Request, RequestSpan | None]:
+        """The line as a request of its own, by the same caller."""
+        whole = self._request.scope
+        span: RequestSpan | None = whole["state"].get("span")
+        child = None if span is None else span.line(number)
+        state = {**whole["state"], "id": str(ULID()), "body": line, "span": child, "batch": True}
+        headers = [(name, value) for name, value in whole["headers"] if name != b"content-type"]
+        headers.append((b"content-type", b"application/json"))
+        return Request({**whole, "state": state, "headers": headers}), child
+
+    async def _wait_for_room(self) -> None:
+        """Let single questions go first. Raises Overloaded when they leave no room for long."""
+        try:
+            async with asyncio.timeout(self._gate.settings.deadline_seconds):
+                await self._gate.admission.vacancy()
+        except TimeoutError as error:
+            seconds = self._gate.admission.retry_after()
+            raise Overloaded(
+                f"single questions left no room for this line; send it again in {seconds} s",
+                kind="overloaded",
+                retry_after=seconds,
+            ) from error
+
+
+def _too_many(most: int) -> ServiceError:
+    return TooLarge(
+        f"the batch has more than {most} lines; this one and those after it were not read: send "
+        "them as another batch",
+        field="body",
+        kind="too_many_lines",
+    )
+
+
+def _too_long(limit: int) -> ServiceError:
+    return TooLarge(
+        f"the line has more than {limit} bytes; send a smaller or more compressed image",
+        field="body",
+        kind="too_many_bytes",
+    )
+
+
+def _silent(seconds: float) -> ServiceError:
+    return TooLate(
+        f"nothing came for {seconds:g} s; what did not come was not read: send it as another batch",
+        field="body",
+        kind="deadline",
+    )
+
+
+async def _lines(chunks: AsyncIterator[Line], limit: int) -> AsyncIterator[tuple[int, Line]]:
+    """The lines and their numbers, from 1. At most ``limit`` bytes of a line are kept."""
+    number, line, long = 1, bytearray(), False
+    async for chunk in chunks:
+        if isinstance(chunk, ServiceError):
+            yield number, chunk
+            return
+        *ended, rest = chunk.split(b"\n")
+        for piece in ended:
+            line += piece
+            yield number, _too_long(limit) if long or len(line) > limit else bytes(line)
+            number, line, long = number + 1, bytearray(), False
+        line += rest
+        if len(line) > limit:
+            line, long = bytearray(), True
+    if line or long:
+        yield number, _too_long(limit) if long else bytes(line)

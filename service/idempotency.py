@@ -1,0 +1,149 @@
+"""``Idempotency-Key``: the same request sent again gets the answer that was given before.
+
+Kept in memory, for a limited time and number of answers: what is lost with the process is lost,
+and replicas do not share it. Only answers are kept. After an error the next try is made anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from fastapi import Request
+from starlette.responses import Response
+
+from service.api.body import read_body
+from service.errors import Invalid
+from service.gate import Gate
+
+HEADER = "idempotency-key"
+LONGEST_KEY = 255
+MOST_ANSWERS = 10_000
+Reply = Callable[[], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A request that was seen: what its body was, and its answer once there is one."""
+
+    fingerprint: bytes
+    expires: float
+    answer: asyncio.Future[Response | None]
+
+
+class Replies:
+    """The answers that were given under a key, newest last.
+
+    Args:
+        seconds: how long an answer is kept.
+        most: how many are kept; the oldest goes first.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self, seconds: float, most: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._seconds, self._most, self._clock = seconds, most, clock
+        self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    async def get(self, key: bytes, fingerprint: bytes, reply: Reply) -> Response:
+        """The answer kept under ``key``; without one, ``reply()``, which is then kept.
+
+        Whoever comes while the first is still at it waits for its answer, and makes another try
+        if it failed.
+
+        Raises:
+            Invalid: the key was used with another body. Whatever ``reply`` raises.
+        """
+        self._expire()
+        while (kept := self._kept.get(key)) is not None:
+            if kept.fingerprint != fingerprint:
+                raise Invalid(
+                    "this 'Idempotency-Key' was used with another body; "
+                    "send a new key with each new request",
+                    field="Idempotency-Key",
+                    kind="idempotency_key_reused",
+                )
+            given = await asyncio.shield(kept.answer)
+            if given is not None:
+                return _again(given)
+        kept = _Kept(fingerprint, self._clock() + self._seconds, asyncio.Future())
+        self._kept[key] = kept
+        good: Response | None = None
+        try:
+            answer = await reply()
+            good = answer if answer.status_code == 200 else None
+        finally:
+            if good is None and self._kept.get(key) is kept:
+                del self._kept[key]
+            kept.answer.set_result(good)
+        return answer
+
+    def _expire(self) -> None:
+        """Drop what is too old, and the oldest that are answered while there are too many."""
+        now, excess = self._clock(), len(self._kept) - self._most + 1
+        gone: list[bytes] = []
+        for key, kept in self._kept.items():
+            if kept.expires > now and len(gone) >= excess:
+                break
+            if kept.answer.done():
+                gone.append(key)
+        for key in gone:
+            del self._kept[key]
+
+
+def _again(answer: Response) -> Response:
+    """A copy: what stands outside adds headers of its own to each."""
+    headers = {"idempotent-replayed": "true"}
+    return Response(answer.body, answer.status_code, headers, media_type=answer.media_type)
+
+
+async def once(request: Request, reply: Reply) -> Response:
+    """``reply()``, or under an ``Idempotency-Key`` what it gave before.
+
+    Raises:
+        Invalid: the key cannot be used. Whatever ``reply`` raises.
+    """
+    key = request.headers.get(HEADER)
+    if key is None:
+        return await reply()
+    if not 1 <= len(key) <= LONGEST_KEY:
+        raise Invalid(
+            f"'Idempotency-Key' has {len(key)} characters; send 1 to {LONGEST_KEY}",
+            field="Idempotency-Key",
+            kind="invalid_field",
+        )
+    gate: Gate = request.app.state.gate
+    replies: Replies = request.app.state.replies
+    try:
+        async with asyncio.timeout(gate.settings.deadline_seconds):
+            body = await read_body(request, gate.settings.max_body_bytes)
+            request.state.body = body
+            return await replies.get(_owner(request, key), _fingerprint(request, body), reply)
+    except TimeoutError as error:
+        raise gate.deadline() from error
+
+
+def _owner(request: Request, key: str) -> bytes:
+    """The key within the caller's own: nobody gets what another was answered."""
+    known = getattr(request.state, "caller", None)  # where requests are authenticated
+    caller = str(getattr(known, "id", None) or request.headers.get("authorization", ""))
+    whole = "\0".join((request.url.path, caller, key))
+    return hashlib.sha256(whole.encode()).digest()
+
+
+def _fingerprint(request: Request, body: bytes) -> bytes:
+    """Of what was sent. A form's boundary is left out: clients draw a new one for each try."""
+    kind, _, parameters = request.headers.get("content-type", "").partition(";")
+    _, _, boundary = parameters.partition("boundary=")
+    boundary = boundary.partition(";")[0].strip().strip('"')
+    if boundary:
+        body = body.replace(b"--" + boundary.encode(), b"--")
+    return hashlib.sha256(kind.strip().lower().encode() + b"\0" + body).digest()
