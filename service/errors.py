@@ -5,6 +5,7 @@ ServiceError              an RFC 9457 problem document: status, kind, field, det
 ├── TooLarge         413  too many bytes or pixels
 ├── UnsupportedType  415  a body or image type that is not read
 ├── Invalid          422  a field's value, or an image that cannot be decoded
+├── QuotaSpent       429  the caller asks more often than it may
 ├── Unavailable      503  not ready yet, draining, or the engine failed
 │   └── Overloaded        the queue is full
 └── TooLate          504  the deadline passed
@@ -89,6 +90,12 @@ class Invalid(ServiceError):
         return cls(_mend(first, field), field=field, kind="invalid_field")
 
 
+class QuotaSpent(ServiceError):
+    """The caller asks more often than it may."""
+
+    status, title = 429, "Too many requests"
+
+
 class Unavailable(ServiceError):
     """Not ready yet, draining, or the engine failed."""
 
@@ -170,7 +177,15 @@ def problem_responses(statuses: Sequence[int]) -> dict[int | str, dict[str, Any]
     """OpenAPI descriptions of the problem documents of a route."""
     titles = {
         kind.status: kind.title
-        for kind in (Malformed, TooLarge, UnsupportedType, Invalid, Unavailable, TooLate)
+        for kind in (
+            Malformed,
+            TooLarge,
+            UnsupportedType,
+            Invalid,
+            QuotaSpent,
+            Unavailable,
+            TooLate,
+        )
     }
     schema = {
         "type": "object",

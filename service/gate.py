@@ -20,8 +20,10 @@ from service.engines.base import Engine, EngineError, EngineOverloaded, QueryRef
 from service.errors import Invalid, Overloaded, TooLate, Unavailable
 from service.parity import ParityError, check_parity
 from service.pipeline import Ask, Outcome, answer
+from service.quota import Quota
 from service.settings import Settings
 from service.telemetry import Stages, Telemetry
+from service.watchdog import Watched
 
 log = structlog.get_logger("service.gate")
 Result = TypeVar("Result")
@@ -39,9 +41,10 @@ class Gate:
 
     def __init__(self, settings: Settings, engine: Engine, bundle: Bundle) -> None:
         self.settings = settings
-        self.engine = engine
+        self.engine = Watched(engine, settings.engine_timeout_seconds)
         self.bundle = bundle
         self.admission = Admission(settings.max_inflight, settings.max_queue)
+        self.quota = Quota(settings.quota_per_second, settings.quota_burst)
         self.telemetry = Telemetry(self.thresholds(), self._build())
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
         self._state: State = "starting"
@@ -100,6 +103,12 @@ class Gate:
             kind = "not_ready" if self._state == "starting" else "self_test_failed"
             why = f"not ready: {self.why}; GET /readyz tells when"
             raise Unavailable(why, kind=kind, retry_after=5)
+        if self.engine.hung:
+            raise Unavailable(
+                "the engine hangs; send the request to another instance",
+                kind="engine_hung",
+                retry_after=5,
+            )
 
     async def answer(self, ask: Ask, stages: Stages) -> Outcome:
         """Run the pipeline; the engine's errors become the caller's."""
@@ -122,11 +131,11 @@ class Gate:
                 retry_after=self.admission.retry_after(),
             ) from error
 
-    def deadline(self) -> TooLate:
-        """The error of a request that took too long."""
+    def deadline(self, seconds: float | None = None) -> TooLate:
+        """The error of a request that took too long; by default the setting's time."""
+        limit = self.settings.deadline_seconds if seconds is None else seconds
         return TooLate(
-            f"no answer within {self.settings.deadline_seconds:g} s; try again with fewer samples "
-            "or a lower max_tokens",
+            f"no answer within {limit:g} s; try again with fewer samples or a lower max_tokens",
             kind="deadline",
         )
 

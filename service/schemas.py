@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from probes.bundle import Bundle
 from probes.guarantee import Certificate
+from probes.signals.domain import image_features
 from probes.types import (
     ConsistencyMode,
     ImageArray,
@@ -65,10 +66,11 @@ class AnswerOptions(BaseModel):
     )
 
     def to_ask(self, image: ImageArray, bundle: Bundle) -> Ask:
-        """With the bundle's defaults where the request left the choice."""
+        """With the bundle's defaults where the request left the choice; off the event loop."""
         settings = bundle.generation
+        max_tokens = self.max_tokens or settings.max_tokens
         return Ask(
-            query=Query(image, self.question, self.max_tokens or settings.max_tokens),
+            query=Query(image, self.question, max_tokens, image_features(image)),
             self_consistency=self.self_consistency or bundle.policy.self_consistency,
             samples=self.samples or settings.samples,
             evidence=self.evidence,

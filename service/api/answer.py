@@ -9,7 +9,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from probes.types import Missing
+from service.admission import ANONYMOUS
 from service.api.body import parse_ask, read_body
+from service.api.time_limit import time_limit
 from service.errors import problem_responses
 from service.gate import Gate
 from service.pipeline import Outcome
@@ -33,7 +35,7 @@ _REQUEST_BODY: dict[str, Any] = {
 @router.post(
     "/v1/answer",
     response_model=AnswerResponse,
-    responses=problem_responses((400, 413, 415, 422, 503, 504)),
+    responses=problem_responses((400, 413, 415, 422, 429, 503, 504)),
     openapi_extra=_REQUEST_BODY,
     summary="Answer a question about an image, with the risk that the answer is wrong",
 )
@@ -42,16 +44,21 @@ async def post_answer(request: Request) -> Response:
     gate: Gate = request.app.state.gate
     stages = Stages()
     gate.check_ready()
+    seconds = time_limit(request.headers, gate.settings.deadline_seconds)
+    caller = getattr(request.state, "caller", ANONYMOUS)
+    gate.quota.spend(caller)
+    admission = gate.admission
     try:
-        async with asyncio.timeout(gate.settings.deadline_seconds):
-            body = await read_body(request, gate.settings.max_body_bytes)
-            async with gate.admission.admit() as waited:
-                stages.seconds["queue"] = waited
-                with stages.timed("decode"):
-                    ask = await parse_ask(request, body, gate)
-                outcome = await gate.answer(ask, stages)
+        async with asyncio.timeout(seconds):
+            with admission.place(caller, deadline=admission.clock() + seconds) as place:
+                body = await read_body(request, gate.settings.max_body_bytes)
+                async with admission.turn(place) as waited:
+                    stages.seconds["queue"] = waited
+                    with stages.timed("decode"):
+                        ask = await parse_ask(request, body, gate)
+                    outcome = await gate.answer(ask, stages)
     except TimeoutError as error:
-        raise gate.deadline() from error
+        raise gate.deadline(seconds) from error
     mode = gate.settings.mode
     response = AnswerResponse.from_outcome(
         outcome,

@@ -70,33 +70,31 @@ async def parse_ask(request: Request, body: bytes, gate: Gate) -> Ask:
             "the body is empty; send a question and an image", field="body", kind="empty_body"
         )
     if kind == "application/json":
-        options, image = await gate.decode(lambda: _from_json(body, gate))
-    elif kind == "multipart/form-data":
+        return await gate.decode(lambda: _from_json(body, gate))
+    if kind == "multipart/form-data":
         form = await _parse_form(request, body)
         try:
             fields, data = _form(form)
         finally:
             await form.close()
-        options, image = await gate.decode(lambda: _from_form(fields, data, gate))
-    else:
-        raise UnsupportedType(
-            f"the body's type {kind!r} is not read; send application/json or multipart/form-data",
-            field="Content-Type",
-            kind="unsupported_body",
-        )
-    return options.to_ask(image, gate.bundle)
+        return await gate.decode(lambda: _from_form(fields, data, gate))
+    raise UnsupportedType(
+        f"the body's type {kind!r} is not read; send application/json or multipart/form-data",
+        field="Content-Type",
+        kind="unsupported_body",
+    )
 
 
-def _from_json(body: bytes, gate: Gate) -> tuple[AnswerOptions, ImageArray]:
+def _from_json(body: bytes, gate: Gate) -> Ask:
     try:
         asked = AnswerRequest.model_validate_json(body, strict=True)
     except ValidationError as error:
         raise Invalid.from_validation(error) from error
     data = decode_base64(asked.image, gate.settings.max_image_bytes)
-    return asked, _image(data, gate)
+    return asked.to_ask(_image(data, gate), gate.bundle)
 
 
-def _from_form(fields: dict[str, Any], data: bytes, gate: Gate) -> tuple[AnswerOptions, ImageArray]:
+def _from_form(fields: dict[str, Any], data: bytes, gate: Gate) -> Ask:
     try:
         if "metadata" in fields:
             fields["metadata"] = json.loads(fields["metadata"])
@@ -109,7 +107,7 @@ def _from_form(fields: dict[str, Any], data: bytes, gate: Gate) -> tuple[AnswerO
             field="metadata",
             kind="invalid_field",
         ) from error
-    return asked, _image(data, gate)
+    return asked.to_ask(_image(data, gate), gate.bundle)
 
 
 def _image(data: bytes, gate: Gate) -> ImageArray:
