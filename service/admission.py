@@ -74,9 +74,9 @@ class Admission:
         return self._admitted - self.inflight
 
     def rate(self) -> float | None:
-        """Answers per second lately; ``None`` when unmeasured."""
+        """Answers per second lately, or by the mean time of work; ``None`` when unmeasured."""
         if len(self._completed) < 2:
-            return None
+            return self._max_inflight / self._work_seconds if self._work_seconds else None
         seconds = self.clock() - self._completed[0]
         return (len(self._completed) - 1) / max(seconds, 1e-6)
 
@@ -173,7 +173,7 @@ class Admission:
             if place.turn.done():  # given up, and not yet out of the line
                 continue
             late = self.clock() + self._work_seconds > place.deadline
-            if late and self.inflight:  # with nobody at work it is tried: the estimate may be old
+            if late and (self.inflight or any(self._lines)):  # alone it is tried: estimates age
                 place.turn.set_exception(
                     self._refusal("the deadline came too near", "deadline_unreachable")
                 )

@@ -107,7 +107,7 @@ class Watched:
     def _look(self) -> None:
         """The alarm: hung, or to be set again for when it would be."""
         self._alarm = None
-        if not self._inside:
+        if self.hung or not self._inside:
             return
         loop = asyncio.get_running_loop()
         due = self._answered + self._limit_seconds

@@ -35,6 +35,27 @@ async def test_the_header_shortens_the_deadline_and_never_lengthens_it(serve, en
         engine.release()
 
 
+async def test_a_place_is_taken_before_the_body_is_read(serve, png):
+    sent, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly():
+        yield b'{"question": "q", "image": "'
+        sent.set()
+        await go_on.wait()
+        yield b'!"}'
+
+    json_type = {"content-type": "application/json"}
+    async with serve(max_inflight=1, max_queue=0) as client:
+        slow = asyncio.create_task(client.post("/v1/answer", content=slowly(), headers=json_type))
+        await sent.wait()
+        refused = await client.post("/v1/answer", data=QUESTION, files={"image": png})
+        go_on.set()
+        assert (await slow).status_code == 422
+        again = await client.post("/v1/answer", data=QUESTION, files={"image": png})
+    assert (refused.status_code, again.status_code) == (503, 200)
+    assert refused.json()["type"].endswith("overloaded")
+
+
 async def test_more_than_the_quota_is_a_429(serve, png):
     async with serve(quota_per_second=0.001, quota_burst=2) as client:
         codes = []
