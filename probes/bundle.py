@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,7 +59,7 @@ class CertificateAttempt:
     outcome: Certificate | NoCertificate
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Bundle:
     """Everything the gate needs besides the model.
 
@@ -107,7 +108,7 @@ class Bundle:
 
         return write_bundle(self, folder)
 
-    @property
+    @cached_property
     def readout(self) -> Readout:
         """What the engine is to read for every answer."""
         return Readout(
@@ -117,7 +118,7 @@ class Bundle:
             attention_layers=self.attention_layers,
         )
 
-    @property
+    @cached_property
     def certificates(self) -> Mapping[ConsistencyMode, Certificate]:
         """The certificates that serve: those at :attr:`alpha`, one per self-consistency mode."""
         return {

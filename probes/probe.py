@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ COMPONENTS = 16
 SMALLEST_SCALE = 1e-6
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class LinearProbe:
     """Log-odds that the answer is wrong, from one hidden state.
 
@@ -50,7 +51,7 @@ class LinearProbe:
     scale: FloatArray
     components: FloatArray
 
-    @property
+    @cached_property
     def projection(self) -> FloatArray:
         """What an engine multiplies the hidden state with: (hidden, 1 + components), float64.
 
@@ -60,7 +61,7 @@ class LinearProbe:
         columns = np.vstack([self.weights[None, :], self.components]) / self.scale[None, :]
         return np.asarray(columns.T, dtype=np.float64)
 
-    @property
+    @cached_property
     def offset(self) -> FloatArray:
         """Added to a projected state, shape (1 + components,)."""
         offset = -(np.asarray(self.mean, dtype=np.float64) @ self.projection)

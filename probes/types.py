@@ -53,11 +53,14 @@ class Query:
         image: RGB, uint8, shape (height, width, 3).
         question: the user's words, as they came.
         max_tokens: most tokens that the answer may have.
+        features: the image's :func:`~probes.signals.domain.image_features` where they were
+            measured ahead, beside the decoding.
     """
 
     image: ImageArray
     question: str
     max_tokens: int = 64
+    features: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,19 +1,47 @@
-"""Who may work now, who waits, and who is told to come back, and when."""
+"""Who may work now, who waits, and who is told to come back, and when.
+
+Places are bounded, so are those who work. Whoever waits is served in turn: single answers before
+batches, then one request of each caller after the other. A request whose deadline would pass before
+its answer is refused at once, from the rate at which answers were given lately.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 
-from service.errors import Overloaded, Unavailable
+from service.errors import Overloaded, ServiceError, Unavailable
 
 WINDOW = 64
 """Completions over which the drain rate is measured."""
 LONGEST_RETRY_SECONDS = 60
+ANONYMOUS = "anonymous"
+SMOOTHING = 0.1
+"""Weight of the newest answer in the mean time of work."""
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """One request's place: counted from before its body is read until its answer is made.
+
+    Args:
+        caller: whose it is. deadline: on the clock; infinite for none.
+        batch: it waits behind single answers.
+        turn: set when it may work; holds the error when it may not any more.
+    """
+
+    caller: str
+    deadline: float
+    batch: bool
+    turn: asyncio.Future[None] = field(init=False)
+
+
+Lines = tuple[OrderedDict[str, deque[Place]], OrderedDict[str, deque[Place]]]
 
 
 class Admission:
@@ -28,38 +56,56 @@ class Admission:
     def __init__(
         self, max_inflight: int, max_queue: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._slots = asyncio.Semaphore(max_inflight)
-        self._places = max_inflight
+        self._max_inflight = max_inflight
         self._room = max_inflight + max_queue
-        self._clock = clock
+        self.clock = clock
         self._admitted = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._vacant = asyncio.Event()
         self._vacant.set()
         self._completed: deque[float] = deque(maxlen=WINDOW)
+        self._work_seconds = 0.0
+        self._lines: Lines = (OrderedDict(), OrderedDict())
         self.draining = False
         self.inflight = 0
 
     @property
     def waiting(self) -> int:
-        """Requests in the queue."""
+        """Requests that have a place and do not work yet."""
         return self._admitted - self.inflight
+
+    def rate(self) -> float | None:
+        """Answers per second lately, or by the mean time of work; ``None`` when unmeasured."""
+        if len(self._completed) < 2:
+            return self._max_inflight / self._work_seconds if self._work_seconds else None
+        seconds = self.clock() - self._completed[0]
+        return (len(self._completed) - 1) / max(seconds, 1e-6)
 
     def retry_after(self) -> int:
         """Seconds until what is here now has drained, by the rate measured; 1 when unmeasured."""
-        if len(self._completed) < 2:
+        rate = self.rate()
+        if rate is None:
             return 1
-        seconds = self._clock() - self._completed[0]
-        rate = (len(self._completed) - 1) / max(seconds, 1e-6)
         return min(max(math.ceil(self._admitted / rate), 1), LONGEST_RETRY_SECONDS)
 
     @asynccontextmanager
-    async def admit(self) -> AsyncIterator[float]:
-        """Hold a place for the time of the block; gives the seconds waited for it.
+    async def admit(
+        self, caller: str = ANONYMOUS, *, deadline: float = math.inf, batch: bool = False
+    ) -> AsyncIterator[float]:
+        """A place and a turn to work, for a request that is here already; see there."""
+        with self.place(caller, deadline=deadline, batch=batch) as place:
+            async with self.turn(place) as waited:
+                yield waited
+
+    @contextmanager
+    def place(
+        self, caller: str = ANONYMOUS, *, deadline: float = math.inf, batch: bool = False
+    ) -> Iterator[Place]:
+        """Hold a place for the time of the block; taken before a body is read.
 
         Raises:
-            Overloaded: the queue is full. Unavailable: draining.
+            Overloaded: no place is free, or the deadline cannot be met. Unavailable: draining.
         """
         if self.draining:
             raise Unavailable(
@@ -67,31 +113,22 @@ class Admission:
                 kind="draining",
                 retry_after=self.retry_after(),
             )
+        place = Place(caller, deadline, batch)
+        if not self._in_time(place):
+            raise self._refusal("the answer would come after the deadline", "deadline_unreachable")
         if self._admitted >= self._room:
-            seconds = self.retry_after()
-            raise Overloaded(
-                f"the queue is full; try again in {seconds} s",
-                kind="overloaded",
-                retry_after=seconds,
-            )
+            self._make_room(place)
         if self._admitted == 0:
             self._completed.clear()  # an idle time before would understate the rate
         self._admitted += 1
         self._idle.clear()
-        if self._admitted >= self._places:
+        if self._admitted >= self._max_inflight:
             self._vacant.clear()
-        entered = self._clock()
         try:
-            async with self._slots:
-                self.inflight += 1
-                try:
-                    yield self._clock() - entered
-                finally:
-                    self.inflight -= 1
-                    self._completed.append(self._clock())
+            yield place
         finally:
             self._admitted -= 1
-            if self._admitted < self._places:
+            if self._admitted < self._max_inflight:
                 self._vacant.set()
             if self._admitted == 0:
                 self._idle.set()
@@ -101,7 +138,107 @@ class Admission:
         while not self._vacant.is_set():
             await self._vacant.wait()
 
+    @asynccontextmanager
+    async def turn(self, place: Place) -> AsyncIterator[float]:
+        """Work for the time of the block; gives the seconds waited.
+
+        Raises:
+            Overloaded: another caller's request took the place, or the deadline came too near.
+        """
+        entered = self.clock()
+        if self.inflight < self._max_inflight:
+            self.inflight += 1
+        else:
+            await self._wait(place)
+        began = self.clock()
+        try:
+            yield began - entered
+        finally:
+            now = self.clock()
+            self._completed.append(now)
+            weight = SMOOTHING if self._work_seconds else 1.0
+            self._work_seconds += weight * (now - began - self._work_seconds)
+            self._leave()
+
     async def drain(self) -> None:
         """Admit nobody any more and wait until those inside are done."""
         self.draining = True
         await self._idle.wait()
+
+    async def _wait(self, place: Place) -> None:
+        place.turn = asyncio.get_running_loop().create_future()
+        self._lines[place.batch].setdefault(place.caller, deque()).append(place)
+        try:
+            await place.turn
+        except asyncio.CancelledError:
+            if place.turn.done() and not place.turn.cancelled() and not place.turn.exception():
+                self._leave()  # its turn had just come: pass it on
+            else:
+                self._remove(place)
+            raise
+
+    def _leave(self) -> None:
+        """One worker less; the next in turn begins."""
+        self.inflight -= 1
+        while self.inflight < self._max_inflight and (place := self._next()) is not None:
+            if place.turn.done():  # given up, and not yet out of the line
+                continue
+            late = self.clock() + self._work_seconds > place.deadline
+            if late and (self.inflight or any(self._lines)):  # alone it is tried: estimates age
+                place.turn.set_exception(
+                    self._refusal("the deadline came too near", "deadline_unreachable")
+                )
+                continue
+            self.inflight += 1
+            place.turn.set_result(None)
+
+    def _next(self) -> Place | None:
+        """The request whose turn it is: single answers first, callers one after the other."""
+        for line in self._lines:
+            if line:
+                caller, places = line.popitem(last=False)
+                place = places.popleft()
+                if places:
+                    line[caller] = places  # to the end of the line
+                return place
+        return None
+
+    def _remove(self, place: Place) -> None:
+        line = self._lines[place.batch]
+        places = line.get(place.caller)
+        if places is not None and place in places:
+            places.remove(place)
+            if not places:
+                del line[place.caller]
+
+    def _in_time(self, place: Place) -> bool:
+        """Whether an answer can be expected before the deadline."""
+        rate = self.rate()
+        if rate is None or self.inflight < self._max_inflight:
+            return True
+        ahead = 1 + self._ahead(place)
+        return self.clock() + ahead / rate + self._work_seconds <= place.deadline
+
+    def _ahead(self, place: Place) -> int:
+        """How many of those who wait get their turn before a newcomer."""
+        mine = len(self._lines[place.batch].get(place.caller, ()))
+        fair = sum(min(len(places), mine + 1) for places in self._lines[place.batch].values())
+        return fair + (sum(map(len, self._lines[0].values())) if place.batch else 0)
+
+    def _make_room(self, place: Place) -> None:
+        """Take the newest place of who waits with most, if that is fairer. Raises Overloaded."""
+        singles, batches = self._lines
+        line = batches or singles
+        places = max(line.values(), key=len, default=deque[Place]())
+        mine = len(line.get(place.caller, ()))
+        outranks, outranked = line is batches and not place.batch, line is singles and place.batch
+        if not places or outranked or not (outranks or len(places) > mine + 1):
+            raise self._refusal("the queue is full", "overloaded")
+        victim = places[-1]
+        self._remove(victim)
+        if not victim.turn.done():
+            victim.turn.set_exception(self._refusal("the queue is full", "overloaded"))
+
+    def _refusal(self, why: str, kind: str) -> ServiceError:
+        seconds = self.retry_after()
+        return Overloaded(f"{why}; try again in {seconds} s", kind=kind, retry_after=seconds)

@@ -8,6 +8,7 @@ ServiceError              an RFC 9457 problem document: status, kind, field, det
 ├── TooLarge         413  too many bytes or pixels
 ├── UnsupportedType  415  a body or image type that is not read
 ├── Invalid          422  a field's value, or an image that cannot be decoded
+├── QuotaSpent       429  the caller asks more often than it may
 ├── Unavailable      503  not ready yet, draining, or the engine failed
 │   └── Overloaded        the queue is full
 └── TooLate          504  the deadline passed
@@ -112,6 +113,12 @@ class Invalid(ServiceError):
             )
         field = ".".join(str(part) for part in first["loc"]) or "body"
         return cls(_mend(first, field), field=field, kind="invalid_field")
+
+
+class QuotaSpent(ServiceError):
+    """The caller asks more often than it may."""
+
+    status, title = 429, "Too many requests"
 
 
 class Unavailable(ServiceError):
@@ -221,6 +228,7 @@ def problem_responses(statuses: Sequence[int]) -> dict[int | str, dict[str, Any]
             TooLarge,
             UnsupportedType,
             Invalid,
+            QuotaSpent,
             Unavailable,
             TooLate,
         )

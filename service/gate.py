@@ -22,9 +22,11 @@ from service.image_urls import ImageUrls
 from service.keeper import Keeper
 from service.parity import ParityError, check_parity
 from service.pipeline import Ask, Outcome, answer
+from service.quota import Quota
 from service.records.errors import RecordsError
 from service.settings import Settings
 from service.telemetry import Stages, Telemetry
+from service.watchdog import Watched
 
 log = structlog.get_logger("service.gate")
 Result = TypeVar("Result")
@@ -44,10 +46,11 @@ class Gate:
 
     def __init__(self, settings: Settings, engine: Engine, bundle: Bundle) -> None:
         self.settings = settings
-        self.engine = engine
+        self.engine = Watched(engine, settings.engine_timeout_seconds)
         self.bundle = bundle
         self.admission = Admission(settings.max_inflight, settings.max_queue)
         self.keeper: Keeper | None = None
+        self.quota = Quota(settings.quota_per_second, settings.quota_burst)
         self.telemetry = Telemetry(self.thresholds(), self._build())
         if settings.records_database is not None:
             self.keeper = Keeper(settings, bundle, self.telemetry)
@@ -119,6 +122,12 @@ class Gate:
             kind = "not_ready" if self._state == "starting" else "self_test_failed"
             why = f"not ready: {self.why}; GET /readyz tells when"
             raise Unavailable(why, kind=kind, retry_after=5)
+        if self.engine.hung:
+            raise Unavailable(
+                "the engine hangs; send the request to another instance",
+                kind="engine_hung",
+                retry_after=5,
+            )
         if self.keeper is not None:
             self.keeper.check()
 
@@ -150,11 +159,11 @@ class Gate:
                 retry_after=self.admission.retry_after(),
             ) from error
 
-    def deadline(self) -> TooLate:
-        """The error of a request that took too long."""
+    def deadline(self, seconds: float | None = None) -> TooLate:
+        """The error of a request that took too long; by default the setting's time."""
+        limit = self.settings.deadline_seconds if seconds is None else seconds
         return TooLate(
-            f"no answer within {self.settings.deadline_seconds:g} s; try again with fewer samples "
-            "or a lower max_tokens",
+            f"no answer within {limit:g} s; try again with fewer samples or a lower max_tokens",
             kind="deadline",
         )
 

@@ -99,7 +99,7 @@ def decode_image(data: bytes, max_bytes: int, max_pixels: int) -> ImageArray:
         _check_header(image, max_pixels)
         image.load()
         upright = ImageOps.exif_transpose(image)
-        return np.array(_to_rgb(upright), dtype=np.uint8)
+        return np.asarray(_to_rgb(upright)).copy()
 
 
 def _check_bytes(size: int, max_bytes: int) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from probes.bundle import Bundle
 from probes.guarantee import Certificate
+from probes.signals.domain import image_features
 from probes.types import (
     ConsistencyMode,
     Missing,
@@ -65,10 +65,11 @@ class AnswerOptions(BaseModel):
     )
 
     def to_ask(self, picture: Picture, bundle: Bundle) -> Ask:
-        """With the bundle's defaults where the request left the choice."""
+        """With the bundle's defaults where the request left the choice; off the event loop."""
         settings = bundle.generation
+        max_tokens, pixels = self.max_tokens or settings.max_tokens, picture.pixels
         return Ask(
-            query=Query(picture.pixels, self.question, self.max_tokens or settings.max_tokens),
+            query=Query(pixels, self.question, max_tokens, image_features(pixels)),
             self_consistency=self.self_consistency or bundle.policy.self_consistency,
             samples=self.samples or settings.samples,
             evidence=self.evidence,
@@ -231,12 +232,7 @@ class AnswerResponse(BaseModel):
                 accept_below=decision.accept_below,
                 reject_above=decision.reject_above,
             ),
-            signals=SignalsBody.model_validate(
-                {
-                    field.name: _part(getattr(outcome.assessment.signals, field.name))
-                    for field in fields(Signals)
-                }
-            ),
+            signals=_signals(outcome.assessment.signals),
             certificate=certificate_body(outcome.certificate),
             model=model_body(bundle.model),
             bundle=bundle.id,
@@ -260,8 +256,25 @@ class PolicyResponse(BaseModel):
     model: ModelBody
 
 
-def _part(signal: Any) -> dict[str, Any]:
-    return {"missing": signal.reason} if isinstance(signal, Missing) else asdict(signal)
+_PARTS: dict[str, type[BaseModel]] = {
+    "hidden_state_probe": ProbeSignal,
+    "token_confidence": ConfidenceSignal,
+    "self_consistency": ConsistencySignal,
+    "attention": AttentionSignal,
+    "evidence": EvidenceSignal,
+    "domain": DomainSignal,
+}
+
+
+def _signals(signals: Signals) -> SignalsBody:
+    parts: dict[str, Any] = {}
+    for name, body in _PARTS.items():
+        match getattr(signals, name):
+            case Missing(reason=reason):
+                parts[name] = MissingPart(missing=reason)
+            case measured:
+                parts[name] = body.model_validate(measured, from_attributes=True)
+    return SignalsBody(**parts)
 
 
 def certificate_body(certificate: Certificate | Missing) -> CertificateBody | MissingPart:

@@ -103,6 +103,18 @@ class Settings(BaseSettings):
     deadline_seconds: float = Field(
         default=30.0, gt=0, le=3600, description="a request that takes longer gets a 504"
     )
+    quota_per_second: float = Field(
+        default=0.0, ge=0, le=1e6, description="requests per second of one caller; 0 sets no limit"
+    )
+    quota_burst: int = Field(
+        default=20, ge=1, le=1_000_000, description="requests of one caller at once after a pause"
+    )
+    engine_timeout_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        le=3600,
+        description="with no answer from a busy engine for so long, it is given up",
+    )
     max_image_bytes: int = Field(
         default=12_000_000, ge=1024, description="largest image file; a larger one gets a 413"
     )

@@ -45,5 +45,5 @@ def measure(
         else measure_consistency(generation.answer, samples.answers, samples.planned),
         attention=measure_attention(trace),
         evidence=Missing("not_requested"),
-        domain=measure_domain(trace, query.image, bundle.probe, bundle.domain),
+        domain=measure_domain(trace, query.image, bundle.probe, bundle.domain, query.features),
     )

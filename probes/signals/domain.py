@@ -59,7 +59,8 @@ def image_features(image: ImageArray) -> NDArray[np.float64]:
     yellow_blue = (red + green) / 2 - blue
     luma = 0.299 * red + 0.587 * green + 0.114 * blue
     centre = luma[_SIDE // 4 : -_SIDE // 4, _SIDE // 4 : -_SIDE // 4]
-    shadows, highlights = np.partition(luma, [819, 15564], axis=None)[[819, 15564]]  # 5 %, 95 %
+    # One place at a time is several times faster, and gives the same values.
+    shadows, highlights = (np.partition(luma, k, axis=None)[k] for k in (819, 15564))  # 5 %, 95 %
     values = [
         0.5 * math.log2(height * width),
         math.log2(width / height),
@@ -101,7 +102,10 @@ class DomainModel:
     def distance(self, points: FloatArray) -> NDArray[np.float64]:
         """Mahalanobis distance of points (n, d), shape (n,), no unit."""
         centred = points - self.mean
-        squared = np.einsum("ni,ij,nj->n", centred, self.precision, centred, optimize=True)
+        if len(centred) == 1:  # the same number, without planning the sum for longer than it takes
+            squared = centred[0] @ self.precision @ centred.T
+        else:
+            squared = np.einsum("ni,ij,nj->n", centred, self.precision, centred, optimize=True)
         return np.asarray(np.sqrt(np.maximum(squared, 0.0)), dtype=np.float64)
 
 
@@ -149,12 +153,22 @@ def _normal(points: FloatArray, least: FloatArray) -> tuple[FloatArray, FloatArr
 
 
 def measure_domain(
-    trace: Trace, image: ImageArray, probe: LinearProbe, domain: DomainModel
+    trace: Trace,
+    image: ImageArray,
+    probe: LinearProbe,
+    domain: DomainModel,
+    features: FloatArray | None = None,
 ) -> Domain | Missing:
-    """Distance of one request from the calibration requests; ``Missing`` as the probe's readout."""
+    """Distance of one request from the calibration requests; ``Missing`` as the probe's readout.
+
+    Args:
+        features: :func:`image_features` of the image where they are known already.
+    """
     projected = project(trace, probe)
     if isinstance(projected, Missing):
         return projected
-    point = np.concatenate([projected[1:], image_features(image)])
+    if features is None:
+        features = image_features(image)
+    point = np.concatenate([projected[1:], features])
     distance = float(domain.distance(point[np.newaxis])[0])
     return Domain(distance=distance, inside=distance <= domain.limit)

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from probes.types import Missing
 from service.api.body import parse_ask, read_body
+from service.api.time_limit import time_limit
 from service.errors import problem_responses
 from service.gate import Gate
 from service.idempotency import once
@@ -37,7 +38,7 @@ _REQUEST_BODY: dict[str, Any] = {
 @router.post(
     "/v1/answer",
     response_model=AnswerResponse,
-    responses=problem_responses((400, 413, 415, 422, 503, 504)),
+    responses=problem_responses((400, 413, 415, 422, 429, 503, 504)),
     openapi_extra=_REQUEST_BODY,
     summary="Answer a question about an image, with the risk that the answer is wrong",
 )
@@ -60,16 +61,23 @@ async def give_answer(request: Request, parse: Parse) -> tuple[AnswerResponse, O
     gate: Gate = request.app.state.gate
     request.state.stages = stages = Stages()
     gate.check_ready()
+    seconds = time_limit(request.headers, gate.settings.deadline_seconds)
+    caller = request.state.caller.id
+    batch = getattr(request.state, "batch", False)
+    gate.quota.spend(caller)
+    admission = gate.admission
     try:
-        async with asyncio.timeout(gate.settings.deadline_seconds):
-            body = await read_body(request, gate.settings.max_body_bytes)
-            async with gate.admission.admit() as waited:
-                stages.add("queue", waited)
-                with stages.timed("decode"):
-                    ask = await parse(request, body, gate)
-                outcome = await gate.answer(ask, stages, request.state.id)
+        async with asyncio.timeout(seconds):
+            deadline = admission.clock() + seconds
+            with admission.place(caller, deadline=deadline, batch=batch) as place:
+                body = await read_body(request, gate.settings.max_body_bytes)
+                async with admission.turn(place) as waited:
+                    stages.add("queue", waited)
+                    with stages.timed("decode"):
+                        ask = await parse(request, body, gate)
+                    outcome = await gate.answer(ask, stages, request.state.id)
     except TimeoutError as error:
-        raise gate.deadline() from error
+        raise gate.deadline(seconds) from error
     mode = gate.settings.mode
     response = AnswerResponse.from_outcome(
         outcome,

@@ -84,14 +84,12 @@ async def parse_ask(request: Request, body: bytes, gate: Gate) -> Ask:
             fields, data = _form(form)
         finally:
             await form.close()
-        options, image = await gate.decode(lambda: _from_form(fields, data, gate))
-    else:
-        raise UnsupportedType(
-            f"the body's type {kind!r} is not read; send application/json or multipart/form-data",
-            field="Content-Type",
-            kind="unsupported_body",
-        )
-    return options.to_ask(image, gate.bundle)
+        return await gate.decode(lambda: _from_form(fields, data, gate))
+    raise UnsupportedType(
+        f"the body's type {kind!r} is not read; send application/json or multipart/form-data",
+        field="Content-Type",
+        kind="unsupported_body",
+    )
 
 
 async def ask_of(asked: AnswerRequest, gate: Gate) -> Ask:
@@ -100,11 +98,9 @@ async def ask_of(asked: AnswerRequest, gate: Gate) -> Ask:
     Raises TooLarge, UnsupportedType, Invalid.
     """
     if is_url(asked.image):
-        fetched = await gate.image_urls.fetch(asked.image)
-        picture = await gate.decode(lambda: _image(fetched, gate))
-    else:
-        picture = await gate.decode(lambda: _encoded(asked.image, gate))
-    return asked.to_ask(picture, gate.bundle)
+        data = await gate.image_urls.fetch(asked.image)
+        return await gate.decode(lambda: asked.to_ask(_image(data, gate), gate.bundle))
+    return await gate.decode(lambda: asked.to_ask(_encoded(asked.image, gate), gate.bundle))
 
 
 def _from_json(body: bytes) -> AnswerRequest:
@@ -118,7 +114,7 @@ def _encoded(text: str, gate: Gate) -> Picture:
     return _image(decode_base64(text, gate.settings.max_image_bytes), gate)
 
 
-def _from_form(fields: dict[str, Any], data: bytes, gate: Gate) -> tuple[AnswerOptions, Picture]:
+def _from_form(fields: dict[str, Any], data: bytes, gate: Gate) -> Ask:
     try:
         if "metadata" in fields:
             fields["metadata"] = json.loads(fields["metadata"])
@@ -131,7 +127,7 @@ def _from_form(fields: dict[str, Any], data: bytes, gate: Gate) -> tuple[AnswerO
             field="metadata",
             kind="invalid_field",
         ) from error
-    return asked, _image(data, gate)
+    return asked.to_ask(_image(data, gate), gate.bundle)
 
 
 def _image(data: bytes, gate: Gate) -> Picture:

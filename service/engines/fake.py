@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 
@@ -179,11 +180,16 @@ class FakeEngine:
 
 
 def _random(query: Query, purpose: str) -> np.random.Generator:
-    whole = hashlib.sha256(purpose.encode())
-    whole.update(str(query.image.shape).encode())
-    whole.update(query.image.tobytes())
-    whole.update(query.question.encode())
+    whole = hashlib.sha256(purpose.encode() + _digest(query))
     return np.random.default_rng(int.from_bytes(whole.digest()[:8], "big"))
+
+
+@lru_cache(maxsize=64)
+def _digest(query: Query) -> bytes:
+    whole = hashlib.sha256(str(query.image.shape).encode())
+    whole.update(np.ascontiguousarray(query.image).data)
+    whole.update(query.question.encode())
+    return whole.digest()
 
 
 def _yes_or_no(query: Query) -> str:

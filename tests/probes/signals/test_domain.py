@@ -131,3 +131,45 @@ def test_measure_domain_joins_both_parts() -> None:
     assert measured(6.5) == Domain(distance=pytest.approx(3.5), inside=False)
     empty = Trace(np.empty(0), 0.0, 0.0, {(1, "prompt_last"): Missing("engine_error")})
     assert measure_domain(empty, image, probe, domain) == Missing("engine_error")
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 300), (97, 131), (128, 128), (256, 256), (600, 520)])
+def test_percentiles_taken_one_by_one_are_the_same_to_the_last_bit(shape: tuple[int, int]) -> None:
+    image = np.random.default_rng(shape[0]).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    found = image_features(image)
+    step = max(1, min(shape) // 256)
+    picture = Image.fromarray(image[::step, ::step]).resize((128, 128), Image.Resampling.BOX)
+    red, green, blue = np.asarray(picture, dtype=np.float32).transpose(2, 0, 1) / np.float32(255)
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    expected = np.partition(luma, [819, 15564], axis=None)[[819, 15564]].astype(np.float64)
+    places = [IMAGE_FEATURES.index(name) for name in ("shadows", "highlights")]
+    assert found[places].tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("wide", [5, 17, 31])
+def test_the_distance_of_one_is_the_same_to_the_last_bit(wide: int) -> None:
+    rng = np.random.default_rng(wide)
+    mix = rng.normal(size=(wide, wide))
+    model = DomainModel(rng.normal(size=wide), mix @ mix.T, 1.0, 2)
+    for point in rng.normal(size=(50, 1, wide)):
+        centred = point - model.mean
+        squared = np.einsum("ni,ij,nj->n", centred, model.precision, centred, optimize=True)
+        assert model.distance(point).tobytes() == np.sqrt(np.maximum(squared, 0.0)).tobytes()
+
+
+def test_features_known_ahead_are_the_ones_used() -> None:
+    probe = LinearProbe(
+        layer=1,
+        position="prompt_last",
+        weights=np.ones(2),
+        intercept=0.0,
+        mean=np.zeros(2),
+        scale=np.ones(2),
+        components=np.array([[0.0, 1.0]]),
+    )
+    image = noise(16)
+    domain = DomainModel(np.zeros(1 + FEATURES), np.eye(1 + FEATURES), 9.0, 1)
+    trace = Trace(np.empty(0), 0.0, 0.0, {(1, "prompt_last"): np.array([0.0, 1.0])})
+    alone = measure_domain(trace, image, probe, domain)
+    assert measure_domain(trace, image, probe, domain, image_features(image)) == alone
+    assert measure_domain(trace, image, probe, domain, np.zeros(FEATURES)) != alone
