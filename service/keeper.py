@@ -193,8 +193,8 @@ class Keeper:
             try:
                 cutoff = datetime.now(UTC) - timedelta(days=days)
                 await self._in_background(partial(self._delete, cutoff))
-            except RecordsError as error:
-                log.warning("retention_failed", detail=str(error))
+            except Exception:  # a task's edge: whatever the storage raises, it is tried again
+                log.exception("retention_failed")
             await asyncio.sleep(RETENTION_SECONDS)
 
     def _delete(self, cutoff: datetime) -> None:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[3]
 IN_FLIGHT = 200
 ANSWERED = 40
-LIMIT_SECONDS = 120
+LIMIT_SECONDS = 300
 
 
 @contextmanager
