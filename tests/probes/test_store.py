@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from probes.collect import collect, default_layers
-from probes.datasets import Example, load_image
+from probes.datasets import Example
 from probes.errors import DataError, StoreError
+from probes.images import load_image
 from probes.measured import measure_columns, measure_distance, measure_risk
 from probes.sampling import CHUNK, draw_chunk, image_hash, sample_seed
 from probes.signals import measure
