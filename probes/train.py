@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from probes.bundle import Bundle, Golden
 from probes.combine import FusionCandidate, RiskModel, choose_fusion, fit_risk_model
-from probes.datasets import load_image
 from probes.drift import RiskHistogram
 from probes.errors import StoreError, TrainingError
+from probes.images import load_image
 from probes.measured import Measured, latent_states, measure_columns, measure_risk, states
 from probes.policy import Policy
 from probes.probe import LinearProbe, ProbeCandidate, fit_probe
