@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TypeAlias
 
 import numpy as np
@@ -54,7 +55,40 @@ class IsotonicMap:
         return {"isotonic": np.stack([self.scores, self.probabilities])}
 
 
-CalibrationMap: TypeAlias = PlattMap | IsotonicMap
+@dataclass(frozen=True, slots=True, eq=False)
+class VennAbersMap:
+    """Two probabilities per score: were the answer right (p0), and were it wrong (p1).
+
+    Whatever the scores, one of the two is calibrated; how far they are apart says how much the
+    calibration answers know about such a score.
+
+    Args:
+        scores: of the calibration answers, increasing, shape (knots,).
+        lower: p0 below the first knot, at it, between it and the second, ..., (2 knots + 1,).
+        upper: p1, likewise.
+    """
+
+    scores: FloatArray
+    lower: FloatArray
+    upper: FloatArray
+
+    def interval(self, score: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """p0 and p1, p0 <= p1, each of the score's shape."""
+        place = np.searchsorted(self.scores, score, side="left")
+        place = place + np.searchsorted(self.scores, score, side="right")
+        return np.asarray(self.lower[place]), np.asarray(self.upper[place])
+
+    def predict(self, score: FloatArray) -> NDArray[np.float64]:
+        """The one probability p1 / (1 - p0 + p1) of least regret under log loss, same shape."""
+        lower, upper = self.interval(score)
+        return np.asarray(upper / (1 - lower + upper), dtype=np.float64)
+
+    def to_arrays(self) -> dict[str, FloatArray]:
+        """Plain arrays, for a bundle."""
+        return {"venn_abers": np.stack([self.lower, self.upper]), "knots": self.scores}
+
+
+CalibrationMap: TypeAlias = PlattMap | IsotonicMap | VennAbersMap
 
 
 def calibration_map(arrays: Arrays) -> CalibrationMap:
@@ -65,6 +99,9 @@ def calibration_map(arrays: Arrays) -> CalibrationMap:
     isotonic = arrays.get("isotonic")
     if isotonic is not None and isotonic.ndim == 2 and len(isotonic) == 2:
         return IsotonicMap(scores=isotonic[0], probabilities=isotonic[1])
+    venn_abers, knots = arrays.get("venn_abers"), arrays.get("knots")
+    if venn_abers is not None and knots is not None and venn_abers.shape == (2, 2 * len(knots) + 1):
+        return VennAbersMap(scores=knots, lower=venn_abers[0], upper=venn_abers[1])
     raise BundleError("calibration", "no map in it; train the bundle again")
 
 
@@ -112,6 +149,81 @@ def fit_isotonic(score: FloatArray, wrong: NDArray[np.bool_]) -> IsotonicMap:
         scores=np.asarray(fitted.X_thresholds_, dtype=np.float64),
         probabilities=np.asarray(fitted.y_thresholds_, dtype=np.float64),
     )
+
+
+def fit_venn_abers(score: FloatArray, wrong: NDArray[np.bool_]) -> VennAbersMap:
+    """Fit the inductive Venn-Abers predictor.
+
+    Vovk, Petej and Fedorova 2015 (arXiv 1511.00213), section 2: p0 and p1 at a score are the values
+    there of two isotonic regressions, of the answers given and one more at that score, once right
+    and once wrong. Both are worked out beforehand for every place among the scores. Arguments and
+    errors as :func:`fit_platt`.
+    """
+    score = _checked(score, wrong)
+    knots, inverse = np.unique(score, return_inverse=True)
+    pools = _Pools(
+        np.bincount(inverse).tolist(), np.bincount(inverse[wrong], minlength=len(knots)).tolist()
+    )
+    places = range(2 * len(knots) + 1)
+    return VennAbersMap(
+        scores=knots,
+        lower=np.array([pools.mean_with(place, 0) for place in places]),
+        upper=np.array([pools.mean_with(place, 1) for place in places]),
+    )
+
+
+class _Pools:
+    """Isotonic regression of answers by knot, asked for its value at one answer more.
+
+    Pooling adjacent violators ends the same in any order: so every prefix and every suffix of the
+    knots is pooled once, and a further answer pools with its neighbours until nothing violates.
+    Whole numbers, so no rounding.
+    """
+
+    def __init__(self, answers: list[int], wrong: list[int]) -> None:
+        self._knots = len(answers)
+        self._answers = [0, *accumulate(answers)]
+        self._wrong = [0, *accumulate(wrong)]
+        self._starts = [0] * (self._knots + 1)
+        """Where the last pool of the first so many knots starts."""
+        for stop in range(1, self._knots + 1):
+            start = stop - 1
+            while start > 0 and self._falls(self._starts[start], start, stop):
+                start = self._starts[start]
+            self._starts[stop] = start
+        self._stops = [self._knots] * (self._knots + 1)
+        """Where the first pool of the knots from here on stops."""
+        for start in range(self._knots - 1, -1, -1):
+            stop = start + 1
+            while stop < self._knots and self._falls(start, stop, self._stops[stop]):
+                stop = self._stops[stop]
+            self._stops[start] = stop
+
+    def mean_with(self, place: int, wrong: int) -> float:
+        """Value at one answer more: place 2 i is before knot i, 2 i + 1 at it."""
+        left, right = place // 2, (place + 1) // 2
+        while True:
+            answers = self._answers[right] - self._answers[left] + 1
+            errors = self._wrong[right] - self._wrong[left] + wrong
+            start, stop = self._starts[left], self._stops[right]
+            below, below_wrong = self._sums(start, left)
+            above, above_wrong = self._sums(right, stop)
+            if left > 0 and below_wrong * answers >= errors * below:
+                left = start
+            elif right < self._knots and errors * above >= above_wrong * answers:
+                right = stop
+            else:
+                return errors / answers
+
+    def _falls(self, start: int, middle: int, stop: int) -> bool:
+        """Whether the share of wrong answers does not rise from one run of knots to the next."""
+        (first, first_wrong), (second, second_wrong) = (
+            self._sums(start, middle), self._sums(middle, stop)
+        )  # fmt: skip
+        return first_wrong * second >= second_wrong * first
+
+    def _sums(self, start: int, stop: int) -> tuple[int, int]:
+        return self._answers[stop] - self._answers[start], self._wrong[stop] - self._wrong[start]
 
 
 def _checked(score: FloatArray, wrong: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -12,8 +12,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.datasets import Example, load_image
+from probes.datasets import Example
 from probes.errors import DataError
+from probes.images import load_image, read_image
 from probes.labels import is_wrong
 from probes.sampling import CHUNK, Sampler, draw_chunk, image_hash
 from probes.signals.attention import ATTENTION_METRICS, attention_table, measure_attention
@@ -100,13 +101,13 @@ async def collect(
 
 
 def dataset_hash(examples: Sequence[Example]) -> str:
-    """SHA-256 of the examples in order; images by their bytes on disk."""
+    """SHA-256 of the examples in order; images by their encoded bytes."""
     digest = hashlib.sha256()
     images: dict[Path, str] = {}
     for one in examples:
         path = one.image_path
         if path not in images:
-            images[path] = hashlib.sha256(path.read_bytes()).hexdigest()
+            images[path] = hashlib.sha256(read_image(path)).hexdigest()
         fields = [one.id, images[path], one.question, one.references, one.kind, one.slice, one.rule]
         digest.update(json.dumps(fields).encode())
     return digest.hexdigest()

@@ -21,6 +21,7 @@ from probes.bundle import Bundle
 from probes.certify import policy_risk
 from probes.controls import CONTROLS, control_scores
 from probes.curves import histogram, reliability, risk_coverage
+from probes.effective_reliability import Thresholds, reliability_table, reliability_thresholds
 from probes.errors import StoreError, TrainingError
 from probes.guarantee import Certificate
 from probes.judge import RISKS, Judged, accuracy_table, error_rate, judge, signal_table
@@ -57,6 +58,7 @@ def evaluate(
     if not 0 < store.wrong[test].sum() < test.sum():
         raise TrainingError("the test split needs right and wrong answers; collect more")
     judged = judge(store, bundle, test)
+    thresholds = reliability_thresholds(store, judge(store, bundle, splits == "calibrate"))
     evaluation = {
         "format": 1,
         "bundle": bundle.id,
@@ -77,7 +79,7 @@ def evaluate(
             "dropped": judged.dropped,
         },
         "accuracy": accuracy_table(store, test, resamples),
-        "signals": signal_table(store, judged, resamples),
+        "signals": judge_signals(store, judged, thresholds, resamples),
         "missing_signals": dict(judged.missing),
         "probe_per_layer": probe_layers(store, bundle, splits, resamples),
         "attention_per_layer": attention_layers(store, judged.rows, resamples),
@@ -86,7 +88,8 @@ def evaluate(
         "serving_alpha": bundle.alpha,
         "out_of_domain": out_of_domain(store, bundle, test, resamples),
         "domains": {
-            name: judge_domain(other, bundle, resamples) for name, other in (domains or {}).items()
+            name: judge_domain(other, bundle, thresholds, resamples)
+            for name, other in (domains or {}).items()
         },
         "curves": curve_data(store, bundle, judged, test),
     }
@@ -167,7 +170,18 @@ def out_of_domain(
     return {"limit": bundle.domain.limit, "answers": int(outside.size), **share[""]}
 
 
-def judge_domain(store: Store, bundle: Bundle, resamples: int) -> dict[str, Any]:
+def judge_signals(
+    store: Store, judged: Judged, thresholds: Thresholds, resamples: int
+) -> dict[str, Any]:
+    """Every metric of every signal."""
+    phi = reliability_table(store, judged, thresholds, resamples)
+    table = signal_table(store, judged, resamples)
+    return {name: {**row, **phi.get(name, {})} for name, row in table.items()}
+
+
+def judge_domain(
+    store: Store, bundle: Bundle, thresholds: Thresholds, resamples: int
+) -> dict[str, Any]:
     """Another store under the same bundle: accuracy, the signals, the share out of domain."""
     if store.setup.model != bundle.model:
         raise StoreError("domain: was collected with another model; collect it with the bundle's")
@@ -177,7 +191,7 @@ def judge_domain(store: Store, bundle: Bundle, resamples: int) -> dict[str, Any]
         "answers": len(store.records),
         "images": int(np.unique(store.groups).size),
         "accuracy": accuracy_table(store, rows, resamples),
-        "signals": signal_table(store, judged, resamples),
+        "signals": judge_signals(store, judged, thresholds, resamples),
         "out_of_domain": out_of_domain(store, bundle, rows, resamples),
     }
 

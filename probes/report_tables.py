@@ -52,6 +52,9 @@ _SIGNAL_COLUMNS: Mapping[str, str] = {
     "coverage_at_20%": "coverage at risk 20 %",
     "brier": "Brier",
     "ece": "ECE",
+    "phi_1": "Phi at cost 1",
+    "phi_10": "Phi at cost 10",
+    "phi_100": "Phi at cost 100",
 }
 
 

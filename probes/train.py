@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from probes.bundle import Bundle, Golden
 from probes.combine import FusionCandidate, RiskModel, choose_fusion, fit_risk_model
-from probes.datasets import load_image
+from probes.drift import RiskHistogram
 from probes.errors import StoreError, TrainingError
-from probes.measured import Measured, latent_states, measure_columns, states
+from probes.images import load_image
+from probes.measured import Measured, latent_states, measure_columns, measure_risk, states
 from probes.policy import Policy
 from probes.probe import LinearProbe, ProbeCandidate, fit_probe
 from probes.sampling import image_hash
@@ -79,7 +80,10 @@ def train(
         attempts=(),
         golden=_golden(store, probe, select),
         data=store.fingerprint,
-        training=_training(splits, shares, seed, candidates, fusion),
+        training={
+            **_training(splits, shares, seed, candidates, fusion),
+            **_risk_reference(measure_risk(measured, stage_one)[select]),
+        },
     )
     return bundle.save(out)
 
@@ -153,6 +157,15 @@ def _policy(wanted: Policy, stage_one: RiskModel) -> Policy:
         required=(*stage_one.required, "domain"),
         self_consistency=wanted.self_consistency,
     )
+
+
+def _risk_reference(risk: FloatArray) -> dict[str, Any]:
+    """The histogram that a service's risks are compared with, unless it cannot be made.
+
+    Of the selection split: the calibration split is for thresholds alone.
+    """
+    reference = RiskHistogram.of(risk[np.isfinite(risk)])
+    return {} if isinstance(reference, Missing) else {"risk_reference": reference.to_dict()}
 
 
 def _golden(store: Store, probe: LinearProbe, select: NDArray[np.bool_]) -> tuple[Golden, ...]:

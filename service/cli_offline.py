@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -28,6 +28,7 @@ COLLECT_BATCH = 64
 """Rows generated together while collecting: nobody waits for a single answer."""
 
 Out = Annotated[Path, typer.Option(help="new folder to write")]
+DatasetFormat = Literal["jsonl", "csv", "pope", "vqa"]
 
 
 def register(app: typer.Typer) -> None:
@@ -44,17 +45,29 @@ def register(app: typer.Typer) -> None:
 
 
 def collect(
-    dataset: Annotated[Path, typer.Argument(help="JSON-lines file of labelled questions")],
+    dataset: Annotated[Path, typer.Argument(help="file of labelled questions")],
     out: Annotated[Path, typer.Option(help="folder of the run; an unfinished one goes on")],
     max_tokens: Annotated[int, typer.Option(help="most tokens of an answer", min=1)] = 64,
     samples: Annotated[int, typer.Option(help="answers sampled; 0 for none", min=0)] = 10,
     temperature: Annotated[float, typer.Option(help="of the samples", min=0.01)] = 0.7,
     top_p: Annotated[float, typer.Option(help="of the samples", min=0.01, max=1.0)] = 0.9,
-    skip_bad: Annotated[bool, typer.Option(help="leave malformed records out")] = False,
+    format: Annotated[
+        DatasetFormat | None, typer.Option(help="of the dataset; told by its content if left out")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="folder, .tar or .parquet; beside the dataset if left out")
+    ] = None,
+    annotations: Annotated[
+        Path | None, typer.Option(help="of vqa; beside the questions if left out")
+    ] = None,
+    strict: Annotated[bool, typer.Option(help="stop when a record is malformed")] = False,
 ) -> None:
-    """Ask every question of a dataset and store answers, labels and signals."""
+    """Ask every question of a dataset and store answers, labels and signals.
+
+    Malformed records are listed and left out.
+    """
     from probes.collect import collect as run_collection
-    from probes.datasets import load_jsonl
+    from probes.datasets import load_dataset
     from service.engines.base import EngineError
     from service.engines.build import build_engine
     from service.settings import load_settings
@@ -84,11 +97,15 @@ def collect(
         return f"{len(store.records)} answers, {store.wrong.mean():.1%} wrong, in {out}"
 
     with _errors(EngineError):
-        examples, problems = load_jsonl(dataset)
+        examples, problems = load_dataset(
+            dataset, format=format, images=images, annotations=annotations
+        )
         for problem in problems:
             typer.echo(f"{dataset}: {problem}", err=True)
-        if problems and not skip_bad:
-            raise DataError(f"{len(problems)} malformed records; mend them, or pass --skip-bad")
+        if problems:
+            typer.echo(f"{len(examples)} records used, {len(problems)} malformed", err=True)
+        if problems and (strict or not examples):
+            raise DataError(f"{len(problems)} malformed records; mend them")
         typer.echo(asyncio.run(go()))
 
 

@@ -17,6 +17,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from service.api.body import read_body
+from service.auth import ANONYMOUS
 from service.errors import Invalid
 from service.gate import Gate
 
@@ -133,8 +134,9 @@ async def once(request: Request, reply: Reply) -> Response:
 
 def _owner(request: Request, key: str) -> bytes:
     """The key within the caller's own: nobody gets what another was answered."""
-    known = getattr(request.state, "caller", None)  # where requests are authenticated
-    caller = str(getattr(known, "id", None) or request.headers.get("authorization", ""))
+    caller = request.state.caller.id
+    if caller == ANONYMOUS.id:  # open: what stands in front of the service may tell callers apart
+        caller = request.headers.get("authorization", "")
     whole = "\0".join((request.url.path, caller, key))
     return hashlib.sha256(whole.encode()).digest()
 

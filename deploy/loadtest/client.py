@@ -9,7 +9,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -137,10 +139,9 @@ def fake_service(
         for line in log.stderr:
             if '"event": "ready"' in line:
                 break
-        drop = subprocess.Popen(["cat"], stdin=log.stderr, stdout=subprocess.DEVNULL)
+        # Somebody must read the log on, or its pipe fills up and the service stops.
+        threading.Thread(target=deque, args=(log.stderr, 0), daemon=True).start()
         yield log.pid, int(found.group(1))
-        drop.kill()
-        drop.wait()
     finally:
         log.send_signal(signal.SIGTERM)
         try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import importlib.util
 import shutil
 import sys
+import tarfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probes.collect import collect, default_layers
-from probes.datasets import Example, load_image
+from probes.collect import collect, dataset_hash, default_layers
+from probes.datasets import Example
 from probes.errors import DataError, StoreError
+from probes.images import load_image
 from probes.measured import measure_columns, measure_distance, measure_risk
 from probes.sampling import CHUNK, draw_chunk, image_hash, sample_seed
 from probes.signals import measure
@@ -59,6 +62,23 @@ class Failing(synthetic.SyntheticEngine):  # type: ignore[misc, name-defined]
         if self.calls == 6:
             raise RuntimeError("out of memory")
         return await super().generate(query, readout)
+
+
+def test_images_in_a_tar_can_be_read_again(examples: tuple[Example, ...], tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "images.tar", "w") as tar:
+        for path in {one.image_path for one in examples}:
+            tar.add(path, arcname=f"val/{path.name}")
+    packed = [
+        dataclasses.replace(one, image_path=tmp_path / "images.tar" / "val" / one.image_path.name)
+        for one in examples
+    ]
+    store = gather(packed, tmp_path / "run")
+    assert store.setup.dataset == dataset_hash(examples)
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("run", "images.tar"):  # a run and its images may be moved together
+        shutil.move(tmp_path / name, tmp_path / "elsewhere" / name)
+    for record in load(tmp_path / "elsewhere" / "run").records:
+        assert image_hash(load_image(Path(record.image_path))) == record.image_hash
 
 
 def test_a_run_that_broke_goes_on_and_ends_the_same(

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from probes.metrics import auroc, brier, cluster_bootstrap
+from probes.metrics import aurc, auroc, brier, cluster_bootstrap, point_biserial
 from probes.types import Interval
 
-RUNS = 400
+RUNS = 500
 IMAGES, QUESTIONS = 120, 3
 GROUPS = np.repeat(np.arange(IMAGES), QUESTIONS)
 
@@ -19,7 +19,7 @@ def sample(rng: np.random.Generator, images: int) -> tuple[np.ndarray, np.ndarra
 
 def test_coverage_of_the_interval() -> None:
     rng = np.random.default_rng(11)
-    metrics = {"auroc": auroc, "brier": brier}
+    metrics = {"auroc": auroc, "brier": brier, "aurc": aurc, "point_biserial": point_biserial}
     risk, wrong = sample(rng, 200_000)
     truth = {name: metric(risk, wrong) for name, metric in metrics.items()}
     held = dict.fromkeys(metrics, 0)

@@ -1,0 +1,101 @@
+"""A labelled question, and what a dataset's reader found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from probes.errors import DataError
+from probes.images import has_image
+from probes.labels import LabelRule
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One labelled question.
+
+    Args:
+        id: unique in its dataset.
+        image_path: of the image, see :mod:`probes.images`.
+        question: as it is asked.
+        references: right answers, at least one.
+        kind: of question, for the report.
+        slice: where it comes from, for the report.
+        rule: how an answer is judged.
+    """
+
+    id: str
+    image_path: Path
+    question: str
+    references: tuple[str, ...]
+    kind: str
+    slice: str
+    rule: LabelRule
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A record that cannot be used.
+
+    Args:
+        where: ``line 7`` of a file of lines, or ``question 7`` of a JSON array, counted from 1.
+        message: the field, what is wrong with it, and what to do.
+    """
+
+    where: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}"
+
+
+Loaded: TypeAlias = tuple[tuple[Example, ...], tuple[Problem, ...]]
+Found: TypeAlias = Iterable[tuple[str, Example | DataError]]
+"""Where each record stands, and what it holds or why it cannot be used."""
+
+
+def gather(found: Found) -> Loaded:
+    """Usable records and problems, each in the order of the file; a second record of an id is one.
+
+    Raises DataError when the file holds no record at all.
+    """
+    examples: list[Example] = []
+    problems: list[Problem] = []
+    seen: dict[str, str] = {}
+    for where, one in found:
+        if isinstance(one, DataError):
+            problems.append(Problem(where, str(one)))
+        elif one.id in seen:
+            problems.append(Problem(where, f"id: {one.id!r} stands on {seen[one.id]} already"))
+        else:
+            seen[one.id] = where
+            examples.append(one)
+    if not (examples or problems):
+        raise DataError("dataset: holds no records")
+    return tuple(examples), tuple(problems)
+
+
+def text(record: Mapping[str, Any], name: str) -> str:
+    """A field that must be a text and not blank."""
+    value = record.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"{name}: missing or not a text; give a string that is not blank")
+    return value
+
+
+def number(record: Mapping[str, Any], name: str) -> int:
+    """A field that must be a whole number, 0 or more."""
+    value = record.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise DataError(f"{name}: missing or no whole number")
+    return value
+
+
+def image(images: Path, name: str) -> Path:
+    """Path of a named image, which must be there."""
+    path = images / name
+    if not has_image(path):
+        raise DataError(f"image: {name} does not exist in {images.name or images}")
+    return path

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from probes.datasets import load_dataset, load_jsonl
+from probes.errors import DataError
+from probes.images import load_image
+
+WriteLines = Callable[..., Path]
+
+GOOD = {"image": "a.png", "question": "Is there a screw?", "answers": ["yes"]}
+HEAD = "image,question,answers,slice"
+
+
+def test_json_lines(write_lines: WriteLines) -> None:
+    line = write_lines("d.jsonl", [GOOD, {**GOOD, "id": "b", "slice": "line 3", "kind": "k"}])
+    (first, second), problems = load_jsonl(line)
+    assert problems == ()
+    assert (first.id, first.kind, first.slice, first.rule) == ("line-1", "yes_no", "all", "yes_no")
+    assert (second.id, second.kind, second.slice) == ("b", "k", "line 3")
+    assert load_image(first.image_path).shape == (3, 4, 3)
+
+
+def test_the_rule_follows_the_answers_unless_it_is_told(write_lines: WriteLines) -> None:
+    answers = (["Yes"], ["yes", "no"], ["red", "crimson"])
+    records: list[dict[str, Any]] = [{**GOOD, "answers": one} for one in answers]
+    path = write_lines("d.jsonl", [*records, {**GOOD, "answers": ["no"] * 3, "rule": "vqa"}])
+    examples, _ = load_jsonl(path)
+    assert [one.rule for one in examples] == ["yes_no", "match", "match", "vqa"]
+
+
+def test_lines_end_at_line_ends_only(write_lines: WriteLines) -> None:
+    mark = b"\xef\xbb\xbf"
+    strange = '{"image": "a.png", "question": "Is\u2028it\x85red?", "answers": ["red"]}\r'.encode()
+    (example,), problems = load_jsonl(write_lines("d.jsonl", [mark + strange, b"", b"  "]))
+    assert problems == ()
+    assert example.question == "Is\u2028it\x85red?"
+
+
+BAD_LINES: list[tuple[Any, str]] = [
+    (b"{", "not JSON"),
+    (b"[" * 100_000, "not JSON"),
+    (b"\xff{}", "not UTF-8"),
+    ([], "not a JSON object"),
+    ({**GOOD, "id": ""}, "id:"),
+    ({**GOOD, "question": 3}, "question:"),
+    ({**GOOD, "answers": []}, "references:"),
+    ({**GOOD, "answers": "yes"}, "answers:"),
+    ({**GOOD, "answers": ["maybe"], "rule": "yes_no"}, "references:"),
+    ({**GOOD, "references": ["yes"]}, "references: another name for answers"),
+    ({**GOOD, "rule": "equal"}, "rule:"),
+    ({**GOOD, "image": "gone.png"}, "image: gone.png does not exist"),
+    ({**GOOD, "camera": "A"}, "camera: unknown field"),
+    ({**GOOD, "id": "first"}, "id: 'first' stands on line 1 already"),
+]
+
+
+def test_every_malformed_line_is_told_and_the_rest_is_used(write_lines: WriteLines) -> None:
+    good = [{**GOOD, "id": "first"}, b"", *(bad for bad, _ in BAD_LINES), {**GOOD, "id": "last"}]
+    examples, problems = load_dataset(write_lines("d.jsonl", good))
+    assert [one.id for one in examples] == ["first", "last"]
+    assert len(problems) == len(BAD_LINES) >= 10
+    for line, (problem, (_, message)) in enumerate(zip(problems, BAD_LINES, strict=True), start=3):
+        assert str(problem).startswith(f"line {line}: ")
+        assert message in str(problem)
+
+
+def test_csv(folder: Path) -> None:
+    lines = [
+        HEAD + ",id",
+        'a.png,"What, in ""red""\nand blue?",red|crimson,line 3,one',
+        "",
+        "a.png,Is it red?,no,,",
+    ]
+    (folder / "d.csv").write_text("\r\n".join(lines), encoding="utf-8-sig", newline="")
+    (first, second), problems = load_dataset(folder / "d.csv")
+    assert problems == ()
+    assert first.question == 'What, in "red"\nand blue?'
+    assert (first.id, first.references, first.slice) == ("one", ("red", "crimson"), "line 3")
+    # The first record takes lines 2 and 3.
+    assert (second.id, second.rule, second.slice) == ("line-5", "yes_no", "all")
+
+
+BAD_ROWS: list[tuple[bytes, str]] = [
+    (b"a.png,Is it red?", "has 2 cells for 7 columns"),
+    (b"a.png,Is it red?,yes,,,,,", "has 8 cells for 7 columns"),
+    (b"a.png,Is it \xff?,yes,,,,", "not UTF-8"),
+    (b"a.png,,yes,,,,", "question:"),
+    (b"a.png,Is it red?,,,,,", "answers:"),
+    (b"a.png,Is it red?,yes||no,,,,", "answers:"),
+    (b",Is it red?,yes,,,,", "image:"),
+    (b"gone.png,Is it red?,yes,,,,", "image: gone.png does not exist"),
+    (b"a.png,Is it red?,red,,,yes_no,", "references:"),
+    (b"a.png,Is it red?,yes,,,equal,", "rule:"),
+    (b"a.png,Is it red?,yes,,,vqa,", "references: 1, but rule vqa"),
+    (b'a.png,"Is it "red"?",yes,,,,', "not CSV"),
+    (b"a.png,Is it red?,yes,,first,,", "id: 'first' stands on line 2 already"),
+    (b'a.png,"Is it red?,yes,,,,', "not CSV"),
+]
+
+
+def test_every_malformed_row_is_told_and_the_rest_is_used(folder: Path) -> None:
+    head = (HEAD + ",id,rule,kind").encode()
+    first = b"a.png,Is it red?,yes,,first,,"
+    rows = [head, first, *(bad for bad, _ in BAD_ROWS)]
+    rows.insert(-1, first.replace(b"first", b"last"))  # the open quote swallows what follows it
+    (folder / "d.csv").write_bytes(b"\n".join(rows))
+    examples, problems = load_dataset(folder / "d.csv")
+    assert [one.id for one in examples] == ["first", "last"]
+    assert len(problems) == len(BAD_ROWS) >= 10
+    lines = [*range(3, 2 + len(BAD_ROWS)), 3 + len(BAD_ROWS)]
+    for line, problem, (_, message) in zip(lines, problems, BAD_ROWS, strict=True):
+        assert str(problem).startswith(f"line {line}: ")
+        assert message in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "no column 'image'"),
+        ("image;question;answers\n", "is none of"),
+        ("image,question\n", "no column 'answers'"),
+        (HEAD + ",image\n", "stands twice"),
+        ('"image\n', "line 1"),
+        (HEAD + "\n", "holds no records"),
+    ],
+)
+def test_csv_whose_columns_do_not_fit(folder: Path, content: str, message: str) -> None:
+    (folder / "d.csv").write_text(content)
+    with pytest.raises(DataError, match=message):
+        load_dataset(folder / "d.csv")
