@@ -86,7 +86,7 @@ async def load_http(
 async def signal_cost(engine: Engine, asked: Sequence[Query], readout: Readout) -> SignalCost:
     """The same questions with and without the readout, in turns; the fastest round of each.
 
-    What else runs on the machine only ever adds time, so the fastest rounds say what the work costs.
+    What else runs on the machine only adds time, so the fastest rounds say what the work costs.
     """
 
     async def once(what: Readout) -> float:

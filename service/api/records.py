@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from probes.types import Reason, Verdict
 from service.api.body import read_body
@@ -38,13 +39,23 @@ _BODY: dict[str, Any] = {
 }
 
 
+def _written_out(value: Any) -> Any:
+    """Only a time as RFC 3339 writes it; pydantic would take a bare number too."""
+    if isinstance(value, str) and not re.match(r"\d{4}-\d\d-\d\dT", value):
+        raise ValueError("is no time; write it as 2026-01-31T12:00:00Z")
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out)]
+
+
 class ListQuery(BaseModel):
     """Which answers; what is left out does not restrict."""
 
     model_config = ConfigDict(extra="forbid")
 
-    since: AwareDatetime | None = Field(None, description="not older than this")
-    until: AwareDatetime | None = Field(None, description="older than this")
+    since: Moment | None = Field(None, description="not older than this")
+    until: Moment | None = Field(None, description="older than this")
     decision: Verdict | None = None
     reason: Reason | None = None
     audit: bool | None = Field(None, description="drawn for an audit, or not")
