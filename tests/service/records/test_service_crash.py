@@ -37,6 +37,7 @@ def service(folder: Path, url: str) -> Iterator[tuple[subprocess.Popen[str], str
         "STATE_FOLDER": str(folder / "state"),
         "RECORDS_URL": url,
         "RECORDS_STRICT": "true",
+        "MAX_INFLIGHT": "8",  # so that they cannot all be answered at one stroke
         "MAX_QUEUE": str(IN_FLIGHT),
         "DEADLINE_SECONDS": str(LIMIT_SECONDS),
     }
@@ -85,6 +86,7 @@ async def test_every_answered_request_is_in_the_records(
         if reply.status_code == 200:
             told.append(reply.json()["id"])
             if len(told) == ANSWERED:
+                started.kill()
                 enough.set()
 
     with service(tmp_path, url) as (started, address):
@@ -96,7 +98,6 @@ async def test_every_answered_request_is_in_the_records(
             asked = [asyncio.create_task(ask(client, number)) for number in range(IN_FLIGHT)]
             async with asyncio.timeout(LIMIT_SECONDS):
                 await enough.wait()
-            started.kill()
             await asyncio.gather(*asked)
         await drained
     assert ANSWERED <= len(told) < IN_FLIGHT  # it was killed among them
