@@ -21,6 +21,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http="h11",  # httptools is faster, and lets requests without a host through
                 log_config=None,
                 access_log=False,
                 server_header=False,
