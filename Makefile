@@ -40,8 +40,8 @@ fuzz: setup           ## 3,000 generated requests per operation against the Open
 	FUZZ_CASES=3000 $(BIN)/pytest -s tests/service/security/test_openapi.py
 
 # The embedded model, its bundle and docs/results/embedded.md, from nothing. Each step writes a new
-# folder under runs/; `make testbed` takes about 20 minutes on a GPU (MINUTES=80 without one),
-# `make results` about 40 minutes on 2 cores.
+# folder under runs/. MINUTES is what the recipe was made for on a GPU; the model that ships had 88
+# on 2 cores. `make results` took about 20 minutes there.
 MINUTES ?= 20
 
 testbed: setup

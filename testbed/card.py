@@ -34,7 +34,10 @@ questions (`testbed/questions.py`), look-ups and captions (`testbed/corpus.py`).
 
 **Recipe.** `testbed/train.py`; from nothing: `make testbed`. The log is `training.jsonl`. The
 schedule follows the clock, so a rerun gives a like model, not the same bits; `make results` then
-makes its bundle.
+makes its bundle. The model that ships took four runs, each from the weights of the one before:
+the first with labels per cell and captions only, the second with look-ups, the third with labels
+per patch, the fourth with the words of what a patch shows. The recipe as it stands now is the
+fourth's; it has not been run from nothing in one go.
 """
 
 

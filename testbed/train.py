@@ -71,14 +71,15 @@ class Log:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = path.open("w")
+        path.write_text("", encoding="utf-8")
+        self.path = path
         self.start = time.monotonic()
 
     def __call__(self, **fields: object) -> None:
         line = json.dumps({"minutes": round((time.monotonic() - self.start) / 60, 2), **fields})
         print(line, flush=True)
-        self.file.write(line + "\n")
-        self.file.flush()
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
 
 
 def train_tower(
