@@ -45,3 +45,20 @@ def reliability(risk: FloatArray, wrong: NDArray[np.bool_]) -> list[dict[str, An
 def histogram(risk: FloatArray) -> list[int]:
     """Counts of risks in twenty equal bins of [0, 1]."""
     return [int(count) for count in np.histogram(risk, bins=20, range=(0.0, 1.0))[0]]
+
+
+def right_and_wrong(score: FloatArray, wrong: NDArray[np.bool_]) -> dict[str, list[float]]:
+    """Shares of the right and of the wrong answers in twenty equal bins of a signal's range.
+
+    Args:
+        score: (n,). wrong: (n,).
+
+    Returns ``edges`` (21,), and ``right`` and ``wrong`` (20,), each of which adds up to 1 unless
+    there is no such answer.
+    """
+    edges = np.histogram_bin_edges(score, bins=20)
+    shares = {}
+    for name, part in (("right", ~wrong), ("wrong", wrong)):
+        counts = np.histogram(score[part], bins=edges)[0]
+        shares[name] = [round(float(count), 5) for count in counts / max(1, int(part.sum()))]
+    return {"edges": [round(float(edge), 5) for edge in edges], **shares}

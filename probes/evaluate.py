@@ -20,9 +20,10 @@ from probes.bootstrap import cluster_bootstrap
 from probes.bundle import Bundle
 from probes.certify import policy_risk
 from probes.controls import CONTROLS, control_scores
-from probes.curves import histogram, reliability, risk_coverage
+from probes.curves import histogram, reliability, right_and_wrong, risk_coverage
 from probes.effective_reliability import Thresholds, reliability_table, reliability_thresholds
 from probes.errors import StoreError, TrainingError
+from probes.examples import pick_examples
 from probes.guarantee import Certificate
 from probes.judge import RISKS, Judged, accuracy_table, error_rate, judge, signal_table
 from probes.measured import measure_distance
@@ -33,6 +34,7 @@ from probes.types import CONSISTENCY_MODES, Interval, Missing
 
 EVALUATION = "evaluation.json"
 RESAMPLES = 1000
+ATTENTION_PLOTTED = ("attention_spatial_entropy", "attention_top30_mass")
 
 
 def evaluate(
@@ -91,7 +93,8 @@ def evaluate(
             name: judge_domain(other, bundle, thresholds, resamples)
             for name, other in (domains or {}).items()
         },
-        "curves": curve_data(store, bundle, judged, test),
+        "curves": curve_data(store, bundle, judged),
+        "examples": pick_examples(store, judged, accepted_by_gate(store, bundle, judged)),
     }
     return write_evaluation(evaluation, out)
 
@@ -196,15 +199,17 @@ def judge_domain(
     }
 
 
-def curve_data(
-    store: Store, bundle: Bundle, judged: Judged, test: NDArray[np.bool_]
-) -> dict[str, Any]:
+def accepted_by_gate(store: Store, bundle: Bundle, judged: Judged) -> NDArray[np.bool_]:
+    """Which judged answers the certificate without self-consistency accepts, (judged,)."""
+    served = bundle.certificates.get("never")
+    risk = policy_risk(store, bundle, "never")[judged.rows]
+    return np.asarray(risk <= (served.threshold if served else -np.inf))
+
+
+def curve_data(store: Store, bundle: Bundle, judged: Judged) -> dict[str, Any]:
     """What the plots show, on the test split."""
     wrong = store.wrong[judged.rows]
-    served = bundle.certificates.get("never")
-    accepted = policy_risk(store, bundle, "never")[judged.rows] <= (
-        served.threshold if served else -np.inf
-    )
+    accepted = accepted_by_gate(store, bundle, judged)
     risk = judged.scores["risk"]
     return {
         "risk_coverage": {
@@ -216,6 +221,11 @@ def curve_data(
         "risk_histogram": {
             "accepted": histogram(risk[accepted]),
             "escalated": histogram(risk[~accepted]),
+        },
+        "attention": {
+            name: right_and_wrong(judged.scores[name], wrong)
+            for name in ATTENTION_PLOTTED
+            if name in judged.scores
         },
     }
 

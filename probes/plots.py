@@ -6,6 +6,7 @@ that stand out on both backgrounds.
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +15,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+
+from probes.judge import ATTENTION_SIGNS
 
 PLACEHOLDER = "#010203"
 COLOURS = ("#d1495b", "#2a9d8f", "#3d7ebf", "#e0923a", "#8f6bb8", "#7f8c8d")
@@ -44,6 +47,9 @@ def draw_all(evaluation: Mapping[str, Any]) -> dict[str, str]:
     }
     if not evaluation["attention_per_layer"]:
         del plots["Attention per layer (answer tokens)"]
+    for name in evaluation["curves"]["attention"]:
+        title = f"{name.replace('_', ' ').capitalize()} of right and wrong answers"
+        plots[title] = functools.partial(_attention, name=name)
     return {title: _draw(title, plot, evaluation) for title, plot in plots.items()}
 
 
@@ -120,3 +126,12 @@ def _histogram(axes: Axes, evaluation: Mapping[str, Any]) -> None:
         axes.bar(edges, values, width, bottom=floor, align="edge", color=colour, label=name)
         floor = [low + value for low, value in zip(floor, values, strict=True)]
     axes.set(xlabel="risk", ylabel="answers", xlim=(0, 1))
+
+
+def _attention(axes: Axes, evaluation: Mapping[str, Any], *, name: str) -> None:
+    shares = evaluation["curves"]["attention"][name]
+    sign = ATTENTION_SIGNS[name.removeprefix("attention_")]
+    edges = [sign * edge for edge in shares["edges"]]
+    for part, colour in (("right", COLOURS[1]), ("wrong", COLOURS[0])):
+        axes.stairs(shares[part], edges, color=colour, label=part, linewidth=1.5)
+    axes.set(xlabel=name.removeprefix("attention_").replace("_", " "), ylabel="share of answers")

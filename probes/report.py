@@ -11,14 +11,19 @@ from typing import Any
 from probes.errors import StoreError
 from probes.evaluate import EVALUATION
 from probes.plots import draw_all
+from probes.report_examples import Shown, to_card
 from probes.report_page import render_page
 from probes.report_tables import Table, build_tables, format_interval
+from probes.verdict import verdict
 
 MARKDOWN, PAGE = "report.md", "report.html"
 
 
-def report(evaluation_folder: Path, out: Path) -> Path:
+def report(evaluation_folder: Path, out: Path, shown: Sequence[Shown] = ()) -> Path:
     """Write ``report.md``, ``report.html`` and ``manifest.json`` to a new folder.
+
+    Args:
+        shown: the evaluation's examples with their images, for the page.
 
     Returns the folder. Raises StoreError when the evaluation cannot be read or was changed, or the
     folder exists.
@@ -27,9 +32,12 @@ def report(evaluation_folder: Path, out: Path) -> Path:
     if out.exists():
         raise StoreError(f"{out}: exists already; every step writes a new folder")
     tables = build_tables(evaluation)
+    title, first, then = heading(evaluation), verdict(evaluation), summary(evaluation)
     pages = {
-        MARKDOWN: to_markdown(heading(evaluation), summary(evaluation), tables),
-        PAGE: render_page(heading(evaluation), summary(evaluation), tables, draw_all(evaluation)),
+        MARKDOWN: to_markdown(title, (*first, *then), tables),
+        PAGE: render_page(
+            title, first, then, tables, draw_all(evaluation), [to_card(one) for one in shown]
+        ),
     }
     out.mkdir(parents=True)
     for name, text in pages.items():
@@ -67,7 +75,7 @@ def heading(evaluation: Mapping[str, Any]) -> str:
 
 def summary(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
     """Paragraphs before the tables."""
-    test, signals, domain = evaluation["test"], evaluation["signals"], evaluation["out_of_domain"]
+    test, domain = evaluation["test"], evaluation["out_of_domain"]
     text = [
         f"Test split: {test['answers']} answers about {test['images']} images, which nothing was "
         f"fitted to. {test['judged']} answers have every signal and are compared; "
@@ -79,15 +87,6 @@ def summary(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
         "Out of the domain of validity: "
         f"{format_interval(domain['share'], percent=True)} of the test split.",
     ]
-    ahead = signals["risk"].get("auroc_above_token_confidence")
-    if ahead and "missing" not in ahead:
-        verdict = "is worse than" if ahead["upper"] < 0 else "is not worse than"
-        if ahead["lower"] > 0:
-            verdict = "is better than"
-        text.append(
-            f"The fused risk {verdict} token confidence alone: AUROC differs by "
-            f"{format_interval(ahead)}."
-        )
     text += _warnings("test split", evaluation["accuracy"])
     for name, other in evaluation["domains"].items():
         text += _warnings(name, other["accuracy"])

@@ -24,9 +24,6 @@ from probes.types import GenerationSettings, Missing
 
 StoreFolder = Annotated[Path, typer.Argument(help="folder that collect wrote", file_okay=False)]
 BundleFolder = Annotated[Path, typer.Argument(help="folder of a bundle", file_okay=False)]
-COLLECT_BATCH = 64
-"""Rows generated together while collecting: nobody waits for a single answer."""
-
 Out = Annotated[Path, typer.Option(help="new folder to write")]
 DatasetFormat = Literal["jsonl", "csv", "pope", "vqa"]
 
@@ -69,19 +66,10 @@ def collect(
     from probes.collect import collect as run_collection
     from probes.datasets import load_dataset
     from service.engines.base import EngineError
-    from service.engines.build import build_engine
-    from service.settings import load_settings
+    from service.engines.build import collection_engine
 
     async def go() -> str:
-        settings = load_settings()
-        dtype = "float32" if settings.dtype == "auto" else settings.dtype
-        engine = build_engine(
-            settings.engine,
-            settings.model,
-            device=settings.device,
-            dtype=dtype,
-            max_batch_size=COLLECT_BATCH,
-        )
+        engine = collection_engine()
         await engine.start()
         try:
             with _bar("collect", len(examples)) as advance:
@@ -176,13 +164,21 @@ def evaluate(
 
 
 def report(
-    evaluation: Annotated[Path, typer.Argument(help="folder that evaluate wrote")], out: Out
+    evaluation: Annotated[Path, typer.Argument(help="folder that evaluate wrote")],
+    out: Out,
+    store: Annotated[
+        Path | None,
+        typer.Option(help="run that was evaluated: its examples are asked again and shown"),
+    ] = None,
 ) -> None:
     """Write an evaluation as Markdown and as one HTML page."""
     from probes.report import report as write_report
+    from service.engines.base import EngineError
+    from service.show_examples import show_examples
 
-    with _errors():
-        folder = write_report(evaluation, out)
+    with _errors(EngineError):
+        shown = () if store is None else asyncio.run(show_examples(evaluation, store))
+        folder = write_report(evaluation, out, shown)
     typer.echo(f"{folder / 'report.md'} and {folder / 'report.html'}")
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from service.engines.base import Engine, EngineError
 from service.engines.fake import FakeEngine
+from service.settings import load_settings
 
 ENGINES: tuple[str, ...] = ("transformers", "fake")
+COLLECT_BATCH = 64
+"""Rows generated together while collecting: nobody waits for a single answer."""
 
 
 def build_engine(
@@ -46,3 +49,18 @@ def build_engine(
             queue_size=queue_size,
         )
     raise EngineError(f"engine: {engine!r} is not one of {', '.join(ENGINES)}")
+
+
+def collection_engine() -> Engine:
+    """The engine of the settings as the offline commands use it: large batches, float32 by default.
+
+    Raises EngineError, and SettingsError for a setting that cannot be used.
+    """
+    settings = load_settings()
+    return build_engine(
+        settings.engine,
+        settings.model,
+        device=settings.device,
+        dtype="float32" if settings.dtype == "auto" else settings.dtype,
+        max_batch_size=COLLECT_BATCH,
+    )

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from probes.errors import StoreError
 from probes.evaluate import evaluate
 from probes.plots import draw_all
 from probes.report import load_evaluation, report, summary
+from probes.report_examples import Shown
 from probes.report_tables import format_interval
+from probes.types import AttentionMaps, Missing
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +39,11 @@ def test_markdown_holds_every_signal_and_certificate(folder: Path, tmp_path: Pat
 
 def test_the_page_loads_nothing_and_follows_the_scheme(folder: Path, tmp_path: Path) -> None:
     page = (report(folder, tmp_path / "out") / "report.html").read_text(encoding="utf-8")
-    for outside in ("<script", "<link", "src=", "@import", "url(http"):
+    for outside in ("<script", "@import", "url(http"):
         assert outside not in page
+    assert set(re.findall(r'(?:src|href)="([a-z]+:|#)', page)) == {"data:", "#"}
     assert "prefers-color-scheme: dark" in page
-    assert page.count("<svg") == 5
+    assert page.count("<svg") == 7
     assert "#010203" not in page
 
 
@@ -72,6 +77,20 @@ def test_accuracy_below_the_commonest_answer_warns(folder: Path) -> None:
     assert not any(text.startswith("Warning") for text in summary(evaluation))
     evaluation["accuracy"]["all"] |= {"below_majority": True}
     assert any("kind all" in text for text in summary(evaluation) if text.startswith("Warning"))
+
+
+def test_examples_are_shown_with_their_images_and_attention(folder: Path, tmp_path: Path) -> None:
+    evaluation, _ = load_evaluation(folder)
+    examples = evaluation["examples"]
+    assert {one["group"] for one in examples} == {"confident_error", "rescued"}
+    image = np.full((40, 60, 3), 200, dtype=np.uint8)
+    maps = AttentionMaps((1,), np.ones((1, 6)), np.arange(6.0)[None], (2, 3))
+    shown = [Shown(one, image, maps) for one in examples[:1]]
+    shown += [Shown(one, image, Missing("other_answer")) for one in examples[1:]]
+    page = (report(folder, tmp_path / "out", shown) / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/jpeg") == len(examples)
+    assert page.count("data:image/png") == 1
+    assert page.count("no attention map: other_answer") == len(examples) - 1
 
 
 def test_missing_is_said_and_never_a_number() -> None:

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from typing import Any
+
+from probes.verdict import verdict
+
+
+def evaluation(certificate: bool = True, attention: tuple[float, float] = (0.4, 0.6)) -> Any:
+    interval = {"estimate": 0.8, "lower": 0.7, "upper": 0.9}
+    row: dict[str, Any] = {"alpha": 0.1, "self_consistency": "never"}
+    if certificate:
+        row |= {
+            "certificate": {"threshold": 0.25, "delta": 0.05, "k": 3, "n": 100},
+            "test": {"accepted": 50, "wrong": 4, "coverage": 0.5},
+        }
+    else:
+        row |= {"none": {"reason": "error_rate_too_high", "answers": 100}}
+    none = {"alpha": 0.05, "self_consistency": "never"}
+    none |= {"none": {"reason": "error_rate_too_high", "answers": 100}}
+    low, high = attention
+    return {
+        "serving_alpha": 0.1,
+        "certificates": [row, none],
+        "signals": {
+            "risk": {
+                "auroc": interval,
+                "auroc_above_token_confidence": {"estimate": 0.1, "lower": 0.05, "upper": 0.2},
+            },
+            "attention_spatial_entropy": {
+                "auroc": {"estimate": (low + high) / 2, "lower": low, "upper": high}
+            },
+        },
+    }
+
+
+def test_says_what_to_accept_and_how_sure_that_is() -> None:
+    first, second, third, fourth = verdict(evaluation())
+    assert first.startswith("Accept an answer when its risk is at most 0.250.")
+    for fact in ("At most 10%", "confidence 95%", "3 wrong of 100", "50.0%", "8.0% are wrong"):
+        assert fact in first
+    assert second == "For an error rate of 5% nothing could be accepted."
+    assert "80% of pairs [70%, 90%], better than token confidence alone" in third
+    assert "no better than chance (AUROC 0.50 [0.40, 0.60])" in fourth
+
+
+def test_without_a_certificate_nothing_is_accepted() -> None:
+    assert verdict(evaluation(certificate=False))[0].startswith("Accept nothing: no threshold")
+    untried = {**evaluation(), "serving_alpha": None, "certificates": []}
+    assert verdict(untried)[0].startswith("Accept nothing yet")
+
+
+def test_attention_that_tells_something_is_said_to() -> None:
+    assert "as is believed" in verdict(evaluation(attention=(0.6, 0.7)))[-1]
+    assert "against what is believed" in verdict(evaluation(attention=(0.3, 0.4)))[-1]
