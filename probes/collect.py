@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from probes.datasets import Example
 from probes.errors import DataError
-from probes.images import load_image, read_image
+from probes.images import blank_image, load_image, read_image
 from probes.labels import is_wrong
 from probes.sampling import CHUNK, Sampler, draw_chunk, image_hash
 from probes.signals.attention import ATTENTION_METRICS, attention_table, measure_attention
 from probes.signals.confidence import measure_confidence
 from probes.signals.domain import image_features
-from probes.store import Arrays, Record, Setup, Store, Writer
+from probes.store import Arrays, Record, Setup, ShownImage, Store, Writer
 from probes.types import (
     POSITIONS,
     FloatArray,
@@ -63,6 +63,7 @@ async def collect(
     *,
     generation: GenerationSettings,
     layers: Sequence[int] | None = None,
+    image: ShownImage = "real",
     shard_size: int = SHARD_SIZE,
     progress: Callable[[int], None] | None = None,
 ) -> Store:
@@ -74,6 +75,8 @@ async def collect(
     Args:
         layers: hidden-state indices to read; :func:`default_layers` if None. All three positions
             and the attention of all decoder layers are read.
+        image: ``blank`` asks every question about a grey image of the real one's size: a companion
+            run, for the blank-image control and for training with blank images.
         progress: called with the number of examples done since the last call.
 
     Raises StoreError when the folder holds another run, DataError when no example is usable.
@@ -88,6 +91,7 @@ async def collect(
         attention_layers=readout.attention_layers,
         dataset=dataset_hash(examples),
         shard_size=shard_size,
+        image=image,
     )
     writer = Writer(out, setup)
     report = progress or (lambda count: None)
@@ -145,9 +149,23 @@ async def _collect_shard(
     if not rows:
         first = next(iter(skipped.values()))
         raise DataError(f"none of {len(examples)} images could be used; the first: {first}")
-    await asyncio.to_thread(
-        writer.append, [record for record, _ in rows], _stack([row for _, row in rows]), skipped
+    await asyncio.to_thread(_append, writer, setup, rows, skipped)
+
+
+def _append(
+    writer: Writer, setup: Setup, rows: Sequence[tuple[Record, _Row]], skipped: Mapping[str, str]
+) -> None:
+    hidden = {
+        place: np.stack([row.hidden[index] for _, row in rows])
+        for index, place in enumerate(setup.readouts)
+    }
+    arrays = Arrays(
+        present=np.stack([row.present for _, row in rows]),
+        attention=np.stack([row.attention for _, row in rows]),
+        attention_present=np.array([row.attention_present for _, row in rows], dtype=bool),
+        image_features=np.stack([row.image_features for _, row in rows]),
     )
+    writer.append([record for record, _ in rows], hidden, arrays, skipped)
 
 
 class _Row:
@@ -155,12 +173,16 @@ class _Row:
 
     def __init__(self, generation: Generation, image: ImageArray, setup: Setup) -> None:
         trace, width = generation.trace, setup.model.hidden_size
-        self.hidden: FloatArray = np.zeros((len(setup.readouts), width), dtype=np.float32)
+        self.hidden: NDArray[np.float16] = np.zeros((len(setup.readouts), width), dtype=np.float16)
         self.present: NDArray[np.bool_] = np.zeros(len(setup.readouts), dtype=bool)
         for index, place in enumerate(setup.readouts):
             vector = trace.readouts.get(place, Missing("not_collected"))
-            if not isinstance(vector, Missing) and np.isfinite(vector).all():
-                self.hidden[index], self.present[index] = vector, True
+            if isinstance(vector, Missing):
+                continue
+            with np.errstate(over="ignore"):
+                half = vector.astype(np.float16)
+            if np.isfinite(half).all():  # else it does not fit into float16, or never was a number
+                self.hidden[index], self.present[index] = half, True
         table = attention_table(trace)
         self.attention_present: bool = not isinstance(table, Missing)
         shape = (2, len(setup.attention_layers), len(ATTENTION_METRICS))
@@ -173,7 +195,8 @@ class _Row:
 async def _ask(
     example: Example, image: ImageArray, engine: Engine, readout: Readout, setup: Setup
 ) -> tuple[Record, _Row]:
-    query = Query(image, example.question, setup.generation.max_tokens)
+    shown = image if setup.image == "real" else blank_image(image)
+    query = Query(shown, example.question, setup.generation.max_tokens)
     generation = await engine.generate(query, readout)
     planned = setup.generation.samples
     chunks = await asyncio.gather(
@@ -202,14 +225,4 @@ async def _ask(
         attention=measure_attention(generation.trace),
         samples=samples,
     )
-    return record, await asyncio.to_thread(_Row, generation, image, setup)
-
-
-def _stack(rows: Sequence[_Row]) -> Arrays:
-    return Arrays(
-        hidden=np.stack([row.hidden for row in rows]),
-        present=np.stack([row.present for row in rows]),
-        attention=np.stack([row.attention for row in rows]),
-        attention_present=np.array([row.attention_present for row in rows], dtype=bool),
-        image_features=np.stack([row.image_features for row in rows]),
-    )
+    return record, await asyncio.to_thread(_Row, generation, shown, setup)

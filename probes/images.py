@@ -44,6 +44,17 @@ def load_image(path: Path) -> ImageArray:
         raise DataError(f"image: {path.name} cannot be decoded ({error})") from error
 
 
+BLANK_GREY = 128
+
+
+def blank_image(image: ImageArray) -> ImageArray:
+    """An image of the same size that is one even mid grey: nothing of the image but its size.
+
+    Mid grey, not the image's own mean: how dark a picture is tells how hard it is.
+    """
+    return np.full_like(image, BLANK_GREY)
+
+
 def read_image(path: Path) -> bytes:
     """The bytes of an image file, in an archive or not. Raises DataError when it is not there."""
     place = _archive_of(path)

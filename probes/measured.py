@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.combine import RiskModel
-from probes.errors import StoreError
 from probes.probe import LinearProbe
 from probes.signals.consistency import measure_consistency
 from probes.signals.domain import DomainModel
@@ -44,10 +43,8 @@ class Measured:
 
 def states(store: Store, place: tuple[int, Position]) -> tuple[FloatArray, NDArray[np.bool_]]:
     """Hidden states of one (layer, position), (n, hidden), and whether each was read, (n,)."""
-    if place not in store.setup.readouts:
-        raise StoreError(f"layer {place[0]} at {place[1]} was not collected; collect it")
-    index = store.setup.readouts.index(place)
-    return store.arrays.hidden[:, index], store.arrays.present[:, index]
+    hidden = store.hidden(place)
+    return hidden, store.arrays.present[:, store.setup.readouts.index(place)]
 
 
 def measure_columns(store: Store, probe: LinearProbe) -> Measured:

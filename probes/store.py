@@ -2,7 +2,9 @@
 
 A folder of ``shard-00000.safetensors`` (arrays) and ``shard-00000.parquet`` (text and numbers), and
 a ``manifest.json`` with what was collected, every file's SHA-256, and the fingerprint of it all. A
-shard exists once the manifest names it, so a run that was cut off goes on behind the last one.
+shard exists once the manifest names it, so a run that was cut off, even by ``kill -9``, goes on
+behind the last one. Hidden states are float16, one tensor per layer and position, and stay on disk
+until one of them is asked for: a store may be larger than the memory.
 """
 
 from __future__ import annotations
@@ -13,14 +15,14 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from probes.errors import StoreError
 from probes.labels import LabelRule
@@ -34,8 +36,14 @@ from probes.types import (
     TokenConfidence,
 )
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
+
+ShownImage = Literal["real", "blank"]
+SHOWN_IMAGES: tuple[ShownImage, ...] = get_args(ShownImage)
+
+Place: TypeAlias = tuple[int, Position]
+"""A layer and a token position."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +70,16 @@ class Record:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Arrays:
-    """The large numbers of n answers; rows that are not present hold zeros.
+    """The small arrays of n answers; rows that are not present hold zeros.
 
     Args:
-        hidden: (n, readouts, hidden) float32, in the order of :attr:`Setup.readouts`.
-        present: which of them were read, (n, readouts).
+        present: which hidden states were read, (n, readouts), in the order of
+            :attr:`Setup.readouts`.
         attention: (n, 2 positions, layers, metrics), see ``signals.attention.attention_table``.
         attention_present: (n,).
         image_features: (n, features).
     """
 
-    hidden: FloatArray
     present: NDArray[np.bool_]
     attention: FloatArray
     attention_present: NDArray[np.bool_]
@@ -90,25 +97,48 @@ class Setup:
         attention_layers: decoder layers whose attention was read.
         dataset: hash of the examples.
         shard_size: answers per shard.
+        image: ``real``, or ``blank`` for a companion run whose questions were asked about a grey
+            image of the same size (the records keep the hash of the real one).
     """
 
     model: ModelIdentity
     generation: GenerationSettings
-    readouts: tuple[tuple[int, Position], ...]
+    readouts: tuple[Place, ...]
     attention_layers: tuple[int, ...]
     dataset: str
     shard_size: int
+    image: ShownImage = "real"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Store:
-    """A finished run in memory."""
+    """A finished run: records and small arrays in memory, hidden states on disk."""
 
     setup: Setup
     fingerprint: str
     records: tuple[Record, ...]
     arrays: Arrays
     skipped: Mapping[str, str]
+    shards: tuple[Path, ...]
+
+    def hidden(self, place: Place) -> NDArray[np.float16]:
+        """Hidden states of one layer and position, read from disk, (n, hidden) float16.
+
+        Raises StoreError when the place was not collected or a file is gone.
+        """
+        if place not in self.setup.readouts:
+            raise StoreError(f"layer {place[0]} at {place[1]} was not collected; collect it")
+        states = np.empty((len(self.records), self.setup.model.hidden_size), dtype=np.float16)
+        start = 0
+        for path in self.shards:
+            try:
+                with safe_open(path, "numpy") as tensors:
+                    part = tensors.get_tensor(_tensor_name(place))
+            except (OSError, SafetensorError) as error:
+                raise StoreError(f"{path}: cannot be read ({error})") from error
+            states[start : start + len(part)] = part
+            start += len(part)
+        return states
 
     @property
     def wrong(self) -> NDArray[np.bool_]:
@@ -141,23 +171,38 @@ class Writer:
                         "collect into a new folder"
                     )
             self._shards, self._skipped = manifest["shards"], manifest["skipped"]
-        elif any(folder.iterdir()):
+        elif any(not path.name.endswith(PART) for path in folder.iterdir()):
             raise StoreError(f"{folder}: is not empty and no run; collect into a new folder")
+        else:
+            self._write_manifest(complete=False)
 
     @property
     def finished_shards(self) -> int:
         """How many shards are there already."""
         return len(self._shards)
 
-    def append(self, records: Sequence[Record], arrays: Arrays, skipped: Mapping[str, str]) -> None:
-        """Add a shard. Raises OSError when the disk is full; nothing half-written then counts."""
+    def append(
+        self,
+        records: Sequence[Record],
+        hidden: Mapping[Place, NDArray[np.float16]],
+        arrays: Arrays,
+        skipped: Mapping[str, str],
+    ) -> None:
+        """Add a shard. Raises OSError when the disk is full; nothing half-written then counts.
+
+        Args:
+            hidden: per readout (n, hidden); rows that are not present hold zeros.
+        """
         name = f"shard-{len(self._shards):05d}"
         tensors = {key: np.ascontiguousarray(getattr(arrays, key)) for key in _ARRAYS}
+        tensors |= {_tensor_name(place): states for place, states in hidden.items()}
         table = pa.Table.from_pylist(
             [_flat(record, self._folder) for record in records], schema=_SCHEMA
         )
         self._replace(f"{name}.safetensors", lambda path: save_file(tensors, path))
-        self._replace(f"{name}.parquet", lambda path: pq.write_table(table, path))
+        self._replace(
+            f"{name}.parquet", lambda path: pq.write_table(table, path, compression="zstd")
+        )
         files = [f"{name}.safetensors", f"{name}.parquet"]
         hashes = {file: _sha256(self._folder / file) for file in files}
         self._shards.append({"rows": len(records), "sha256": hashes})
@@ -176,8 +221,10 @@ class Writer:
         self._replace(MANIFEST, lambda path: path.write_text(text + "\n", encoding="utf-8"))
 
     def _replace(self, name: str, write: Callable[[Path], object]) -> None:
-        temporary = self._folder / f".{name}.part"
+        temporary = self._folder / f".{name}{PART}"
         write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, self._folder / name)
 
 
@@ -191,6 +238,7 @@ def load(folder: Path) -> Store:
         raise StoreError(f"{folder / MANIFEST}: was changed; its fingerprint does not fit")
     records: list[Record] = []
     parts: list[dict[str, NDArray[Any]]] = []
+    shards: list[Path] = []
     for shard in manifest["shards"]:
         for name, digest in shard["sha256"].items():
             path = folder / name
@@ -198,7 +246,9 @@ def load(folder: Path) -> Store:
                 raise StoreError(f"{path}: is missing or damaged; collect again")
             try:
                 if path.suffix == ".safetensors":
-                    parts.append(load_file(path))
+                    shards.append(path)
+                    with safe_open(path, "numpy") as tensors:
+                        parts.append({name: tensors.get_tensor(name) for name in _ARRAYS})
                 else:
                     records += [_record(row, folder) for row in pq.read_table(path).to_pylist()]
             except (SafetensorError, pa.ArrowInvalid) as error:
@@ -212,10 +262,13 @@ def load(folder: Path) -> Store:
         records=tuple(records),
         arrays=arrays,
         skipped=manifest["skipped"],
+        shards=tuple(shards),
     )
 
 
-_ARRAYS = ("hidden", "present", "attention", "attention_present", "image_features")
+PART = ".part"
+"""End of the name of a file that is being written."""
+_ARRAYS = ("present", "attention", "attention_present", "image_features")
 _CONFIDENCE = ("mean_logprob", "first_token_entropy", "margin")
 _ATTENTION = ("spatial_entropy", "top30_mass", "image_mass", "clusters")
 _TEXTS = ("id", "image_path", "image_hash", "question", "kind", "slice", "rule", "answer")
@@ -226,6 +279,10 @@ _SCHEMA = pa.schema(
     + [(name, pa.float64()) for name in (*_CONFIDENCE, *_ATTENTION)]
     + [(name, pa.string()) for name in ("confidence_missing", "attention_missing")]
 )
+
+
+def _tensor_name(place: Place) -> str:
+    return f"hidden.{place[0]}.{place[1]}"
 
 
 def _flat(record: Record, folder: Path) -> dict[str, Any]:
@@ -272,6 +329,7 @@ def _setup(plain: dict[str, Any]) -> Setup:
         attention_layers=tuple(plain["attention_layers"]),
         dataset=plain["dataset"],
         shard_size=plain["shard_size"],
+        image=plain["image"],
     )
 
 
@@ -285,7 +343,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or set(manifest) != expected:
         raise StoreError(f"{path}: is not the manifest of a collected run")
     if manifest["format"] != FORMAT:
-        raise StoreError(f"{path}: format {manifest['format']!r}; this version reads {FORMAT}")
+        raise StoreError(
+            f"{path}: format {manifest['format']!r}; this version reads {FORMAT}; collect again"
+        )
     return manifest
 
 

@@ -58,6 +58,10 @@ def collect(
         Path | None, typer.Option(help="of vqa; beside the questions if left out")
     ] = None,
     strict: Annotated[bool, typer.Option(help="stop when a record is malformed")] = False,
+    image: Annotated[
+        Literal["real", "blank"],
+        typer.Option(help="blank: ask about a grey image of the same size, for a companion run"),
+    ] = "real",
 ) -> None:
     """Ask every question of a dataset and store answers, labels and signals.
 
@@ -78,6 +82,7 @@ def collect(
                     engine,
                     out,
                     generation=GenerationSettings(max_tokens, samples, temperature, top_p),
+                    image=image,
                     progress=advance,
                 )
         finally:

@@ -84,6 +84,7 @@ class SyntheticEngine:
                 state = rng.normal(size=HIDDEN).astype(np.float32) + 2
                 if layer == 2:
                     state[1] = logit + 0.3 * state[1]
+                state = state.astype(np.float16).astype(np.float32)  # as a store keeps it
                 if layer in readout.layers and position in readout.positions:
                     matrix = (readout.projections or {}).get(layer)
                     readouts[layer, position] = (

@@ -95,7 +95,40 @@ def test_a_run_that_broke_goes_on_and_ends_the_same(
     assert sum(done) == len(examples)
     assert resumed.fingerprint == whole.fingerprint
     assert resumed.records == whole.records
-    np.testing.assert_array_equal(resumed.arrays.hidden, whole.arrays.hidden)
+    for place in whole.setup.readouts:
+        np.testing.assert_array_equal(resumed.hidden(place), whole.hidden(place))
+
+
+def test_a_blank_companion_has_the_same_examples_and_other_states(
+    examples: tuple[Example, ...], tmp_path: Path
+) -> None:
+    real = gather(examples, tmp_path / "real")
+    blank = gather(examples, tmp_path / "blank", image="blank")
+    assert (real.setup.image, blank.setup.image) == ("real", "blank")
+    assert blank.setup.dataset == real.setup.dataset
+    assert [one.id for one in blank.records] == [one.id for one in real.records]
+    assert list(blank.groups) == list(real.groups)  # so that both have the same splits
+    assert not np.array_equal(blank.hidden((2, "prompt_last")), real.hidden((2, "prompt_last")))
+    with pytest.raises(StoreError, match="image is 'real'"):
+        gather(examples, tmp_path / "real", image="blank")
+
+
+class Huge(synthetic.SyntheticEngine):  # type: ignore[misc, name-defined]
+    """Reads a state beyond float16."""
+
+    async def generate(self, query: Any, readout: Any) -> Any:
+        generation = await super().generate(query, readout)
+        generation.trace.readouts[2, "prompt_last"][0] = 7e4
+        return generation
+
+
+def test_a_state_beyond_float16_is_missing_and_not_infinite(
+    examples: tuple[Example, ...], tmp_path: Path
+) -> None:
+    store = gather(examples, tmp_path / "run", Huge())
+    place = store.setup.readouts.index((2, "prompt_last"))
+    assert not store.arrays.present[:, place].any()
+    assert not store.hidden((2, "prompt_last")).any()
 
 
 def test_another_setup_does_not_mix_into_a_run(
