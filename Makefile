@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: setup demo serve test lint types imports pytest audit fuzz testbed results clean
+.PHONY: system setup demo serve test lint types imports pytest audit fuzz testbed results clean
 
 setup: $(VENV)/.installed
 
@@ -18,7 +18,10 @@ demo: setup           ## start the service, ask about held-out images and photog
 serve: setup          ## serve the embedded model on 127.0.0.1:8080 until interrupted
 	$(BIN)/vlm-gate serve
 
-test: lint types imports audit pytest   ## everything that CI runs
+test: system lint types imports audit pytest   ## everything that CI runs
+
+system:               ## Debian packages that the tests need: installs what is missing, or names it
+	deploy/debian-packages.sh
 
 lint: setup
 	$(BIN)/ruff format --check .

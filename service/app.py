@@ -77,6 +77,7 @@ def create_app(settings: Settings, engine: Engine, bundle: Bundle) -> FastAPI:
             dependencies=[Depends(require(scope))],
             responses=errors.problem_responses((400, 401, 403)),
         )
-    for module in (health, metrics):
-        app.include_router(module.router)
+    app.include_router(health.router)
+    if settings.metrics_port is None:
+        app.include_router(metrics.router)
     return app

@@ -32,6 +32,7 @@ def serve() -> None:
     from service.app import create_app
     from service.engines.base import EngineError
     from service.engines.build import build_engine
+    from service.metrics_port import metrics_port
     from service.records.errors import RecordsError
     from service.server import Server, bind
     from service.settings import SettingsError, load_settings
@@ -52,7 +53,10 @@ def serve() -> None:
     # What stops the start is told in one line below, not as a traceback.
     logging.getLogger("uvicorn.error").addFilter(lambda r: not r.getMessage().startswith("Trace"))
     try:
-        server.run(sockets=[listening])
+        with metrics_port(settings, service.state.gate.telemetry.registry):
+            server.run(sockets=[listening])
+    except SettingsError as error:
+        _stop(str(error))
     except SystemExit:
         _stop(service.state.gate.why)
 

@@ -14,10 +14,10 @@ from probes.bundle import Bundle, check_identity
 from probes.errors import BundleError
 from probes.guarantee import Certificate
 from probes.types import CONSISTENCY_MODES, ConsistencyMode, Missing
-from service import __version__
 from service.admission import Admission
 from service.engines.base import Engine, EngineError, EngineOverloaded, QueryRefused
 from service.errors import Invalid, Overloaded, TooLate, Unavailable
+from service.gauges import Gauges
 from service.image_urls import ImageUrls
 from service.keeper import Keeper
 from service.parity import ParityError, check_parity
@@ -51,7 +51,8 @@ class Gate:
         self.admission = Admission(settings.max_inflight, settings.max_queue)
         self.keeper: Keeper | None = None
         self.quota = Quota(settings.quota_per_second, settings.quota_burst)
-        self.telemetry = Telemetry(self.thresholds(), self._build())
+        self.telemetry = Telemetry(self.thresholds(), settings.mode, settings.metrics_slices)
+        self.telemetry.registry.register(Gauges(self))
         if settings.records_database is not None:
             self.keeper = Keeper(settings, bundle, self.telemetry)
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
@@ -61,7 +62,9 @@ class Gate:
         self._state: State = "starting"
         self.why = "the self-test is still running"
         self.tested = asyncio.Event()
-        self._watch()
+        self.engine_started = False
+        self.parity: bool | None = None
+        """Whether the self-test passed; None while it has not ended."""
 
     @property
     def state(self) -> State:
@@ -81,6 +84,7 @@ class Gate:
         """
         try:
             await self.engine.start()
+            self.engine_started = True
             check_identity(self.bundle, self.engine.identity)
             if self.keeper is not None:
                 await self.keeper.start()
@@ -95,9 +99,11 @@ class Gate:
         try:
             await check_parity(self.engine, self.bundle)
         except (ParityError, EngineError) as error:
+            self.parity = False
             self._state, self.why = "failed", f"the parity self-test failed: {error}"
             log.error("self_test_failed", detail=str(error))
         else:
+            self.parity = True
             self._state, self.why = "ready", ""
             log.info("ready")
         self.tested.set()
@@ -194,29 +200,3 @@ class Gate:
     def certificates(self) -> Mapping[ConsistencyMode, Certificate | Missing]:
         """Per self-consistency mode, what is in force."""
         return {mode: self.certificate(mode) for mode in CONSISTENCY_MODES}
-
-    def _build(self) -> Mapping[str, str]:
-        return {
-            "version": __version__,
-            "model": self.bundle.model.name,
-            "bundle": self.bundle.id,
-            "engine": self.bundle.model.engine,
-        }
-
-    def _watch(self) -> None:
-        watch, default = self.telemetry.watch, self.bundle.policy.self_consistency
-
-        def valid() -> float:
-            return float(isinstance(self.certificate(default), Certificate))
-
-        watch("vlm_gate_queue_depth", "Requests waiting", lambda: self.admission.waiting)
-        watch("vlm_gate_inflight_requests", "Requests worked on", lambda: self.admission.inflight)
-        watch("vlm_gate_certificate_valid", "1 while the default mode's certificate holds", valid)
-        certificate = self.bundle.certificates.get(default)
-        if certificate is not None:
-            expiry = datetime.fromisoformat(certificate.expires).timestamp()
-            watch(
-                "vlm_gate_certificate_expiry_timestamp_seconds",
-                "End of the default mode's certificate, Unix time",
-                lambda: expiry,
-            )

@@ -56,7 +56,7 @@ class Keeper:
         self.store = open_store(settings)
         self._rate = settings.audit_rate
         self._secret = load_or_create_secret(settings.audit_secret_path) if self._rate > 0 else b""
-        self.promise = Promise(self.store, bundle, self._rate)
+        self.promise = Promise(self.store, bundle, self._rate, settings.drift_window)
         telemetry.registry.register(self.promise)
         self.recorder = Recorder(
             self.store,

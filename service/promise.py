@@ -18,7 +18,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from probes.bundle import Bundle
-from probes.drift import DriftMonitor, RiskHistogram
+from probes.drift import WINDOW, DriftMonitor, RiskHistogram
 from probes.monitor import ErrorMonitor
 from probes.ranking import audited_auroc
 from probes.types import Interval, Missing
@@ -57,11 +57,12 @@ class Standing:
     Args:
         error: error rate of accepted answers, with bounds that hold at all times.
         auroc: per signal, among the audited answers.
-        awaiting: audits that nobody has judged yet.
+        judged: audits with an outcome. awaiting: audits that nobody has judged yet.
     """
 
     error: Interval | Missing
     auroc: Mapping[str, Interval | Missing]
+    judged: int
     awaiting: int
 
 
@@ -76,9 +77,12 @@ class Promise(Collector):
         store: the records.
         bundle: what decides.
         rate: share of accepted answers audited from now on, 0 to 1.
+        window: answers whose risks are compared with the bundle's reference.
     """
 
-    def __init__(self, store: RecordStore, bundle: Bundle, rate: float) -> None:
+    def __init__(
+        self, store: RecordStore, bundle: Bundle, rate: float, window: int = WINDOW
+    ) -> None:
         self._store = store
         self._rate = rate
         certified = bundle.certificates.values() if bundle.policy.mode == "certified" else ()
@@ -90,8 +94,8 @@ class Promise(Collector):
         self.state: State = "unread"
         self._counted = 0
         self._lock = threading.Lock()
-        self.standing = Standing(Missing("no_outcomes"), {}, 0)
-        self.drift = _drift(bundle)
+        self.standing = Standing(Missing("no_outcomes"), {}, 0, 0)
+        self.drift = _drift(bundle, window)
 
     @property
     def void(self) -> bool:
@@ -111,7 +115,9 @@ class Promise(Collector):
         audits = self._trail.read()
         if self._trail.changes != self._counted:
             monitor = self._replay(audits)
-            self.standing = Standing(monitor.interval(), _auroc(audits), monitor.awaiting)
+            self.standing = Standing(
+                monitor.interval(), _auroc(audits), _judged(monitor), monitor.awaiting
+            )
             if monitor.void and self._certificates and not void:
                 self.state = "void"  # whether or not it can be written down
                 self._make_void(monitor)
@@ -142,7 +148,9 @@ class Promise(Collector):
             _fill(auroc, [name], interval)
         awaiting = GaugeMetricFamily("vlm_gate_audits_awaiting", "Audits that nobody has judged")
         awaiting.add_metric([], standing.awaiting)
-        yield from (error, auroc, awaiting)
+        judged = GaugeMetricFamily("vlm_gate_audits_judged", "Audits with an outcome")
+        judged.add_metric([], standing.judged)
+        yield from (error, auroc, awaiting, judged)
         ratio = Missing("no_reference") if self.drift is None else self.drift.ratio()
         if not isinstance(ratio, Missing):
             drift = GaugeMetricFamily(
@@ -184,10 +192,14 @@ def try_to_read(promise: Promise) -> None:
         log.exception("audits_not_read")
 
 
-def _drift(bundle: Bundle) -> DriftMonitor | None:
+def _drift(bundle: Bundle, window: int) -> DriftMonitor | None:
     """None where the bundle holds no reference."""
     reference = bundle.training.get("risk_reference")
-    return None if reference is None else DriftMonitor(RiskHistogram.from_dict(reference))
+    return None if reference is None else DriftMonitor(RiskHistogram.from_dict(reference), window)
+
+
+def _judged(monitor: ErrorMonitor) -> int:
+    return sum(wrong + right for _, wrong, right, _ in monitor.to_dict()["audits"])
 
 
 def _probability(audit: Audit) -> float:

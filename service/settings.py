@@ -54,6 +54,14 @@ class Settings(BaseSettings):
         le=65535,
         description="port to listen on; 0 takes a free one",
     )
+    metrics_port: int | None = Field(
+        default=None, ge=0, le=65535, description="port of /metrics; left out, that of the service"
+    )
+    metrics_slices: Listed = Field(
+        default=(),
+        max_length=64,
+        description="metadata (name:value) whose decisions are counted apart",
+    )
     allow_unauthenticated: bool = Field(
         default=False, description="listen on other than loopback, without keys"
     )
@@ -144,8 +152,14 @@ class Settings(BaseSettings):
     records_retention_days: int = Field(
         default=0, ge=0, le=36500, description="records older than this are deleted; 0 keeps all"
     )
+    drift_window: int = Field(
+        default=1000, ge=100, le=1_000_000, description="answers whose risks drift is measured over"
+    )
     audit_rate: float = Field(
         default=0.0, ge=0, le=1, description="share of accepted answers that a person is to judge"
+    )
+    review_capacity_per_hour: float = Field(
+        default=0.0, ge=0, le=1e9, description="escalations that the reviewers can take; 0: unknown"
     )
     audit_secret_file: Path | None = Field(
         default=None, description="file of at least 16 random bytes that the audits are drawn with"
@@ -226,6 +240,12 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"{PREFIX}CORS_ORIGINS: {origin!r} is no origin; write https://name, "
                     "and no wildcard"
+                )
+        for pair in self.metrics_slices:
+            if not re.fullmatch(r"[^:]+:.+", pair):
+                raise ValueError(
+                    f"{PREFIX}METRICS_SLICES: {pair!r} has no colon; write name:value, such as "
+                    "line:3"
                 )
         for host in self.image_url_hosts:
             if not re.fullmatch(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z][a-z0-9-]*", host):

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import cache
 from time import perf_counter, time_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client.exposition import choose_encoder
 
-from probes.types import AttentionConcentration, Domain, Missing, SelfConsistency, Signals
+from probes.types import (
+    AttentionConcentration,
+    Domain,
+    Missing,
+    Reason,
+    SelfConsistency,
+    Signals,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from service.pipeline import Outcome
@@ -18,7 +28,13 @@ if TYPE_CHECKING:
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SHARES = tuple(step / 10 for step in range(1, 11))
 RISKS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-NOT_A_FAILURE = Missing("not_requested")
+SIGNALS = tuple(field.name for field in fields(Signals))
+NOT_A_FAILURE = "not_requested"
+NOT_ESCALATED: Mapping[str, Verdict] = {
+    "risk_below_threshold": "accept",
+    "risk_above_reject": "reject",
+}
+"""What a reason decides, if it does not escalate."""
 
 
 class Stages:
@@ -51,15 +67,20 @@ class Stages:
 
 
 class Telemetry:
-    """The service's metrics, in a registry of their own.
+    """What happened, counted, in a registry of its own. Each metric: docs/metrics.md.
+
+    The unit is one process: a replica is one process, and Prometheus adds replicas up.
 
     Args:
         thresholds: ``accept_below`` and ``reject_above`` in force, where there are any; the risk
             histogram has an edge at each.
-        build: version, model, bundle and engine.
+        mode: ``enforce`` or ``shadow``.
+        slices: metadata whose decisions are counted apart, each ``name:value``.
     """
 
-    def __init__(self, thresholds: Mapping[str, float], build: Mapping[str, str]) -> None:
+    def __init__(
+        self, thresholds: Mapping[str, float], mode: str = "enforce", slices: Sequence[str] = ()
+    ) -> None:
         self.registry = registry = CollectorRegistry()
         self.requests = Counter(
             "vlm_gate_requests", "HTTP requests answered", ["route", "code"], registry=registry
@@ -70,10 +91,22 @@ class Telemetry:
             ["decision", "reason", "mode"],
             registry=registry,
         )
-        self.risk = Histogram(
-            "vlm_gate_risk_score",
-            "Calibrated probability that an answer is wrong",
-            buckets=sorted({*RISKS, *thresholds.values()}),
+        for reason in get_args(Reason):  # a first count must not go unseen by rate()
+            self.decisions.labels(NOT_ESCALATED.get(reason, "escalate"), reason, mode)
+        self.slice_decisions = Counter(
+            "vlm_gate_slice_decisions",
+            "Decisions on answers with the metadata that VLM_GATE_METRICS_SLICES lists",
+            ["slice", "decision"],
+            registry=registry,
+        )
+        self._slices = {(name, value): f"{name}:{value}" for name, value in map(_pair, slices)}
+        for label in self._slices.values():
+            for verdict in get_args(Verdict):
+                self.slice_decisions.labels(label, verdict)
+        self.risk = _risk_histogram(registry, thresholds)
+        self.accepted_risk = Counter(
+            "vlm_gate_accepted_risk",
+            "Sum of the risks of accepted answers: how many of them are expected to be wrong",
             registry=registry,
         )
         self.top30_mass = Histogram(
@@ -113,6 +146,9 @@ class Telemetry:
             buckets=SECONDS,
             registry=registry,
         )
+        self._stage = cache(
+            self.stage_duration.labels
+        )  # looking a child up costs as much as using it
         self.rejected = Counter(
             "vlm_gate_rejected_requests",
             "Requests that got a problem document instead of an answer",
@@ -130,35 +166,48 @@ class Telemetry:
         self.images_dropped = Counter(
             "vlm_gate_images_dropped", "Images for review that could not be kept", registry=registry
         )
-        self._gauge("vlm_gate_threshold", "Thresholds on the risk in force", thresholds, "kind")
-        Info("vlm_gate_build", "What runs", registry=registry).info(dict(build))
+        ProcessCollector(registry=registry)
 
-    def _gauge(self, name: str, text: str, values: Mapping[str, float], label: str) -> None:
-        gauge = Gauge(name, text, [label], registry=self.registry)
-        for key, value in values.items():
-            gauge.labels(key).set(value)
+    def set_thresholds(self, thresholds: Mapping[str, float]) -> None:
+        """Give the risk histogram edges at other thresholds; it begins anew, as after a restart."""
+        self.registry.unregister(self.risk)
+        self.risk = _risk_histogram(self.registry, thresholds)
 
-    def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
-        """A gauge that is read when scraped."""
-        Gauge(name, text, registry=self.registry).set_function(read)
+    def observe(
+        self,
+        outcome: Outcome,
+        stages: Stages,
+        mode: str,
+        *,
+        metadata: Mapping[str, str],
+        trace_id: str | None,
+    ) -> None:
+        """Count one answered request; called once, at its end.
 
-    def observe(self, outcome: Outcome, stages: Stages, mode: str) -> None:
-        """Count one answered request; called once, at its end."""
-        decision = outcome.decision
+        Args:
+            metadata: what the caller said of it; counted only where a slice was set for it.
+            trace_id: of its sampled trace, which becomes the exemplar of its risk and its time.
+        """
+        decision, risk = outcome.decision, outcome.assessment.score
+        exemplar = None if trace_id is None else {"trace_id": trace_id}
         self.decisions.labels(decision.decision, decision.reason, mode).inc()
-        if not isinstance(outcome.assessment.score, Missing):
-            self.risk.observe(outcome.assessment.score)
+        for pair in self._slices.keys() & metadata.items():
+            self.slice_decisions.labels(self._slices[pair], decision.decision).inc()
+        if not isinstance(risk, Missing):
+            self.risk.observe(risk, exemplar)
+            if decision.decision == "accept":
+                self.accepted_risk.inc(risk)
         self._observe_signals(outcome.assessment.signals)
         for stage, seconds in stages.seconds.items():
-            self.stage_duration.labels(stage).observe(seconds)
-        self.stage_duration.labels("total").observe(stages.total)
+            self._stage(stage).observe(seconds)
+        self._stage("total").observe(stages.total, exemplar)
 
     def _observe_signals(self, signals: Signals) -> None:
-        for field in fields(Signals):
-            match getattr(signals, field.name):
-                case Missing() as missing if missing != NOT_A_FAILURE:
-                    self.signal_failures.labels(field.name, missing.reason).inc()
-                    if field.name == "self_consistency":
+        for name in SIGNALS:
+            match getattr(signals, name):
+                case Missing() as missing if missing.reason != NOT_A_FAILURE:
+                    self.signal_failures.labels(name, missing.reason).inc()
+                    if name == "self_consistency":
                         self.consistency_runs.labels("failed").inc()
                 case AttentionConcentration() as attention:
                     self.top30_mass.observe(attention.top30_mass)
@@ -170,6 +219,25 @@ class Telemetry:
                 case Domain(inside=False):
                     self.out_of_domain.inc()
 
-    def exposition(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """All metrics, and their content type: OpenMetrics, which has exemplars, or plain text.
+
+        Args:
+            accept: the header of that name, or ``""``.
+        """
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
+
+
+def _risk_histogram(registry: CollectorRegistry, thresholds: Mapping[str, float]) -> Histogram:
+    return Histogram(
+        "vlm_gate_risk_score",
+        "Calibrated probability that an answer is wrong",
+        buckets=sorted({*RISKS, *thresholds.values()}),
+        registry=registry,
+    )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, _, value = text.partition(":")
+    return name, value

@@ -166,13 +166,16 @@ class Tracing:
         came = Headers(scope=scope)
         span = None if self._tracer is None else _start(self._tracer, scope["method"], came)
         traceparent = came.get("traceparent", "") if span is None else _header(span)
+        valid = _TRACEPARENT.fullmatch(traceparent) is not None
+        if valid and int(traceparent[-2:], 16) & 1:  # sampled: whoever looks for it will find it
+            scope.setdefault("state", {})["trace_id"] = traceparent[3:35]
         status = 0
 
         async def note(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if _TRACEPARENT.fullmatch(traceparent):
+                if valid:
                     added = (b"traceparent", traceparent.encode())
                     message["headers"] = [*message["headers"], added]
             await send(message)

@@ -90,7 +90,13 @@ async def give_answer(request: Request, parse: Parse) -> tuple[AnswerResponse, O
             total_seconds=stages.total,
         ),
     )
-    gate.telemetry.observe(outcome, stages, mode)
+    gate.telemetry.observe(
+        outcome,
+        stages,
+        mode,
+        metadata=ask.metadata,
+        trace_id=getattr(request.state, "trace_id", None),
+    )
     request.state.outcome = outcome
     request.state.told = _log_fields(outcome)
     return response, outcome

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request
-from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
 from service.gate import Gate
@@ -13,6 +12,7 @@ router = APIRouter()
 
 @router.get("/metrics", include_in_schema=False)
 async def metrics(request: Request) -> Response:
-    """The text format."""
+    """The text format, or OpenMetrics where that is asked for."""
     gate: Gate = request.app.state.gate
-    return Response(gate.telemetry.exposition(), media_type=CONTENT_TYPE_LATEST)
+    body, content_type = gate.telemetry.exposition(request.headers.get("accept", ""))
+    return Response(body, headers={"content-type": content_type})
