@@ -94,7 +94,7 @@ def _probe_layers(axes: Axes, evaluation: Mapping[str, Any]) -> None:
     positions = sorted({row["position"] for row in rows})
     for position, colour in zip(positions, COLOURS, strict=False):
         _layers(axes, [row for row in rows if row["position"] == position], position, colour)
-    axes.set(xlabel="layer", ylabel="AUROC on the test split")
+    _name_layers(axes, rows)
 
 
 def _attention_layers(axes: Axes, evaluation: Mapping[str, Any]) -> None:
@@ -103,7 +103,13 @@ def _attention_layers(axes: Axes, evaluation: Mapping[str, Any]) -> None:
     for metric, colour in zip(metrics, COLOURS, strict=False):
         _layers(axes, [row for row in rows if row["metric"] == metric], metric, colour)
     axes.axhline(0.5, color=PLACEHOLDER, linewidth=0.8, linestyle=":")
+    _name_layers(axes, rows)
+
+
+def _name_layers(axes: Axes, rows: list[Mapping[str, Any]]) -> None:
     axes.set(xlabel="layer", ylabel="AUROC on the test split")
+    axes.set_xticks(sorted({row["layer"] for row in rows}))
+    axes.margins(y=0.25)  # room for the legend
 
 
 def _layers(axes: Axes, rows: list[Mapping[str, Any]], label: str, colour: str) -> None:
