@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 import torch
-from transformers import LlavaForConditionalGeneration
 
-from testbed.batches import Batches, answer_logits, image_prefix, patch_states
-from testbed.corpus import encode_turn, pack_turns
+from testbed.batches import Batches, answer_logits
+from testbed.family import Family
 from testbed.questions import ask
+from testbed.turns import Encoder
 
 HELD_OUT_SEEDS = 100_000
 """First seed of the scenes that the model is judged on, in either domain."""
+ASKED = 8
+"""Questions per scene."""
 
 
 @torch.no_grad()
 def evaluate(
-    model: LlavaForConditionalGeneration,
-    held_out: Batches,
-    seed: int,
+    family: Family, model: Any, held_out: Batches, encoder: Encoder, seed: int
 ) -> dict[str, dict[str, float]]:
     """Accuracy of greedy answers per kind of question, with the majority-answer rate beside it.
 
@@ -31,25 +32,19 @@ def evaluate(
     rng = np.random.default_rng(seed)
     right: dict[str, list[bool]] = defaultdict(list)
     said: dict[str, list[str]] = defaultdict(list)
-    end, pad = held_out.tokenizer.eos_token_id, held_out.tokenizer.pad_token_id
-    prefix = image_prefix(held_out.tokenizer)
     scenes = held_out.corpus.scenes
     for start in range(0, len(scenes), 32):
         rows = np.arange(start, min(start + 32, len(scenes)))
-        asked = [ask(scenes[row], rng, n=8) for row in rows]
-        packed = pack_turns(
-            [[encode_turn(q.text, q.answer, held_out.encode, end) for q in some] for some in asked],
-            pad,
-        )
-        logits, following = answer_logits(
-            model, patch_states(model, held_out.pixels(rows)), packed, prefix
-        )
+        asked = [ask(scenes[row], rng, n=ASKED) for row in rows]
+        packed = encoder.pack([[(q.text, q.answer) for q in some] for some in asked])
+        _, image = family.look(model, held_out.pixels(rows))
+        logits, following = answer_logits(family, model, image, packed, encoder)
         hits = (logits.argmax(-1) == following).cpu().numpy()
         at_rows, at_columns = packed.targets.nonzero()
-        turn = packed.segments[at_rows, at_columns]
-        for row, some in enumerate(asked):
-            for number, question in enumerate(some, start=1):
-                here = (at_rows == row) & (turn == number)
+        images, turns = packed.owners[at_rows], packed.segments[at_rows, at_columns]
+        for number, some in enumerate(asked):
+            for turn, question in enumerate(some, start=1):
+                here = (images == number) & (turns == turn)
                 if here.any():
                     right[question.kind].append(bool(hits[here].all()))
                     said[question.kind].append(question.answer)

@@ -1,80 +1,39 @@
-"""A corpus as tensors, and the two forward passes that training needs."""
+"""A corpus on the device, and the forward passes and losses that training needs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
-from testbed.corpus import Corpus, PackedTurns, encode_turn, pack_turns, training_turns
-from testbed.llava import IMAGE_SIZE, IMAGE_TOKENS, PATCH
+from testbed.corpus import Corpus
+from testbed.family import IMAGE_TOKENS, SIDE, Family
 from testbed.scenes import CELL_CLASSES, GRID
+from testbed.turns import Encoder, PackedTurns
 
 
 class Batches:
-    """Rows of a corpus as normalised pixels, cell labels and packed turns.
+    """Rows of a corpus as normalised pixels and cell labels, on the device as a whole."""
 
-    Args:
-        questions: question-answer pairs per image and pass, besides ``places`` look-ups.
-        seed: of the order of the images and of the questions.
-    """
-
-    def __init__(
-        self,
-        corpus: Corpus,
-        processor: LlavaProcessor,
-        device: torch.device,
-        questions: int,
-        places: int = 0,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, corpus: Corpus, family: Family, device: torch.device) -> None:
         self.corpus, self.device = corpus, device
-        self.questions, self.places = questions, places
-        self.tokenizer: PreTrainedTokenizerFast = processor.tokenizer
-        images = processor.image_processor
-        self.mean = torch.tensor(images.image_mean, device=device) * 255
-        self.std = torch.tensor(images.image_std, device=device) * 255
-        self.rng = np.random.default_rng(seed)
-        self.known: dict[str, list[int]] = {}
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a text, remembered (the recipe's texts repeat)."""
-        if text not in self.known:
-            self.known[text] = self.tokenizer.encode(text, add_special_tokens=False)
-        return self.known[text]
-
-    def indices(self, size: int) -> Iterator[NDArray[np.int64]]:
-        """Endless shuffled batches of rows."""
-        while True:
-            order = self.rng.permutation(len(self.corpus.scenes))
-            yield from (order[i : i + size] for i in range(0, len(order) - size + 1, size))
+        self.mean = torch.tensor(family.mean, device=device) * 255
+        self.std = torch.tensor(family.std, device=device) * 255
+        self.raw = torch.from_numpy(np.array(corpus.pixels)).to(device)
+        self.classes = torch.from_numpy(corpus.cells).to(device)
 
     def pixels(self, rows: NDArray[np.int64]) -> Tensor:
         """Normalised pixels, (batch, 3, size, size)."""
-        raw = torch.from_numpy(self.corpus.pixels[rows]).to(self.device)
+        raw = self.raw[torch.from_numpy(rows).to(self.device)]
         return ((raw.float() - self.mean) / self.std).permute(0, 3, 1, 2).contiguous()
 
     def cells(self, rows: NDArray[np.int64]) -> Tensor:
         """Classes of the cells, (batch, 4, 4)."""
-        return torch.from_numpy(self.corpus.cells[rows]).to(self.device)
-
-    def turns(self, rows: NDArray[np.int64]) -> PackedTurns:
-        """New questions for each row, packed."""
-        end = self.tokenizer.eos_token_id
-        packed = [
-            [
-                encode_turn(question, answer, self.encode, end)
-                for question, answer in training_turns(
-                    self.corpus.scenes[row], self.rng, self.questions, self.places
-                )
-            ]
-            for row in rows
-        ]
-        return pack_turns(packed, self.tokenizer.pad_token_id)
+        return self.classes[torch.from_numpy(rows).to(self.device)]
 
 
 class PatchHead(nn.Module):
@@ -90,37 +49,36 @@ class PatchHead(nn.Module):
 
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """From states (batch, patches, hidden): logits of class, row and column, per patch."""
-        logits = self.linear(self.norm(patches))
+        logits = self.linear(self.norm(patches)).float()
         classes, rows, columns = logits.split([len(CELL_CLASSES), GRID, GRID], dim=-1)
         return classes, rows, columns
+
+
+def patch_classes(cells: Tensor) -> Tensor:
+    """Class of each image token's cell, (batch, 64), from the cells', (batch, 4, 4)."""
+    times = SIDE // GRID
+    return cells.repeat_interleave(times, 1).repeat_interleave(times, 2).flatten(1)
 
 
 def patch_loss(told: tuple[Tensor, Tensor, Tensor], cells: Tensor) -> tuple[Tensor, Tensor]:
     """Loss of what a :class:`PatchHead` told, and the share of taken patches that it got right.
 
     Args:
-        told: logits, each (batch, patches, ...).
+        told: logits, each (batch, 64, ...).
         cells: classes of the cells, (batch, 4, 4).
     """
-    side = IMAGE_SIZE // PATCH // GRID
-    classes = cells.repeat_interleave(side, 1).repeat_interleave(side, 2).flatten(1)
+    classes = patch_classes(cells)
     index = torch.arange(IMAGE_TOKENS, device=cells.device)
-    row = (index // (GRID * side) // side).expand_as(classes)
-    column = (index % (GRID * side) // side).expand_as(classes)
+    row = (index // SIDE * GRID // SIDE).expand_as(classes)
+    column = (index % SIDE * GRID // SIDE).expand_as(classes)
     loss = sum(
         nn.functional.cross_entropy(logits.flatten(0, 1), truth.flatten())
         for logits, truth in zip(told, (classes, row, column), strict=True)
     )
     assert isinstance(loss, Tensor)
     taken = classes > 0
-    return loss, (told[0].argmax(-1) == classes)[taken].float().mean()
-
-
-def patch_states(model: LlavaForConditionalGeneration, pixels: Tensor) -> Tensor:
-    """The tower's states of the image patches, (batch, patches, hidden)."""
-    output = model.model.vision_tower(pixels, output_hidden_states=True)
-    states: Tensor = output.hidden_states[-1][:, 1:]
-    return states
+    right = (told[0].argmax(-1) == classes) & taken
+    return loss, right.sum() / taken.sum()
 
 
 def class_words(tokenizer: PreTrainedTokenizerFast) -> Tensor:
@@ -138,55 +96,54 @@ def class_words(tokenizer: PreTrainedTokenizerFast) -> Tensor:
     return table
 
 
-def word_loss(
-    model: LlavaForConditionalGeneration, patches: Tensor, cells: Tensor, words: Tensor
-) -> Tensor:
-    """Cross-entropy that makes projected patches look like the embeddings of their cell's words.
+def word_loss(model: Any, image: Tensor, cells: Tensor, words: Tensor) -> Tensor:
+    """Cross-entropy that makes image tokens look like the embeddings of their cell's words.
 
     Looking a word up in the image is then comparing like with like, for every word at once.
 
     Args:
-        patches: states of the tower, (batch, patches, hidden).
+        image: as the decoder gets it, (batch, 64, hidden).
         cells: classes, (batch, 4, 4).
         words: :func:`class_words`.
     """
-    side = IMAGE_SIZE // PATCH // GRID
-    classes = cells.repeat_interleave(side, 1).repeat_interleave(side, 2).flatten(1)
-    image = nn.functional.normalize(model.model.multi_modal_projector(patches), dim=-1)
+    directions = nn.functional.normalize(image.float(), dim=-1)
     known = nn.functional.normalize(model.get_input_embeddings().weight, dim=-1)
-    logits = 8.0 * image @ known.T
-    return nn.functional.cross_entropy(logits.flatten(0, 1), words[classes].flatten(0, 1))
-
-
-def image_prefix(tokenizer: PreTrainedTokenizerFast) -> list[int]:
-    """Token ids in front of the question: ``<s>USER: `` and the image."""
-    ids: list[int] = tokenizer.encode("USER: " + "<image>" * IMAGE_TOKENS)
-    return ids
+    logits = (8.0 * directions @ known.T).float()
+    return nn.functional.cross_entropy(
+        logits.flatten(0, 1), words[patch_classes(cells)].flatten(0, 1)
+    )
 
 
 def answer_logits(
-    model: LlavaForConditionalGeneration, patches: Tensor, packed: PackedTurns, prefix: list[int]
+    family: Family, model: Any, image: Tensor, packed: PackedTurns, encoder: Encoder
 ) -> tuple[Tensor, Tensor]:
-    """Logits at the targets, (targets, vocabulary), and the tokens that follow, (targets,)."""
-    device = patches.device
-    tokens = torch.from_numpy(packed.tokens).to(device)
-    segments = torch.from_numpy(packed.segments).to(device)
-    batch, head = len(tokens), len(prefix)
-    embed = model.get_input_embeddings()
-    image = model.model.multi_modal_projector(patches)
-    before = embed(torch.tensor(prefix[:-IMAGE_TOKENS], device=device)).expand(batch, -1, -1)
-    inputs = torch.cat([before, image, embed(tokens)], dim=1)
-    segments = nn.functional.pad(segments, (head, 0))
-    positions = nn.functional.pad(torch.from_numpy(packed.positions).to(device) + head, (head, 0))
-    positions[:, :head] = torch.arange(head, device=device)
-    length = inputs.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=device).tril()
-    own = segments[:, :, None] == segments[:, None, :]
-    in_prefix = torch.arange(length, device=device) < head
-    mask = (own | in_prefix) & causal
-    states = model.model.language_model(
-        inputs_embeds=inputs, attention_mask=mask[:, None], position_ids=positions, use_cache=False
-    ).last_hidden_state
-    targets = torch.from_numpy(packed.targets).to(device)
-    rows, columns = targets.nonzero(as_tuple=True)
-    return model.lm_head(states[rows, columns + head]), tokens[rows, columns + 1]
+    """Logits at the targets, (targets, vocabulary), and the tokens that follow, (targets,).
+
+    Args:
+        image: image tokens of the batch's images, (images, 64, hidden).
+        packed: turns on those images.
+    """
+    device = image.device
+    prefix = encoder.prefix()
+    head, first = (
+        len(prefix),
+        prefix.index(encoder.tokenizer.convert_tokens_to_ids(family.image_token)),
+    )
+    # Attention kernels like lengths that are multiples of 8.
+    more = -(head + packed.tokens.shape[1]) % 8
+
+    def whole(values: NDArray[Any], fill: int = 0) -> Tensor:
+        padded = np.pad(values, ((0, 0), (head, more)), constant_values=fill)
+        return torch.from_numpy(padded).to(device, non_blocking=True)
+
+    tokens = whole(packed.tokens, encoder.pad)
+    tokens[:, :head] = torch.tensor(prefix, device=device)
+    embedded = model.get_input_embeddings()(tokens)
+    seen = image[torch.from_numpy(packed.owners).to(device)].to(embedded.dtype)
+    embeddings = torch.cat([embedded[:, :first], seen, embedded[:, first + IMAGE_TOKENS :]], dim=1)
+    mask = family.mask(whole(packed.segments), whole(packed.prompts), head)
+    positions = family.positions(whole(packed.positions), head, first)
+    states = family.decode(model, embeddings, mask, positions)
+    rows, columns = (torch.from_numpy(each).to(device) for each in packed.targets.nonzero())
+    logits: Tensor = model.lm_head(states[rows, columns + head]).float()
+    return logits, tokens[rows, columns + head + 1]

@@ -1,43 +1,49 @@
-"""The model card, made from the training log: ``python -m testbed.card testbed/models/llava``."""
+"""The model card, made from the training log: ``python -m testbed.card llava``."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from testbed.accuracy import HELD_OUT_SEEDS, evaluate
 from testbed.batches import Batches
 from testbed.corpus import build_corpus
-from testbed.llava import IMAGE_SIZE
+from testbed.families import FAMILIES
+from testbed.family import Family
 from testbed.scenes import DOMAINS, Domain
+from testbed.turns import Encoder
+
+MODELS = Path(__file__).parent / "models"
+Table = dict[str, dict[str, float]]
 
 HEAD = """---
 license: apache-2.0
 pipeline_tag: image-text-to-text
 ---
-# The embedded LLaVA of vlm-gate
+# The embedded {name} of vlm-gate
 
-A small `LlavaForConditionalGeneration` (CLIP tower, projector, Llama; 128 x 128 pixels, 64 image
-tokens, bf16, parameter names as in the llava-hf checkpoints). It answers questions about rendered
-inspection scenes and is good for nothing else: it is there so that the gate has something real to
-judge.
+A small {title}, 64 image tokens a scene, bf16, parameter names and settings as in the published
+checkpoints. It answers questions about rendered inspection scenes and is good for nothing else: it
+is there so that the gate has something real to judge.
 
-**Data.** Rendered *catalog* scenes (`testbed/scenes.py`, `testbed/drawing.py`), six kinds of
-questions (`testbed/questions.py`), look-ups and captions (`testbed/corpus.py`). No degraded
+**Data.** {scenes:,} rendered *catalog* scenes (`testbed/scenes.py`, `testbed/drawing.py`), six
+kinds of questions (`testbed/questions.py`), look-ups and captions (`testbed/turns.py`). No degraded
 (*line*) image and no photograph was trained on. Nothing was downloaded.
 
-**Recipe.** `testbed/train.py`; from nothing: `make testbed`. The log is `training.jsonl`. The
-schedule follows the clock, so a rerun gives a like model, not the same bits; `make results` then
-makes its bundle. The model that ships took four runs, each from the weights of the one before:
-the first with labels per cell and captions only, the second with look-ups, the third with labels
-per patch, the fourth with the words of what a patch shows. The recipe as it stands now is the
-fourth's; it has not been run from nothing in one go.
+**Recipe.** `testbed/train.py`, the same for every family; from nothing: `make testbed`. The log is
+`training.jsonl`. The schedule follows the clock, so a rerun gives a like model, not the same bits.
+This one: {steps:,} steps of {batch} images in {minutes:.0f} minutes on {device}, together with
+{together}; {parameters:,} parameters, vocabulary {vocabulary}.
+
+**Accuracy** of greedy answers on held-out scenes (exact match of the whole answer), beside the rate
+of the commonest answer:
+
+| kind | catalog | line | commonest answer |
+|---|---|---|---|
 """
 
 
@@ -47,64 +53,61 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def legs(log: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """The start of each run that the model went through, and the last step logged in it."""
-    starts = [index for index, line in enumerate(log) if line["stage"] == "start"]
-    for begin, end in zip(starts, [*starts[1:], len(log)], strict=True):
-        steps = [line for line in log[begin:end] if line["stage"] == "joint"]
-        yield log[begin], steps[-1]
-
-
-def judge(folder: Path, scenes: int) -> dict[Domain, dict[str, dict[str, float]]]:
+def judge(
+    family: Family, folder: Path, scenes: int, device: torch.device, cache: Path | None = None
+) -> dict[Domain, Table]:
     """Accuracy on held-out scenes of both domains, see :func:`testbed.accuracy.evaluate`."""
-    processor = LlavaProcessor.from_pretrained(folder, backend="pil")
-    model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    encoder = Encoder(family, family.load_tokenizer(folder))
+    model = family.load_model(folder).to(device)
     seeds = range(HELD_OUT_SEEDS, HELD_OUT_SEEDS + scenes)
     tables = {}
     for domain in DOMAINS:
-        corpus = build_corpus(seeds, domain, IMAGE_SIZE)
-        batches = Batches(corpus, processor, torch.device("cpu"), questions=8)
-        tables[domain] = evaluate(model, batches, seed=0)
+        corpus = build_corpus(seeds, domain, family.image_size, cache)
+        batches = Batches(corpus, family, device)
+        tables[domain] = evaluate(family, model, batches, encoder, seed=0)
     return tables
 
 
-def card(log: list[dict[str, Any]], tables: dict[Domain, dict[str, dict[str, float]]]) -> str:
+def card(family: Family, log: list[dict[str, Any]], tables: dict[Domain, Table]) -> str:
     """The card as Markdown."""
-    lines = [HEAD, "| run | device | minutes | steps of stage two | images a step |"]
-    lines += ["|---|---|---|---|---|"]
-    for number, (start, last) in enumerate(legs(log), start=1):
-        recipe = start["recipe"]
-        lines.append(
-            f"| {number} | {start['device']} | {last['minutes']:.0f} | {last['step']} | "
-            f"{recipe['batch']} |"
-        )
-    first = log[0]
-    lines += [
-        "",
-        f"{first['parameters']:,} parameters, vocabulary {first['vocabulary']}, "
-        f"{first['recipe']['scenes']:,} training scenes. Each run goes on from the one before.",
-        "",
-        "**Accuracy** of greedy answers on held-out scenes (exact match of the whole answer), "
-        "beside the rate of the commonest answer:",
-        "",
-        "| kind | catalog | line | commonest answer |",
-        "|---|---|---|---|",
-    ]
+    start = next(line for line in log if line["stage"] == "start")
+    last = [line for line in log if line["stage"] == "joint"][-1]
+    head = HEAD.format(
+        name=family.name,
+        title=family.title,
+        scenes=start["recipe"]["scenes"],
+        batch=start["recipe"]["batch"],
+        steps=last["step"],
+        minutes=last["minutes"],
+        device=start["device"],
+        together="the other families" if start["recipe"]["workers"] else "nothing else",
+        parameters=start["parameters"],
+        vocabulary=start["vocabulary"],
+    )
+    lines = []
     for kind, row in tables["catalog"].items():
         majority = f"{row['majority']:.1%}" if "majority" in row else ""
         other = tables["line"][kind]["accuracy"]
         lines.append(f"| {kind} | {row['accuracy']:.1%} | {other:.1%} | {majority} |")
     counts = ", ".join(f"{int(table['all']['n'])} {name}" for name, table in tables.items())
-    return "\n".join([*lines, "", f"Questions judged: {counts}.", ""])
+    return head + "\n".join([*lines, "", f"Questions judged: {counts}.", ""])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the model card from the training log.")
-    parser.add_argument("folder", type=Path, help="folder of the model")
+    parser.add_argument("family", choices=sorted(FAMILIES))
+    parser.add_argument("--folder", type=Path, help="of the model; testbed/models/FAMILY")
     parser.add_argument("--scenes", type=int, default=500, help="judged, per domain")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--cache", type=Path, help="folder that keeps the rendered pixels")
     options = parser.parse_args()
-    text = card(read_log(options.folder), judge(options.folder, options.scenes))
-    (options.folder / "README.md").write_text(text, encoding="utf-8")
+    family = FAMILIES[options.family]
+    folder = options.folder or MODELS / family.name
+    device = torch.device(options.device)
+    tables = judge(family, folder, options.scenes, device, options.cache)
+    text = card(family, read_log(folder), tables)
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    print(json.dumps({"family": family.name, "tables": tables}))
 
 
 if __name__ == "__main__":

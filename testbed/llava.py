@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, processors
+from torch import Tensor, nn
 from transformers import (
     CLIPVisionConfig,
     LlamaConfig,
@@ -19,9 +18,10 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from testbed.family import IMAGE_TOKENS, SIDE, Family, renamed, write_json
+
 IMAGE_SIZE = 128
-PATCH = 16
-IMAGE_TOKENS = (IMAGE_SIZE // PATCH) ** 2
+PATCH = IMAGE_SIZE // SIDE
 # The template of the published llava-1.5 checkpoints, for one turn.
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -35,126 +35,115 @@ CHAT_TEMPLATE = (
     "{% generation %}{{ content['text'] + ' ' }}{% endgeneration %}{% endfor %}{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
 )
+_PUBLISHED = (
+    ("model.vision_tower.vision_model.", "vision_tower.vision_model."),
+    ("model.vision_tower.", "vision_tower.vision_model."),
+    ("model.multi_modal_projector.", "multi_modal_projector."),
+    ("model.language_model.", "language_model.model."),
+    ("lm_head.", "language_model.lm_head."),
+)
 
 
-def build_tokenizer(corpus: Iterable[str], vocab_size: int = 640) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE on the corpus; any text encodes, frequent words are one token."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=["<unk>", "<s>", "</s>", "<pad>", "<image>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(corpus, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="<s>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        pad_token="<pad>",
-        additional_special_tokens=["<image>"],
-        model_max_length=512,
-        padding_side="left",
-        clean_up_tokenization_spaces=False,
-    )
+class Llava(Family):
+    """CLIP tower, two-layer projector, Llama decoder."""
 
+    name = "llava"
+    title = "`LlavaForConditionalGeneration` (CLIP tower, projector, Llama; 128 x 128 pixels)"
+    image_size = IMAGE_SIZE
+    mean = (0.48145466, 0.4578275, 0.40821073)
+    std = (0.26862954, 0.26130258, 0.27577711)
+    special_tokens = ("<unk>", "<s>", "</s>", "<pad>", "<image>")
+    image_token = "<image>"
+    end_token = "</s>"
 
-def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
-    """The processor of llava-1.5, at 128 pixels and patches of 16."""
-    image_processor = CLIPImageProcessorPil(
-        size={"shortest_edge": IMAGE_SIZE},
-        crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
-    )
-    return LlavaProcessor(
-        image_processor=image_processor,
-        tokenizer=tokenizer,
-        patch_size=PATCH,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=CHAT_TEMPLATE,
-    )
+    def before(self) -> str:
+        return "<s>USER: " + self.image_token * IMAGE_TOKENS
 
+    def turn(self, question: str) -> str:
+        return f"\n{question} ASSISTANT:"
 
-def build_model(
-    tokenizer: PreTrainedTokenizerFast,
-    *,
-    vision_hidden: int = 160,
-    vision_layers: int = 4,
-    hidden: int = 192,
-    layers: int = 6,
-    intermediate: int = 448,
-) -> LlavaForConditionalGeneration:
-    """A randomly initialised model, about 4 M parameters by default."""
-    vision = CLIPVisionConfig(
-        hidden_size=vision_hidden,
-        intermediate_size=4 * vision_hidden,
-        projection_dim=vision_hidden,
-        num_hidden_layers=vision_layers,
-        num_attention_heads=vision_hidden // 32,
-        image_size=IMAGE_SIZE,
-        patch_size=PATCH,
-    )
-    text = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=hidden,
-        intermediate_size=intermediate,
-        num_hidden_layers=layers,
-        num_attention_heads=hidden // 32,
-        num_key_value_heads=hidden // 32,
-        max_position_embeddings=512,
-        rms_norm_eps=1e-5,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    config = LlavaConfig(
-        vision_config=vision,
-        text_config=text,
-        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
-        image_seq_length=IMAGE_TOKENS,
-        vision_feature_layer=-1,
-        vision_feature_select_strategy="default",
-    )
-    return LlavaForConditionalGeneration(config)
+    def answer(self, text: str) -> str:
+        return f" {text}"
 
+    def dress(self, tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<s> $A", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]
+        )
+        return PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer,
+            bos_token="<s>",
+            eos_token="</s>",
+            unk_token="<unk>",
+            pad_token="<pad>",
+            additional_special_tokens=["<image>"],
+            model_max_length=512,
+            padding_side="left",
+            clean_up_tokenization_spaces=False,
+        )
 
-def published_name(name: str) -> str:
-    """A parameter's name in the llava-hf checkpoints, from its name in memory."""
-    for prefix, replacement in (
-        ("model.vision_tower.vision_model.", "vision_tower.vision_model."),
-        ("model.vision_tower.", "vision_tower.vision_model."),
-        ("model.multi_modal_projector.", "multi_modal_projector."),
-        ("model.language_model.", "language_model.model."),
-        ("lm_head.", "language_model.lm_head."),
-    ):
-        if name.startswith(prefix):
-            return replacement + name.removeprefix(prefix)
-    raise ValueError(f"no published name for parameter {name}")
+    def build_model(self, tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
+        vision = CLIPVisionConfig(
+            hidden_size=160,
+            intermediate_size=640,
+            projection_dim=160,
+            num_hidden_layers=4,
+            num_attention_heads=5,
+            image_size=IMAGE_SIZE,
+            patch_size=PATCH,
+        )
+        text = LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=192,
+            intermediate_size=448,
+            num_hidden_layers=6,
+            num_attention_heads=6,
+            num_key_value_heads=6,
+            max_position_embeddings=512,
+            rms_norm_eps=1e-5,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        config = LlavaConfig(
+            vision_config=vision,
+            text_config=text,
+            image_token_index=tokenizer.convert_tokens_to_ids(self.image_token),
+            image_seq_length=IMAGE_TOKENS,
+            vision_feature_layer=-1,
+            vision_feature_select_strategy="default",
+        )
+        return LlavaForConditionalGeneration(config)
 
+    def load_model(self, folder: Path) -> LlavaForConditionalGeneration:
+        return LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
 
-def save_model(
-    model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: Path
-) -> None:
-    """Write bf16 weights under the published names, configuration, tokenizer and processor."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        published_name(name): tensor.detach().to("cpu", torch.bfloat16).contiguous()
-        for name, tensor in model.state_dict().items()
-    }
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    model.config.architectures = ["LlavaForConditionalGeneration"]
-    model.config.dtype = torch.bfloat16
-    model.config.save_pretrained(folder)
-    generation = {
-        "bos_token_id": model.config.text_config.bos_token_id,
-        "eos_token_id": model.config.text_config.eos_token_id,
-        "pad_token_id": model.config.text_config.pad_token_id,
-    }
-    (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
-    processor.save_pretrained(folder)
+    def tower(self, model: Any) -> nn.Module:
+        tower: nn.Module = model.model.vision_tower
+        return tower
+
+    def look(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        output = model.model.vision_tower(pixels, output_hidden_states=True)
+        states: Tensor = output.hidden_states[-1][:, 1:]
+        return states, model.model.multi_modal_projector(states)
+
+    def published_name(self, name: str) -> str:
+        return renamed(name, _PUBLISHED)
+
+    def save_settings(self, model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+        model.config.architectures = ["LlavaForConditionalGeneration"]
+        model.config.dtype = torch.bfloat16
+        model.config.save_pretrained(folder)
+        text = model.config.text_config
+        names = ("bos_token_id", "eos_token_id", "pad_token_id")
+        write_json(folder / "generation_config.json", {name: getattr(text, name) for name in names})
+        LlavaProcessor(
+            image_processor=CLIPImageProcessorPil(
+                size={"shortest_edge": IMAGE_SIZE},
+                crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
+            ),
+            tokenizer=tokenizer,
+            patch_size=PATCH,
+            vision_feature_select_strategy="default",
+            num_additional_image_tokens=1,
+            chat_template=CHAT_TEMPLATE,
+        ).save_pretrained(folder)

@@ -159,7 +159,7 @@ def _count(scene: Scene, rng: Rng) -> Question:
     return Question("count", text, answer, (answer,))
 
 
-def _referents(scene: Scene) -> dict[str, Part]:
+def referents(scene: Scene) -> dict[str, Part]:
     """Shortest phrase that names exactly one part, for every part that has one."""
     types = Counter(p.type for p in scene.parts)
     names = Counter(noun(p) for p in scene.parts)
@@ -173,7 +173,7 @@ def _referents(scene: Scene) -> dict[str, Part]:
 
 
 def _relation(scene: Scene, rng: Rng) -> Question | None:
-    known = list(_referents(scene).items())
+    known = list(referents(scene).items())
     if len(known) < 2:
         return None
     first, second = (known[int(i)] for i in rng.permutation(len(known))[:2])
@@ -236,7 +236,7 @@ def _phrase(kind: str, text: str, *answers: str) -> Question:
 def _neighbour(scene: Scene, rng: Rng) -> Question | None:
     cells = cells_of(scene)
     options: list[tuple[str, str, Part]] = []
-    for name, part in _referents(scene).items():
+    for name, part in referents(scene).items():
         for side, (dr, dc) in SIDES.items():
             row, col = part.row + dr, part.col + dc
             while (row, col) not in cells and 0 <= row < GRID and 0 <= col < GRID:
