@@ -56,7 +56,7 @@ class PaliGemma(Family):
         return self.image_token * IMAGE_TOKENS
 
     def turn(self, question: str) -> str:
-        return f"<bos>{question}\n"
+        return f"<bos>answer en {question}\n"
 
     def dress(self, tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
         dressed = PreTrainedTokenizerFast(

@@ -11,9 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from probes.types import FloatArray, Missing
 from service.engines.base import EngineError, QueryRefused
-
-Grid = tuple[int, int]
+from service.engines.patch_boxes import (
+    Grid,
+    ImageSize,
+    cropped_boxes,
+    resized_boxes,
+    unknown_boxes,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +32,16 @@ class Family:
         prompt: (processor, question) to the prompt's text with one image placeholder.
         grid: (model config, one processed input, its image tokens) to the rows and columns of the
             image tokens, or ``None`` when they do not form one.
+        patch_boxes: (model config, processor, (height, width) of the original image, grid) to the
+            rectangle of the original image that each image token covers, (tokens, 4): left, top,
+            right, bottom in pixels, in raster order; ``Missing`` where that is not known.
     """
 
     name: str
     model_types: tuple[str, ...]
     prompt: Callable[[Any, str], str]
     grid: Callable[[Any, Mapping[str, Any], int], Grid | None]
+    patch_boxes: Callable[[Any, Any, ImageSize, Grid], FloatArray | Missing]
 
 
 def chat_prompt(processor: Any, question: str) -> str:
@@ -41,6 +51,14 @@ def chat_prompt(processor: Any, question: str) -> str:
         [{"role": "user", "content": content}], add_generation_prompt=True
     )
     return prompt
+
+
+def task_prompt(processor: Any, question: str) -> str:
+    """PaliGemma's prompt: no chat, but a task word in front ("answer" in English).
+
+    The processor adds the begin token after the image and the newline after the question.
+    """
+    return f"{processor.image_token}answer en {question}"
 
 
 def square_grid(config: Any, inputs: Mapping[str, Any], tokens: int) -> Grid | None:
@@ -57,9 +75,19 @@ def patch_grid(config: Any, inputs: Mapping[str, Any], tokens: int) -> Grid | No
     return (rows, columns) if rows * columns == tokens else None
 
 
-LLAVA = Family("llava", ("llava",), chat_prompt, patch_grid)
-GENERIC = Family("generic", (), chat_prompt, square_grid)
-FAMILIES: tuple[Family, ...] = (LLAVA,)
+def merged_grid(config: Any, inputs: Mapping[str, Any], tokens: int) -> Grid | None:
+    """One token per square of merged patches of the one image, by the processor's own count."""
+    (time, height, width), *more = inputs["image_grid_thw"].tolist()
+    merge = config.vision_config.spatial_merge_size
+    rows, columns = height // merge, width // merge
+    return (rows, columns) if not more and time * rows * columns == tokens else None
+
+
+LLAVA = Family("llava", ("llava",), chat_prompt, patch_grid, cropped_boxes)
+PALIGEMMA = Family("paligemma", ("paligemma",), task_prompt, patch_grid, resized_boxes)
+QWEN2_VL = Family("qwen2vl", ("qwen2_vl",), chat_prompt, merged_grid, resized_boxes)
+GENERIC = Family("generic", (), chat_prompt, square_grid, unknown_boxes)
+FAMILIES: tuple[Family, ...] = (LLAVA, PALIGEMMA, QWEN2_VL)
 
 
 def image_token_id(config: Any) -> int:

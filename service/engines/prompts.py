@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from service.engines.families import Grid
+from service.engines.patch_boxes import Grid
 
 
 @dataclass(frozen=True, slots=True, eq=False)

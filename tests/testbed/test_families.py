@@ -84,7 +84,7 @@ def published_inputs(family: Family, folder: Path, image: Image.Image, question:
     processor = AutoProcessor.from_pretrained(folder, backend="pil")
     if family.name == "paligemma":
         # As arrays: the library's way to tensors warns under numpy 2.
-        inputs = processor(images=image, text=f"<image>{question}", return_tensors="np")
+        inputs = processor(images=image, text=f"<image>answer en {question}", return_tensors="np")
         return {k: torch.from_numpy(v) for k, v in inputs.items() if k != "labels"}
     text = processor.apply_chat_template(messages, add_generation_prompt=True)
     return processor(images=image, text=text, add_special_tokens=True, return_tensors="pt")
