@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
-from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+from transformers import AutoModelForImageTextToText, GenerationConfig
 
-from probes.types import NOTHING, FloatArray, Generation, Query, Readout, Trace
+from probes.types import NOTHING, FloatArray, Generation, ModelIdentity, Query, Readout, Trace
 from service.engines.base import EngineError, QueryRefused
 from service.engines.decoding import NucleusSampler, RowLimits, TokenScores, cut
 from service.engines.families import Family, check_question, family_of, image_token_id
 from service.engines.identity import identify
+from service.engines.processors import load_processor, process
 from service.engines.prompts import Prompt, collate, image_columns
 from service.engines.taps import Taps
 from service.engines.traces import attention_maps, hidden_readouts
@@ -51,26 +51,13 @@ Answers = Generation | tuple[str, ...]
 class Checkpoint:
     """The model in memory. ``prepare`` runs on the pool, ``run`` on the worker thread only."""
 
-    def __init__(self, source: str, device: str, dtype: str) -> None:
+    def __init__(self, model: Any, processor: Any, identity: ModelIdentity) -> None:
         self.lost = False
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        if dtype == "auto" and device == "cpu":
-            dtype = "float32"
-        try:
-            self._processor: Any = AutoProcessor.from_pretrained(source, backend="pil")
-            model: Any = AutoModelForImageTextToText.from_pretrained(
-                source, dtype=dtype, use_safetensors=True, attn_implementation="sdpa"
-            )
-            self._model = model.to(device).eval()
-        except (OSError, ValueError, ImportError, RuntimeError) as error:
-            raise EngineError(f"model: {source} cannot be loaded: {error}") from error
-        self._device = torch.device(device)
-        self._family: Family = family_of(model.config, self._processor)
+        self.identity = identity
+        self._model, self._processor = model.eval(), processor
+        self._device = model.device
+        self._family: Family = family_of(model.config, processor)
         self._image_token = image_token_id(model.config)
-        self.identity = identify(
-            source, model, self._processor, family=self._family.name, engine="transformers"
-        )
         self.taps = Taps(model)
         ends = model.generation_config.eos_token_id
         if ends is None:
@@ -88,17 +75,34 @@ class Checkpoint:
         warm_up = Query(np.zeros((64, 64, 3), np.uint8), "?", max_tokens=2)
         self.run([Greedy(self.prepare(warm_up, time.perf_counter()), NOTHING)])
 
+    @classmethod
+    def load(cls, source: str, device: str, dtype: str) -> Checkpoint:
+        """The checkpoint of a folder or hub name. Raises EngineError."""
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if dtype == "auto" and device == "cpu":
+            dtype = "float32"
+        if dtype == "float32":
+            # TF32 keeps 10 bits of the mantissa: readings would differ from the CPU's by 1e-3.
+            torch.set_float32_matmul_precision("highest")
+            torch.backends.cudnn.allow_tf32 = False
+        try:
+            processor = load_processor(source)
+            model: Any = AutoModelForImageTextToText.from_pretrained(
+                source, dtype=dtype, use_safetensors=True, attn_implementation="sdpa"
+            )
+            model = model.to(device)
+        except (OSError, ValueError, ImportError, RuntimeError) as error:
+            raise EngineError(f"model: {source} cannot be loaded: {error}") from error
+        family = family_of(model.config, processor)
+        identity = identify(source, model, processor, family=family.name, engine="transformers")
+        return cls(model, processor, identity)
+
     def prepare(self, query: Query, entered: float) -> Prompt:
         """The query's tensors, on the host. Raises QueryRefused."""
         check_question(query.question, self._processor)
         prompt = self._family.prompt(self._processor, query.question)
-        begin = self._processor.tokenizer.bos_token
-        inputs = self._processor(
-            images=[Image.fromarray(query.image)],
-            text=[prompt],
-            add_special_tokens=not (begin and prompt.startswith(begin)),
-            return_tensors="pt",
-        )
+        inputs = process(self._processor, query.image, prompt)
         tokens = inputs["input_ids"].shape[1]
         if self._context is not None and tokens + query.max_tokens > self._context:
             raise QueryRefused(
@@ -107,7 +111,7 @@ class Checkpoint:
             )
         positions = (inputs["input_ids"][0] == self._image_token).nonzero().squeeze(-1)
         return Prompt(
-            inputs=dict(inputs),
+            inputs=inputs,
             image_positions=positions,
             grid=self._family.grid(self._model.config, inputs, len(positions)),
             max_tokens=query.max_tokens,
@@ -182,6 +186,10 @@ class Checkpoint:
         first = sampler.draw(prefill.logits[0][owner])
         cache = prefill.past_key_values
         cache.batch_select_indices(owner)
+        inner = self._model.model
+        if getattr(inner, "rope_deltas", None) is not None:
+            # M-RoPE: the model itself remembers, per row, how far positions and columns differ.
+            inner.rope_deltas = inner.rope_deltas[owner]
         following = {
             "input_ids": torch.cat([inputs["input_ids"][owner], first[:, None]], 1),
             "attention_mask": torch.cat(

@@ -116,6 +116,13 @@ def family_of(config: Any, processor: Any) -> Family:
     return GENERIC
 
 
+def control_tokens(tokenizer: Any) -> list[str]:
+    """Tokens that steer the model, those of the chat template included."""
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    named = [token.content for token in added.values() if token.special]
+    return [*dict.fromkeys([*tokenizer.all_special_tokens, *named])]
+
+
 def check_question(question: str, processor: Any) -> None:
     """Refuse a question that would speak for the template: one image, one turn.
 
@@ -126,6 +133,6 @@ def check_question(question: str, processor: Any) -> None:
             f"question: contains the image placeholder {processor.image_token}; "
             "one image per question is supported, remove it"
         )
-    for token in processor.tokenizer.all_special_tokens:
+    for token in control_tokens(processor.tokenizer):
         if token in question:
             raise QueryRefused(f"question: contains the model's control token {token}; remove it")

@@ -62,7 +62,7 @@ class TransformersEngine:
 
     async def start(self) -> None:
         self._loaded = loaded = await asyncio.to_thread(
-            Checkpoint, self._source, self._device, self._dtype
+            Checkpoint.load, self._source, self._device, self._dtype
         )
         self._batcher = Batcher(
             loaded.run,
