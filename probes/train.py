@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from probes.bundle import Bundle, Golden
 from probes.combine import FusionCandidate, RiskModel, choose_fusion, fit_risk_model
 from probes.drift import RiskHistogram
-from probes.errors import StoreError, TrainingError
+from probes.errors import StoreError
 from probes.images import load_image
+from probes.layers import ProbeCandidate, fit_layers, read_places
 from probes.measured import Measured, latent_states, measure_columns, measure_risk, states
 from probes.policy import Policy
-from probes.probe import LinearProbe, ProbeCandidate, fit_probe
+from probes.probe import LinearProbe, with_components
 from probes.sampling import image_hash
 from probes.signals.domain import DomainModel, fit_domain
 from probes.splits import SPLITS, SplitName, split_by_image
@@ -104,20 +105,12 @@ def _train_probe(
     store: Store, fit: NDArray[np.bool_], select: NDArray[np.bool_]
 ) -> tuple[LinearProbe, tuple[ProbeCandidate, ...]]:
     """Only answers that have every readout count, so that candidates meet the same answers."""
-    places = [
-        place for i, place in enumerate(store.setup.readouts) if store.arrays.present[:, i].any()
-    ]
-    if not places:
-        raise TrainingError("the store holds no hidden states; collect it with layers to read")
-    found = {place: states(store, place) for place in places}
-    rows = np.logical_and.reduce([present for _, present in found.values()])
-    return fit_probe(
-        {place: hidden for place, (hidden, _) in found.items()},
-        store.wrong,
-        store.groups,
-        fit & rows,
-        select & rows,
-    )
+    _, rows = read_places(store)
+    candidates = fit_layers(store, fit & rows, select & rows)
+    best = candidates[0].probe
+    hidden, _ = states(store, (best.layer, best.position))
+    probe = with_components(best, hidden[fit & rows])
+    return probe, tuple(candidate.entry for candidate in candidates)
 
 
 def _train_fusion(
