@@ -17,9 +17,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from probes.base_accuracy import base_accuracy
 from probes.bundle import Bundle
 from probes.errors import DataError, GateError
 from probes.guarantee import Certificate
+from probes.store import Store
 from probes.types import GenerationSettings, Missing
 
 StoreFolder = Annotated[Path, typer.Argument(help="folder that collect wrote", file_okay=False)]
@@ -87,6 +89,7 @@ def collect(
                 )
         finally:
             await engine.close()
+        _warn_of_labels(store)
         return f"{len(store.records)} answers, {store.wrong.mean():.1%} wrong, in {out}"
 
     with _errors(EngineError):
@@ -109,6 +112,10 @@ def train(
     reject_above: Annotated[
         float | None, typer.Option(help="risk above which answers are rejected", min=0, max=1)
     ] = None,
+    blank: Annotated[
+        Path | None,
+        typer.Option(help="run of the same questions by collect --image blank", file_okay=False),
+    ] = None,
 ) -> None:
     """Fit probe, fusion, calibration and domain; write a bundle without certificates."""
     from probes.policy import Policy
@@ -116,9 +123,11 @@ def train(
     from probes.train import train as run_training
 
     with _errors(), Console(stderr=True).status("load") as status:
+        loaded = load(store)
+        _warn_of_labels(loaded)
         bundle = run_training(
-            load(store), out, seed=seed, policy=Policy(reject_above=reject_above),
-            progress=status.update,
+            loaded, out, seed=seed, policy=Policy(reject_above=reject_above),
+            blank=None if blank is None else load(blank), progress=status.update,
         )  # fmt: skip
     typer.echo(f"{bundle.id}: layer {bundle.probe.layer} at {bundle.probe.position}, in {out}")
 
@@ -262,6 +271,19 @@ def _certificates(bundle: Bundle) -> Table:
         )
         table.add_row(f"{attempt.alpha:g}", attempt.self_consistency, *cells)
     return table
+
+
+def _warn_of_labels(store: Store) -> None:
+    """The base accuracy first, and a warning where it shows that labels may be broken."""
+    for base in base_accuracy(store.records):
+        if base.kind == "all":
+            typer.echo(
+                f"accuracy {base.accuracy:.1%} of {base.answers} answers; always "
+                f"{base.majority_answer!r} would have {base.majority_rate:.1%}",
+                err=True,
+            )
+        if base.below_majority:
+            typer.echo(f"warning: {base.warning}", err=True)
 
 
 @contextmanager
