@@ -30,6 +30,7 @@ from probes.guarantee import Certificate, NoCertificate
 from probes.policy import Policy
 from probes.probe import LinearProbe
 from probes.signals.domain import DomainModel
+from probes.slices import Slicing
 from probes.types import GenerationSettings, Missing, ModelIdentity, Query
 
 FORMAT = 2
@@ -67,6 +68,7 @@ def write_bundle(bundle: Bundle, folder: Path) -> Bundle:
         "content": content,
         "certificates": {
             "alpha": bundle.alpha,
+            "slicing": None if bundle.slicing is None else asdict(bundle.slicing),
             "attempts": [_attempt_to_json(attempt) for attempt in bundle.attempts],
         },
     }
@@ -215,6 +217,9 @@ def _assemble(manifest: dict[str, Any], tensors: Tensors, files: Mapping[str, by
         ),
         data=_field(content, "data", str),
         training=_field(content, "training", dict),
+        slicing=None
+        if certificates.get("slicing") is None
+        else _unpack(Slicing, _field(certificates, "slicing", dict), "slicing", {}),
     )
 
 
@@ -294,12 +299,15 @@ def _unpack_risk(plain: dict[str, Any], prefix: str, tensors: Tensors) -> RiskMo
 
 
 def _attempt_to_json(attempt: CertificateAttempt) -> dict[str, Any]:
-    kind = "certificate" if isinstance(attempt.outcome, Certificate) else "none"
-    return {
+    plain: dict[str, Any] = {
         "alpha": attempt.alpha,
         "self_consistency": attempt.self_consistency,
-        kind: asdict(attempt.outcome),
     }
+    if attempt.slices is not None:
+        plain["slices"] = list(attempt.slices)
+    if isinstance(attempt.outcome, Certificate):
+        return {**plain, "certificate": attempt.outcome.to_dict()}
+    return {**plain, "none": asdict(attempt.outcome)}
 
 
 def _attempt_from_json(plain: dict[str, Any]) -> CertificateAttempt:
@@ -308,7 +316,13 @@ def _attempt_from_json(plain: dict[str, Any]) -> CertificateAttempt:
         outcome = Certificate.from_dict(plain["certificate"])
     else:
         outcome = _unpack(NoCertificate, _field(plain, "none", dict), "certificates", {})
-    return CertificateAttempt(plain["alpha"], plain["self_consistency"], outcome)
+    slices = plain.get("slices")
+    return CertificateAttempt(
+        plain["alpha"],
+        plain["self_consistency"],
+        outcome,
+        None if slices is None else tuple(slices),
+    )
 
 
 def _field(section: Mapping[str, Any], name: str, kind: type[Part]) -> Part:

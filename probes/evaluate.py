@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from probes import metrics
 from probes.bootstrap import cluster_bootstrap
 from probes.bundle import Bundle
-from probes.certify import policy_risk
+from probes.certify import modes_of, policy_risk, stage_risks
 from probes.controls import CONTROLS, control_scores
 from probes.curves import histogram, reliability, right_and_wrong, risk_coverage
 from probes.effective_reliability import Thresholds, reliability_table, reliability_thresholds
@@ -30,7 +30,7 @@ from probes.measured import measure_distance
 from probes.per_layer import attention_layers, probe_layers
 from probes.store import Store
 from probes.train import splits_of
-from probes.types import CONSISTENCY_MODES, Interval, Missing
+from probes.types import Interval, Missing
 
 EVALUATION = "evaluation.json"
 RESAMPLES = 1000
@@ -135,21 +135,22 @@ def certificate_table(
     store: Store, bundle: Bundle, test: NDArray[np.bool_]
 ) -> list[dict[str, Any]]:
     """Every attempt, and what its threshold does on the test split."""
-    risks = {
-        mode: policy_risk(store, bundle, mode)[test]
-        for mode in CONSISTENCY_MODES
-        if mode == "never" or not isinstance(bundle.stage_two, Missing)
-    }
+    stages = stage_risks(store, bundle)
+    risks = {mode: policy_risk(stages, bundle, mode)[test] for mode in modes_of(bundle)}
     rows = []
     for attempt in bundle.attempts:
         row: dict[str, Any] = {"alpha": attempt.alpha, "self_consistency": attempt.self_consistency}
+        about = np.ones(int(test.sum()), dtype=bool)
+        if attempt.slices is not None and bundle.slicing is not None:
+            row["slices"] = list(attempt.slices)
+            about = np.isin(bundle.slicing.names(store.records)[test], attempt.slices)
         if isinstance(attempt.outcome, Certificate):
-            accepted = risks[attempt.self_consistency] <= attempt.outcome.threshold
+            accepted = about & (risks[attempt.self_consistency] <= attempt.outcome.threshold)
             row["certificate"] = attempt.outcome.to_dict()
             row["test"] = {
                 "accepted": int(accepted.sum()),
                 "wrong": int(store.wrong[test][accepted].sum()),
-                "coverage": float(accepted.mean()),
+                "coverage": float(accepted.sum() / max(1, about.sum())),
             }
         else:
             row["none"] = asdict(attempt.outcome)
@@ -202,7 +203,7 @@ def judge_domain(
 def accepted_by_gate(store: Store, bundle: Bundle, judged: Judged) -> NDArray[np.bool_]:
     """Which judged answers the certificate without self-consistency accepts, (judged,)."""
     served = bundle.certificates.get("never")
-    risk = policy_risk(store, bundle, "never")[judged.rows]
+    risk = policy_risk(stage_risks(store, bundle), bundle, "never")[judged.rows]
     return np.asarray(risk <= (served.threshold if served else -np.inf))
 
 
