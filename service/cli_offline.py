@@ -170,6 +170,10 @@ def evaluate(
     domain: Annotated[
         list[str] | None, typer.Option(help="NAME=FOLDER of another store to report on")
     ] = None,
+    blank: Annotated[
+        Path | None,
+        typer.Option(help="run of the same questions by collect --image blank", file_okay=False),
+    ] = None,
 ) -> None:
     """Judge every signal on the test split; write evaluation.json."""
     from probes.evaluate import evaluate as run_evaluation
@@ -182,7 +186,12 @@ def evaluate(
             if not (name and equals and folder):
                 raise DataError(f"domain: {pair!r}; write NAME=FOLDER")
             others[name] = load(Path(folder))
-        found = run_evaluation(load(store), Bundle.load(bundle), out, domains=others)
+        found = run_evaluation(
+            load(store), Bundle.load(bundle), out, domains=others,
+            blank=None if blank is None else load(blank),
+        )  # fmt: skip
+    for flag in found["flags"]:
+        typer.echo(f"warning: {flag['text']}", err=True)
     risk = found["signals"]["risk"]["auroc"]["estimate"]
     typer.echo(f"AUROC of the risk {risk:.3f} on {found['test']['answers']} answers, in {out}")
 
