@@ -21,6 +21,7 @@ from probes.guarantee import Certificate, NoCertificate
 from probes.policy import Policy
 from probes.probe import LinearProbe
 from probes.signals.domain import DomainModel
+from probes.slices import Slicing
 from probes.types import (
     ConsistencyMode,
     FloatArray,
@@ -52,11 +53,16 @@ class Golden:
 
 @dataclass(frozen=True, slots=True)
 class CertificateAttempt:
-    """One certificate that was tried for, and what came of it."""
+    """One certificate that was tried for, and what came of it.
+
+    Args:
+        slices: whose answers it is about; None for all slices together.
+    """
 
     alpha: float
     self_consistency: ConsistencyMode
     outcome: Certificate | NoCertificate
+    slices: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +84,7 @@ class Bundle:
         golden: for the parity self-test.
         data: fingerprint of the store it was trained on.
         training: how it was trained: splits, candidates, inputs (plain JSON).
+        slicing: by what certificates per slice go, where there are any.
     """
 
     id: str
@@ -94,6 +101,7 @@ class Bundle:
     golden: tuple[Golden, ...]
     data: str
     training: Mapping[str, Any]
+    slicing: Slicing | None = None
 
     @staticmethod
     def load(folder: Path) -> Bundle:
@@ -120,12 +128,30 @@ class Bundle:
 
     @cached_property
     def certificates(self) -> Mapping[ConsistencyMode, Certificate]:
-        """The certificates that serve: those at :attr:`alpha`, one per self-consistency mode."""
+        """The certificates that serve requests of no named slice, one per self-consistency mode."""
         return {
             attempt.self_consistency: attempt.outcome
-            for attempt in self.attempts
-            if attempt.alpha == self.alpha and isinstance(attempt.outcome, Certificate)
+            for attempt in self._serving
+            if attempt.slices is None and isinstance(attempt.outcome, Certificate)
         }
+
+    @cached_property
+    def slice_certificates(self) -> Mapping[tuple[ConsistencyMode, str], Certificate]:
+        """Those that serve requests of a slice, by mode and slice; small slices may share one."""
+        return {
+            (attempt.self_consistency, name): attempt.outcome
+            for attempt in self._serving
+            for name in attempt.slices or ()
+            if isinstance(attempt.outcome, Certificate)
+        }
+
+    @property
+    def _serving(self) -> tuple[CertificateAttempt, ...]:
+        return tuple(attempt for attempt in self.attempts if attempt.alpha == self.alpha)
+
+    def slice_of(self, metadata: Mapping[str, str]) -> str | None:
+        """The slice that a request names, if it names one and certificates go by slice."""
+        return None if self.slicing is None else metadata.get(self.slicing.key)
 
     def assess(self, signals: Signals) -> RiskAssessment:
         """The risk of an answer.
@@ -147,6 +173,7 @@ class Bundle:
         *,
         shortened: bool,
         now: datetime,
+        slice: str | None = None,
     ) -> Certificate | Missing:
         """The certificate that covers a request, or ``no_certificate`` / ``certificate_void``.
 
@@ -156,8 +183,14 @@ class Bundle:
             mode: the request's self-consistency. samples: how many answers it samples (planned).
             shortened: the answer was cut by a ``max_tokens`` below the bundle's.
             now: aware of its time zone; after the certificate's end it is void.
+            slice: :meth:`slice_of` the request. A slice has its own certificate or shares one; one
+                that calibration never saw, or whose test failed, has none.
         """
-        certificate = self.certificates.get(mode)
+        certificate = (
+            self.certificates.get(mode)
+            if slice is None
+            else self.slice_certificates.get((mode, slice))
+        )
         same = policy.reject_above == self.policy.reject_above and set(policy.required) >= set(
             self.policy.required
         )

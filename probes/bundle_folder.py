@@ -23,16 +23,24 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from probes.bundle import Bundle, CertificateAttempt, Golden
-from probes.calibration import PlattMap
+from probes.calibration import CalibrationMap, IsotonicMap, PlattMap, VennAbersMap
 from probes.combine import RiskModel
 from probes.errors import BundleError
 from probes.guarantee import Certificate, NoCertificate
 from probes.policy import Policy
 from probes.probe import LinearProbe
 from probes.signals.domain import DomainModel
+from probes.slices import Slicing
 from probes.types import GenerationSettings, Missing, ModelIdentity, Query
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)
+"""Format 1 had Platt's calibration alone and no certificates per slice."""
+CALIBRATIONS: Mapping[str, type[CalibrationMap]] = {
+    "platt": PlattMap,
+    "isotonic": IsotonicMap,
+    "venn_abers": VennAbersMap,
+}
 SUMS = "SHA256SUMS"
 MANIFEST = "manifest.json"
 TENSORS = "tensors.safetensors"
@@ -60,6 +68,7 @@ def write_bundle(bundle: Bundle, folder: Path) -> Bundle:
         "content": content,
         "certificates": {
             "alpha": bundle.alpha,
+            "slicing": None if bundle.slicing is None else asdict(bundle.slicing),
             "attempts": [_attempt_to_json(attempt) for attempt in bundle.attempts],
         },
     }
@@ -79,8 +88,11 @@ def read_bundle(folder: Path) -> Bundle:
     except ValueError as error:
         raise BundleError(MANIFEST, f"is not JSON ({error}); train the bundle again") from error
     version = manifest.get("format") if isinstance(manifest, dict) else None
-    if version != FORMAT:
-        raise BundleError("format", f"is {version!r}, this version reads {FORMAT}; train it again")
+    if version not in READABLE:
+        readable = " and ".join(map(str, READABLE))
+        raise BundleError(
+            "format", f"is {version!r}, this version reads {readable}; train it again"
+        )
     try:
         tensors: Tensors = load_tensors(files[TENSORS])
     except SafetensorError as error:
@@ -99,10 +111,10 @@ def _content(bundle: Bundle) -> tuple[dict[str, bytes], dict[str, Any]]:
         "generation": asdict(bundle.generation),
         "attention_layers": list(bundle.attention_layers),
         "probe": _pack(bundle.probe, "probe", tensors),
-        "stage_one": _pack(bundle.stage_one, "stage_one", tensors),
+        "stage_one": _pack_risk(bundle.stage_one, "stage_one", tensors),
         "stage_two": {"missing": bundle.stage_two.reason}
         if isinstance(bundle.stage_two, Missing)
-        else _pack(bundle.stage_two, "stage_two", tensors),
+        else _pack_risk(bundle.stage_two, "stage_two", tensors),
         "domain": _pack(bundle.domain, "domain", tensors),
         "policy": asdict(bundle.policy),
         "data": bundle.data,
@@ -205,6 +217,9 @@ def _assemble(manifest: dict[str, Any], tensors: Tensors, files: Mapping[str, by
         ),
         data=_field(content, "data", str),
         training=_field(content, "training", dict),
+        slicing=None
+        if certificates.get("slicing") is None
+        else _unpack(Slicing, _field(certificates, "slicing", dict), "slicing", {}),
     )
 
 
@@ -265,10 +280,18 @@ def _unpack(kind: type[Part], plain: dict[str, Any], prefix: str, tensors: Tenso
         raise BundleError(prefix, str(error)) from error
 
 
+def _pack_risk(model: RiskModel, prefix: str, tensors: Tensors) -> dict[str, Any]:
+    plain = _pack(model, prefix, tensors)
+    (kind,) = (name for name, one in CALIBRATIONS.items() if isinstance(model.calibration, one))
+    return {**plain, "calibration": {"kind": kind, **plain["calibration"]}}
+
+
 def _unpack_risk(plain: dict[str, Any], prefix: str, tensors: Tensors) -> RiskModel:
-    calibration = _unpack(
-        PlattMap, _field(plain, "calibration", dict), f"{prefix}.calibration", tensors
-    )
+    fields = dict(_field(plain, "calibration", dict))
+    kind = fields.pop("kind", "platt")
+    if kind not in CALIBRATIONS:
+        raise BundleError(f"{prefix}.calibration.kind", f"is {kind!r}; train the bundle again")
+    calibration = _unpack(CALIBRATIONS[kind], fields, f"{prefix}.calibration", tensors)
     model = _unpack(RiskModel, {**plain, "calibration": calibration}, prefix, tensors)
     if model.weights.shape != (len(model.features),):
         raise BundleError(f"{prefix}.weights", f"not one per feature {model.features}")
@@ -276,12 +299,15 @@ def _unpack_risk(plain: dict[str, Any], prefix: str, tensors: Tensors) -> RiskMo
 
 
 def _attempt_to_json(attempt: CertificateAttempt) -> dict[str, Any]:
-    kind = "certificate" if isinstance(attempt.outcome, Certificate) else "none"
-    return {
+    plain: dict[str, Any] = {
         "alpha": attempt.alpha,
         "self_consistency": attempt.self_consistency,
-        kind: asdict(attempt.outcome),
     }
+    if attempt.slices is not None:
+        plain["slices"] = list(attempt.slices)
+    if isinstance(attempt.outcome, Certificate):
+        return {**plain, "certificate": attempt.outcome.to_dict()}
+    return {**plain, "none": asdict(attempt.outcome)}
 
 
 def _attempt_from_json(plain: dict[str, Any]) -> CertificateAttempt:
@@ -290,7 +316,13 @@ def _attempt_from_json(plain: dict[str, Any]) -> CertificateAttempt:
         outcome = Certificate.from_dict(plain["certificate"])
     else:
         outcome = _unpack(NoCertificate, _field(plain, "none", dict), "certificates", {})
-    return CertificateAttempt(plain["alpha"], plain["self_consistency"], outcome)
+    slices = plain.get("slices")
+    return CertificateAttempt(
+        plain["alpha"],
+        plain["self_consistency"],
+        outcome,
+        None if slices is None else tuple(slices),
+    )
 
 
 def _field(section: Mapping[str, Any], name: str, kind: type[Part]) -> Part:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TypeAlias
@@ -12,10 +11,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from probes.errors import BundleError, TrainingError
+from probes.errors import TrainingError
 from probes.types import FloatArray
-
-Arrays: TypeAlias = Mapping[str, FloatArray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +25,6 @@ class PlattMap:
     def predict(self, score: FloatArray) -> NDArray[np.float64]:
         """Probability that the answer is wrong, same shape as the score."""
         return np.asarray(expit(self.slope * score + self.intercept), dtype=np.float64)
-
-    def to_arrays(self) -> dict[str, FloatArray]:
-        """Plain arrays, for a bundle."""
-        return {"platt": np.array([self.slope, self.intercept], dtype=np.float64)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,10 +42,6 @@ class IsotonicMap:
     def predict(self, score: FloatArray) -> NDArray[np.float64]:
         """Probability that the answer is wrong, same shape as the score."""
         return np.asarray(np.interp(score, self.scores, self.probabilities), dtype=np.float64)
-
-    def to_arrays(self) -> dict[str, FloatArray]:
-        """Plain arrays, for a bundle."""
-        return {"isotonic": np.stack([self.scores, self.probabilities])}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,26 +72,8 @@ class VennAbersMap:
         lower, upper = self.interval(score)
         return np.asarray(upper / (1 - lower + upper), dtype=np.float64)
 
-    def to_arrays(self) -> dict[str, FloatArray]:
-        """Plain arrays, for a bundle."""
-        return {"venn_abers": np.stack([self.lower, self.upper]), "knots": self.scores}
-
 
 CalibrationMap: TypeAlias = PlattMap | IsotonicMap | VennAbersMap
-
-
-def calibration_map(arrays: Arrays) -> CalibrationMap:
-    """The map that :meth:`to_arrays` wrote. Raises BundleError when there is none."""
-    platt = arrays.get("platt")
-    if platt is not None and platt.shape == (2,):
-        return PlattMap(slope=float(platt[0]), intercept=float(platt[1]))
-    isotonic = arrays.get("isotonic")
-    if isotonic is not None and isotonic.ndim == 2 and len(isotonic) == 2:
-        return IsotonicMap(scores=isotonic[0], probabilities=isotonic[1])
-    venn_abers, knots = arrays.get("venn_abers"), arrays.get("knots")
-    if venn_abers is not None and knots is not None and venn_abers.shape == (2, 2 * len(knots) + 1):
-        return VennAbersMap(scores=knots, lower=venn_abers[0], upper=venn_abers[1])
-    raise BundleError("calibration", "no map in it; train the bundle again")
 
 
 def fit_platt(score: FloatArray, wrong: NDArray[np.bool_]) -> PlattMap:

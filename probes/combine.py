@@ -16,7 +16,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
 from probes.bootstrap import paired_difference
-from probes.calibration import PlattMap, fit_platt
+from probes.calibration import CalibrationMap
+from probes.calibration_choice import CalibrationCandidate, choose_calibration
 from probes.errors import TrainingError
 from probes.metrics import auroc
 from probes.types import FloatArray, Interval, Missing, Signals
@@ -56,7 +57,7 @@ class RiskModel:
     features: tuple[str, ...]
     weights: FloatArray
     intercept: float
-    calibration: PlattMap
+    calibration: CalibrationMap
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -100,15 +101,20 @@ def fit_risk_model(
     features: tuple[str, ...],
     wrong: NDArray[np.bool_],
     groups: NDArray[np.str_],
-) -> RiskModel:
+    *,
+    seed: int = 0,
+) -> tuple[RiskModel, tuple[CalibrationCandidate, ...]]:
     """Fit weights on all answers given, and the calibration map on out-of-fold log-odds.
 
     Args:
         columns: per feature (answers,). wrong: (answers,). groups: image hashes, (answers,).
+
+    Returns the model and the calibration maps that were compared.
     """
     weights, intercept = _fit_logistic(columns, features, wrong)
     out_of_fold = _out_of_fold(columns, features, wrong, groups)
-    return RiskModel(features, weights, intercept, fit_platt(out_of_fold, wrong))
+    calibration, table = choose_calibration(out_of_fold, wrong, groups, seed=seed)
+    return RiskModel(features, weights, intercept, calibration), table
 
 
 def choose_fusion(
@@ -118,8 +124,8 @@ def choose_fusion(
     *,
     resamples: int = 1000,
     seed: int = 0,
-) -> tuple[RiskModel, tuple[FusionCandidate, ...]]:
-    """Fit the simplest candidate that is not behind the best one beyond noise.
+) -> tuple[tuple[str, ...], tuple[FusionCandidate, ...]]:
+    """The features of the simplest candidate that is not behind the best one beyond noise.
 
     "Beyond noise": the 95 % interval of the paired difference of AUROC, bootstrapped by image, lies
     above zero.
@@ -145,7 +151,7 @@ def choose_fusion(
         FusionCandidate(name, features, values[name], ahead[name], name == chosen)
         for name, features in CANDIDATES.items()
     )
-    return fit_risk_model(columns, CANDIDATES[chosen], wrong, groups), table
+    return CANDIDATES[chosen], table
 
 
 def _auroc(score: FloatArray, wrong: NDArray[np.bool_]) -> float:

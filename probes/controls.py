@@ -10,15 +10,17 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from probes.bundle import Bundle
+from probes.companion import blank_rows
 from probes.measured import states
-from probes.probe import fit_linear_probe
-from probes.store import Store
-from probes.types import FloatArray
+from probes.probe import cross_validate, fit_linear_probe
+from probes.store import Place, Store
+from probes.types import FloatArray, Missing
 
 CONTROLS: Mapping[str, str] = {
     "shuffled_labels": "the probe, fitted on shuffled labels",
     "question_words": "words of the question only",
     "answer_words": "words of the answer only",
+    "blank_image": "the probe, fitted on states that saw a blank image",
 }
 
 
@@ -29,14 +31,16 @@ def control_scores(
     fit: NDArray[np.bool_],
     rows: NDArray[np.bool_],
     seed: int,
-) -> dict[str, FloatArray]:
+    blank: Store | None = None,
+) -> dict[str, FloatArray | Missing]:
     """Score per control, higher is riskier, at the given rows; fitted on the fit split alone.
 
     Args:
         regularisation: C of the real probe, for the shuffled one.
         fit: (n,). rows: (n,), m of them true.
+        blank: companion run with blank images.
 
-    Returns control name -> (m,).
+    Returns control name -> (m,), or why it cannot be had.
     """
     wrong = store.wrong
     place = (bundle.probe.layer, bundle.probe.position)
@@ -52,7 +56,30 @@ def control_scores(
         "shuffled_labels": probe.logit(probe.project(hidden[rows])),
         "question_words": _words(questions, wrong, fit, rows),
         "answer_words": _words(answers, wrong, fit, rows),
+        "blank_image": Missing("no_blank_run")
+        if blank is None
+        else _blank(store, blank, place, fit, rows),
     }
+
+
+def _blank(
+    store: Store,
+    blank: Store,
+    place: Place,
+    fit: NDArray[np.bool_],
+    rows: NDArray[np.bool_],
+) -> FloatArray | Missing:
+    """Of the real run's answers: what the question alone makes the model's state tell of them."""
+    where, paired = blank_rows(store, blank, place)
+    if not paired[rows].all():
+        return Missing("incomplete_blank_run")
+    hidden, _ = states(blank, place)
+    seen = fit & paired
+    layer, position = place
+    probe, _ = cross_validate(
+        hidden[where[seen]], store.wrong[seen], store.groups[seen], layer=layer, position=position
+    )
+    return probe.logit(probe.project(hidden[where[rows]]))
 
 
 def _words(

@@ -16,21 +16,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes import metrics
-from probes.bootstrap import cluster_bootstrap
+from probes.bootstrap import cluster_bootstrap, paired_difference
 from probes.bundle import Bundle
-from probes.certify import policy_risk
+from probes.certify import modes_of, policy_risk, stage_risks
 from probes.controls import CONTROLS, control_scores
+from probes.cross_domain import cross_domain, kind_left_out
 from probes.curves import histogram, reliability, right_and_wrong, risk_coverage
 from probes.effective_reliability import Thresholds, reliability_table, reliability_thresholds
 from probes.errors import StoreError, TrainingError
 from probes.examples import pick_examples
+from probes.flags import flags
 from probes.guarantee import Certificate
 from probes.judge import RISKS, Judged, accuracy_table, error_rate, judge, signal_table
 from probes.measured import measure_distance
 from probes.per_layer import attention_layers, probe_layers
 from probes.store import Store
 from probes.train import splits_of
-from probes.types import CONSISTENCY_MODES, Interval, Missing
+from probes.types import Interval, Missing
 
 EVALUATION = "evaluation.json"
 RESAMPLES = 1000
@@ -43,12 +45,14 @@ def evaluate(
     out: Path,
     *,
     domains: Mapping[str, Store] | None = None,
+    blank: Store | None = None,
     resamples: int = RESAMPLES,
 ) -> dict[str, Any]:
     """Judge a bundle and write ``evaluation.json`` and ``manifest.json`` to a new folder.
 
     Args:
         domains: other stores of the same model, by name: accuracy and risk away from home.
+        blank: companion run with blank images, for the control that sees none.
 
     Returns what was written. Raises StoreError for a store that does not belong to the bundle or a
     folder that exists, TrainingError when the test split holds too little.
@@ -72,6 +76,7 @@ def evaluate(
         "fingerprints": {
             "store": store.fingerprint,
             "dataset": store.setup.dataset,
+            "blank": None if blank is None else blank.fingerprint,
             "domains": {name: other.fingerprint for name, other in (domains or {}).items()},
         },
         "test": {
@@ -85,7 +90,12 @@ def evaluate(
         "missing_signals": dict(judged.missing),
         "probe_per_layer": probe_layers(store, bundle, splits, resamples),
         "attention_per_layer": attention_layers(store, judged.rows, resamples),
-        "controls": controls(store, bundle, splits, judged.rows, resamples),
+        "controls": controls(store, bundle, splits, judged, resamples, blank),
+        "kind_left_out": kind_left_out(store, bundle, splits, resamples),
+        "cross_domain": {
+            name: cross_domain(store, other, bundle, resamples)
+            for name, other in (domains or {}).items()
+        },
         "certificates": certificate_table(store, bundle, test),
         "serving_alpha": bundle.alpha,
         "out_of_domain": out_of_domain(store, bundle, test, resamples),
@@ -96,7 +106,7 @@ def evaluate(
         "curves": curve_data(store, bundle, judged),
         "examples": pick_examples(store, judged, accepted_by_gate(store, bundle, judged)),
     }
-    return write_evaluation(evaluation, out)
+    return write_evaluation({**evaluation, "flags": flags(evaluation)}, out)
 
 
 def write_evaluation(evaluation: Mapping[str, Any], out: Path) -> dict[str, Any]:
@@ -118,38 +128,50 @@ def controls(
     store: Store,
     bundle: Bundle,
     splits: NDArray[np.str_],
-    rows: NDArray[np.bool_],
+    judged: Judged,
     resamples: int,
+    blank: Store | None,
 ) -> dict[str, Any]:
-    """AUROC on the test split of every control probe."""
+    """AUROC on the test split of every control probe, and how far the real probe is above it."""
+    wrong, groups = store.wrong[judged.rows], store.groups[judged.rows]
     strength = bundle.training["probe_candidates"][0]["regularisation"]
     seed = int(bundle.training["split"]["seed"])
-    scores = control_scores(store, bundle, strength, splits == "fit", rows, seed)
-    found = cluster_bootstrap(
-        {"auroc": metrics.auroc}, scores, store.wrong[rows], store.groups[rows], resamples
-    )
-    return {name: {"what": CONTROLS[name], **found[name]} for name in scores}
+    scores = control_scores(store, bundle, strength, splits == "fit", judged.rows, seed, blank)
+    table: dict[str, Any] = {}
+    for name, score in scores.items():
+        row: dict[str, Any] = {"auroc": score, "probe_above": score}
+        if not isinstance(score, Missing):
+            found = cluster_bootstrap(
+                {"auroc": metrics.auroc}, {name: score}, wrong, groups, resamples
+            )
+            above = paired_difference(
+                metrics.auroc, judged.scores["hidden_state_probe"], score, wrong, groups, resamples
+            )
+            row = {**found[name], "probe_above": above}
+        table[name] = {"what": CONTROLS[name], **row}
+    return table
 
 
 def certificate_table(
     store: Store, bundle: Bundle, test: NDArray[np.bool_]
 ) -> list[dict[str, Any]]:
     """Every attempt, and what its threshold does on the test split."""
-    risks = {
-        mode: policy_risk(store, bundle, mode)[test]
-        for mode in CONSISTENCY_MODES
-        if mode == "never" or not isinstance(bundle.stage_two, Missing)
-    }
+    stages = stage_risks(store, bundle)
+    risks = {mode: policy_risk(stages, bundle, mode)[test] for mode in modes_of(bundle)}
     rows = []
     for attempt in bundle.attempts:
         row: dict[str, Any] = {"alpha": attempt.alpha, "self_consistency": attempt.self_consistency}
+        about = np.ones(int(test.sum()), dtype=bool)
+        if attempt.slices is not None and bundle.slicing is not None:
+            row["slices"] = list(attempt.slices)
+            about = np.isin(bundle.slicing.names(store.records)[test], attempt.slices)
         if isinstance(attempt.outcome, Certificate):
-            accepted = risks[attempt.self_consistency] <= attempt.outcome.threshold
+            accepted = about & (risks[attempt.self_consistency] <= attempt.outcome.threshold)
             row["certificate"] = attempt.outcome.to_dict()
             row["test"] = {
                 "accepted": int(accepted.sum()),
                 "wrong": int(store.wrong[test][accepted].sum()),
-                "coverage": float(accepted.mean()),
+                "coverage": float(accepted.sum() / max(1, about.sum())),
             }
         else:
             row["none"] = asdict(attempt.outcome)
@@ -202,7 +224,7 @@ def judge_domain(
 def accepted_by_gate(store: Store, bundle: Bundle, judged: Judged) -> NDArray[np.bool_]:
     """Which judged answers the certificate without self-consistency accepts, (judged,)."""
     served = bundle.certificates.get("never")
-    risk = policy_risk(store, bundle, "never")[judged.rows]
+    risk = policy_risk(stage_risks(store, bundle), bundle, "never")[judged.rows]
     return np.asarray(risk <= (served.threshold if served else -np.inf))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -54,6 +55,7 @@ class Certificate:
         data: fingerprint of the calibration answers.
         created: ISO 8601 with offset.
         expires: likewise.
+        slices: the slices whose answers it is about; None for those of all slices together.
     """
 
     id: str
@@ -69,23 +71,27 @@ class Certificate:
     data: str
     created: str
     expires: str
+    slices: tuple[str, ...] | None = None
 
     def expired(self, now: datetime) -> bool:
         """Whether ``now`` (with a time zone) is at or past the end."""
         return now >= datetime.fromisoformat(self.expires)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
-        return dataclasses.asdict(self)
+        """As JSON takes it; ``slices`` stands there only where it says something."""
+        plain = dataclasses.asdict(self)
+        slices = plain.pop("slices")
+        return plain if slices is None else {**plain, "slices": list(slices)}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Certificate:
         """Read what :meth:`to_dict` wrote. Raises BundleError when a field was changed."""
         names = {field.name for field in dataclasses.fields(cls)}
-        if set(fields) != names:
-            odd = min(set(fields) ^ names)
+        if set(fields) | {"slices"} != names:
+            odd = min((set(fields) | {"slices"}) ^ names)
             raise BundleError(f"certificate.{odd}", "missing or unknown; certify again")
-        certificate = cls(**fields)
+        slices = fields.get("slices")
+        certificate = cls(**{**fields, "slices": None if slices is None else tuple(slices)})
         if certificate.id != _certificate_id(fields):
             raise BundleError("certificate.id", "does not fit the other fields; certify again")
         return certificate
@@ -194,6 +200,7 @@ def certify(
     created: datetime,
     valid_days: int,
     seed: int = 0,
+    slices: tuple[str, ...] | None = None,
 ) -> Certificate | NoCertificate:
     """Certify a policy on the calibration split.
 
@@ -240,7 +247,13 @@ def certify(
         "created": created.isoformat(),
         "expires": (created + timedelta(days=valid_days)).isoformat(),
     }
-    return Certificate(id=_certificate_id(fields), **fields)
+    named = fields if slices is None else {**fields, "slices": list(slices)}
+    return Certificate(id=_certificate_id(named), **fields, slices=slices)
+
+
+def answers_needed(alpha: float, delta: float) -> int:
+    """Accepted answers that prove alpha at delta when none of them is wrong."""
+    return math.ceil(math.log(delta) / math.log1p(-alpha))
 
 
 def _certificate_id(fields: Mapping[str, Any]) -> str:

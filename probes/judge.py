@@ -6,7 +6,6 @@ Every signal is turned so that higher means riskier, in the direction that its p
 from __future__ import annotations
 
 import functools
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes import metrics
+from probes.base_accuracy import base_accuracy
 from probes.bootstrap import Metric, cluster_bootstrap, paired_difference
 from probes.bundle import Bundle
 from probes.measured import measure_columns, measure_distance, measure_risk
-from probes.signals.consistency import normalise
 from probes.store import Store
 from probes.types import FloatArray, Missing
 
@@ -126,17 +125,13 @@ def accuracy_table(store: Store, rows: NDArray[np.bool_], resamples: int) -> dic
         found = cluster_bootstrap(
             {"accuracy": accuracy}, {"": np.zeros(wrong.size)}, wrong, groups, resamples=resamples
         )[""]["accuracy"]
-        truths = Counter(
-            normalise(store.records[row].references[0]) for row in np.flatnonzero(part)
-        )
-        answer, count = truths.most_common(1)[0]
-        majority = count / int(part.sum())
+        base = base_accuracy([store.records[row] for row in np.flatnonzero(part)])[0]
         table[name] = {
-            "answers": int(part.sum()),
+            "answers": base.answers,
             "accuracy": found,
-            "majority_answer": answer,
-            "majority_rate": majority,
-            "below_majority": bool(1 - wrong.mean() < majority),
+            "majority_answer": base.majority_answer,
+            "majority_rate": base.majority_rate,
+            "below_majority": base.below_majority,
         }
     return table
 

@@ -18,6 +18,9 @@ from probes.signals.domain import DomainModel
 from probes.store import Store
 from probes.types import FloatArray, Missing, Position
 
+BLOCK = 1024
+"""Answers projected at once."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
@@ -50,7 +53,7 @@ def states(store: Store, place: tuple[int, Position]) -> tuple[FloatArray, NDArr
 def measure_columns(store: Store, probe: LinearProbe) -> Measured:
     """Token confidence, probe and self-consistency of every answer."""
     hidden, present = states(store, (probe.layer, probe.position))
-    columns: dict[str, FloatArray] = {"probe_logit": probe.logit(probe.project(hidden))}
+    columns: dict[str, FloatArray] = {"probe_logit": probe.logit(_project(probe, hidden))}
     known = {"probe_logit": present}
     confidence = [record.confidence for record in store.records]
     have = np.array([not isinstance(one, Missing) for one in confidence], dtype=bool)
@@ -80,7 +83,13 @@ def measure_distance(
 def latent_states(store: Store, probe: LinearProbe) -> tuple[FloatArray, NDArray[np.bool_]]:
     """Principal coordinates of the probe's hidden state, (n, components), and whether read."""
     hidden, present = states(store, (probe.layer, probe.position))
-    return probe.latent(probe.project(hidden)), present
+    return probe.latent(_project(probe, hidden)), present
+
+
+def _project(probe: LinearProbe, hidden: FloatArray) -> FloatArray:
+    """A block of answers at a time, for in float64 all of them would not fit well."""
+    blocks = [hidden[start : start + BLOCK] for start in range(0, len(hidden), BLOCK)]
+    return np.concatenate([probe.project(block) for block in blocks])
 
 
 def measure_risk(measured: Measured, model: RiskModel) -> FloatArray:

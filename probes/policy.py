@@ -171,3 +171,32 @@ def composed_risk(
         known = np.isfinite(stage_one) & (stage_one <= limit)
         risk = np.where(known, np.minimum(stage_one, stage_two), np.inf)
     return np.asarray(np.where(inside & (risk <= limit), risk, np.inf), dtype=np.float64)
+
+
+def composed_reject(
+    stage_one: FloatArray,
+    stage_two: FloatArray | None,
+    inside: NDArray[np.bool_],
+    mode: ConsistencyMode,
+    reject_above: float | None,
+    accept_below: float,
+) -> NDArray[np.bool_]:
+    """Which answers the whole policy rejects at a threshold, (answers,).
+
+    Arguments as :func:`composed_risk`; ``accept_below`` matters in mode ``auto``, where an answer
+    that stage one accepts is not asked again. It may be minus infinity.
+    """
+    if reject_above is None:
+        return np.zeros(len(stage_one), dtype=bool)
+
+    def above(risk: FloatArray) -> NDArray[np.bool_]:
+        return np.asarray(np.isfinite(risk) & (risk > reject_above))
+
+    if mode == "never":
+        return np.asarray(inside & above(stage_one))
+    if stage_two is None:
+        raise ValueError(f"stage_two: needed in mode {mode!r}")
+    if mode == "always":
+        return np.asarray(inside & above(stage_two))
+    asked = np.isfinite(stage_one) & (stage_one > accept_below)
+    return np.asarray(inside & (above(stage_one) | (asked & above(stage_two))))

@@ -7,18 +7,18 @@ domain of validity is measured on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
-from sklearn.linear_model import LogisticRegression
+from scipy.sparse.linalg import eigsh
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 
 from probes.errors import TrainingError
+from probes.logistic import Fitted, fit_path, gram
 from probes.types import FloatArray, Position
 
 REGULARISATION = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -27,6 +27,8 @@ REGULARISATION = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 FOLDS = 4
 COMPONENTS = 16
 SMALLEST_SCALE = 1e-6
+_DENSE = 512
+"""Widths up to which all eigenvectors are worked out at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,14 +83,50 @@ class LinearProbe:
         return np.asarray(projected[..., 1:] + self.offset[1:], dtype=np.float64)
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeCandidate:
-    """One layer and position that was tried: its C, and its AUROC on the selection split."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Standardised:
+    """Hidden states with mean 0 and standard deviation 1 on the rows that they were made from.
 
-    layer: int
-    position: Position
-    regularisation: float
-    auroc: float
+    Args:
+        table: (answers, hidden) float32.
+        mean: (hidden,). scale: (hidden,), never 0.
+    """
+
+    table: NDArray[np.float32]
+    mean: FloatArray
+    scale: FloatArray
+
+    @staticmethod
+    def of(hidden: FloatArray) -> Standardised:
+        """From hidden states (answers, hidden)."""
+        states = np.array(hidden, dtype=np.float32)
+        mean = states.mean(axis=0, dtype=np.float64)
+        scale = states.std(axis=0, dtype=np.float64)
+        scale = np.where(scale < SMALLEST_SCALE, 1.0, scale)
+        states -= mean.astype(np.float32)
+        states /= scale.astype(np.float32)
+        return Standardised(states, mean, scale)
+
+    def apply(self, hidden: FloatArray) -> NDArray[np.float32]:
+        """Other hidden states by the same mean and scale."""
+        states = np.array(hidden, dtype=np.float32)
+        states -= self.mean.astype(np.float32)
+        states /= self.scale.astype(np.float32)
+        return states
+
+    def probe(
+        self, layer: int, position: Position, weights: FloatArray, intercept: float
+    ) -> LinearProbe:
+        """A probe, without components, from weights on these standardised states."""
+        return LinearProbe(
+            layer=layer,
+            position=position,
+            weights=_single(weights),
+            intercept=float(intercept),
+            mean=_single(self.mean),
+            scale=_single(self.scale),
+            components=np.empty((0, len(self.mean)), dtype=np.float32),
+        )
 
 
 def fit_linear_probe(
@@ -99,102 +137,100 @@ def fit_linear_probe(
     position: Position,
     regularisation: float,
 ) -> LinearProbe:
-    """Fit at a given C.
+    """Fit at a given C; without components.
 
     Args:
         hidden: (answers, hidden). wrong: (answers,).
     Raises:
         TrainingError: when every answer is right, or every one wrong.
     """
+    check_classes(wrong)
+    states = Standardised.of(hidden)
+    (found,) = fit_path(states.table, wrong, np.ones((wrong.size, 1)), (regularisation,))
+    return states.probe(layer, position, found.weights[:, 0], found.intercepts[0])
+
+
+def cross_validate(
+    hidden: FloatArray,
+    wrong: NDArray[np.bool_],
+    groups: NDArray[np.str_],
+    *,
+    layer: int,
+    position: Position,
+) -> tuple[LinearProbe, float]:
+    """The probe at the C of best mean AUROC, cross-validated by image, and that C.
+
+    Ties go to the stronger penalty. Folds that lack right or wrong answers do not count.
+
+    Args:
+        hidden: (answers, hidden). wrong: (answers,). groups: image hashes, (answers,).
+    Raises:
+        TrainingError: when every answer is right or every one wrong, or there is one image only.
+    """
+    check_classes(wrong)
+    states = Standardised.of(hidden)
+    held = held_out(wrong, groups)
+    weightings = np.ones((wrong.size, len(held) + 1))
+    for fold, rows in enumerate(held):
+        weightings[rows, fold] = 0
+    best: tuple[float, Fitted] | None = None
+    for found in fit_path(states.table, wrong, weightings, REGULARISATION):
+        logits = states.table @ found.weights
+        quality = np.mean(
+            [roc_auc_score(wrong[rows], logits[rows, fold]) for fold, rows in enumerate(held)]
+            or [0.0]
+        )
+        if best is None or quality > best[0]:
+            best = float(quality), found
+    assert best is not None  # there are several C
+    chosen = best[1]
+    probe = states.probe(layer, position, chosen.weights[:, -1], chosen.intercepts[-1])
+    return probe, chosen.strength
+
+
+def held_out(wrong: NDArray[np.bool_], groups: NDArray[np.str_]) -> list[NDArray[np.bool_]]:
+    """Rows held out per fold, grouped by image; folds with one class on either side left out."""
+    count = min(FOLDS, int(np.unique(groups).size))
+    if count < 2:
+        raise TrainingError("cross-validation needs at least two images in the fit split")
+    folds = []
+    for train, held in GroupKFold(count).split(wrong, groups=groups):
+        if np.unique(wrong[train]).size == 2 and np.unique(wrong[held]).size == 2:
+            rows = np.zeros(wrong.size, dtype=bool)
+            rows[held] = True
+            folds.append(rows)
+    return folds
+
+
+def with_components(probe: LinearProbe, hidden: FloatArray) -> LinearProbe:
+    """The probe with the leading principal directions of the states that it was fitted on."""
+    standard = np.array(hidden, dtype=np.float32)
+    standard -= probe.mean
+    standard /= probe.scale
+    return replace(probe, components=_single(_principal(standard)))
+
+
+def check_classes(wrong: NDArray[np.bool_]) -> None:
+    """Raise TrainingError unless there are right and wrong answers."""
     if wrong.all() or not wrong.any():
         raise TrainingError(
             f"a probe needs right and wrong answers to fit on, but the fit split's {wrong.size} "
             f"answers are all {'wrong' if wrong.all() else 'right'}; check the labels"
         )
-    states = np.asarray(hidden, dtype=np.float64)
-    mean = states.mean(axis=0)
-    scale = states.std(axis=0)
-    scale = np.where(scale < SMALLEST_SCALE, 1.0, scale)
-    standard = (states - mean) / scale
-    model = _logistic(regularisation).fit(standard, wrong)
-    return LinearProbe(
-        layer=layer,
-        position=position,
-        weights=_single(model.coef_[0]),
-        intercept=float(model.intercept_[0]),
-        mean=_single(mean),
-        scale=_single(scale),
-        components=_single(_principal(standard)),
-    )
-
-
-def choose_regularisation(
-    hidden: FloatArray, wrong: NDArray[np.bool_], groups: NDArray[np.str_]
-) -> float:
-    """The C of best mean AUROC, cross-validated by image; ties go to the stronger penalty."""
-    folds = min(FOLDS, int(np.unique(groups).size))
-    if folds < 2:
-        raise TrainingError("cross-validation needs at least two images in the fit split")
-    states = np.asarray(hidden, dtype=np.float64)
-    scale = states.std(axis=0)
-    standard = (states - states.mean(axis=0)) / np.where(scale < SMALLEST_SCALE, 1.0, scale)
-    totals = np.zeros(len(REGULARISATION))
-    for train, held in GroupKFold(folds).split(standard, wrong, groups):
-        if np.unique(wrong[train]).size < 2 or np.unique(wrong[held]).size < 2:
-            continue
-        for index, strength in enumerate(REGULARISATION):
-            model = _logistic(strength).fit(standard[train], wrong[train])
-            totals[index] += roc_auc_score(wrong[held], model.decision_function(standard[held]))
-    return REGULARISATION[int(np.argmax(totals))]
-
-
-def fit_probe(
-    states: Mapping[tuple[int, Position], FloatArray],
-    wrong: NDArray[np.bool_],
-    groups: NDArray[np.str_],
-    fit: NDArray[np.bool_],
-    select: NDArray[np.bool_],
-) -> tuple[LinearProbe, tuple[ProbeCandidate, ...]]:
-    """Fit one probe per layer and position, keep the best on the selection split.
-
-    Args:
-        states: per (layer, position) the hidden states, (answers, hidden).
-        wrong: (answers,). groups: image hashes, (answers,).
-        fit: which answers the weights and C come from (C by cross-validation grouped by image).
-        select: which answers layer and position are chosen on.
-
-    Returns:
-        The probe and every candidate, best first.
-    """
-    if np.unique(wrong[select]).size < 2:
-        raise TrainingError(
-            "the selection split needs right and wrong answers to choose a layer on"
-        )
-    fitted: list[tuple[ProbeCandidate, LinearProbe]] = []
-    for (layer, position), hidden in states.items():
-        strength = choose_regularisation(hidden[fit], wrong[fit], groups[fit])
-        probe = fit_linear_probe(
-            hidden[fit], wrong[fit], layer=layer, position=position, regularisation=strength
-        )
-        auroc = float(roc_auc_score(wrong[select], probe.logit(probe.project(hidden[select]))))
-        fitted.append((ProbeCandidate(layer, position, strength, auroc), probe))
-    if not fitted:
-        raise TrainingError("the store holds no layer and position that was read for every answer")
-    fitted.sort(key=lambda pair: -pair[0].auroc)
-    return fitted[0][1], tuple(candidate for candidate, _ in fitted)
-
-
-def _logistic(strength: float) -> LogisticRegression:
-    return LogisticRegression(C=strength, max_iter=1000, tol=1e-6)
 
 
 def _principal(standard: FloatArray) -> FloatArray:
     """Leading eigenvectors of the covariance, signed so that the largest entry is positive."""
-    count = min(COMPONENTS, standard.shape[1], max(1, standard.shape[0] - 1))
-    width = standard.shape[1]
-    covariance = standard.T @ standard / standard.shape[0]
-    _, vectors = eigh(covariance, subset_by_index=(width - count, width - 1))
-    directions = vectors.T[::-1]
+    rows, width = standard.shape
+    count = min(COMPONENTS, width, max(1, rows - 1))
+    covariance = gram(standard).astype(np.float64) / rows
+    if width <= _DENSE:
+        _, vectors = eigh(covariance, subset_by_index=(width - count, width - 1))
+        directions = vectors.T[::-1]
+    else:
+        start = np.random.default_rng(0).normal(size=width)
+        values, vectors = eigsh(covariance, k=count, which="LA", v0=start)
+        directions = vectors.T[np.argsort(-values)]
     largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=1)[:, None], axis=1)
     return np.asarray(directions * np.sign(largest), dtype=np.float64)
 

@@ -77,6 +77,7 @@ def summary(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
     """Paragraphs before the tables."""
     test, domain = evaluation["test"], evaluation["out_of_domain"]
     text = [
+        *(f"Warning: {flag['text']}." for flag in evaluation.get("flags", ())),
         f"Test split: {test['answers']} answers about {test['images']} images, which nothing was "
         f"fitted to. {test['judged']} answers have every signal and are compared; "
         f"{test['dropped']} lack one. Intervals are 95 %, bootstrapped by image. For AUROC, R and "
@@ -87,7 +88,6 @@ def summary(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
         "Out of the domain of validity: "
         f"{format_interval(domain['share'], percent=True)} of the test split.",
     ]
-    text += _warnings("test split", evaluation["accuracy"])
     for name, other in evaluation["domains"].items():
         text += _warnings(name, other["accuracy"])
     missing = evaluation["missing_signals"]

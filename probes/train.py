@@ -1,7 +1,7 @@
 """A store to a bundle without certificates.
 
-``fit`` gives the probe's weights; ``select`` gives layer, position, fusion, calibration map, the
-domain's limit and the golden examples. ``calibrate`` and ``test`` are not looked at.
+``fit`` gives the probes' weights; ``select`` gives the probe, fusion, calibration map, the domain's
+limit and the golden examples. ``calibrate`` and ``test`` are not looked at.
 """
 
 from __future__ import annotations
@@ -15,14 +15,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probes.base_accuracy import base_accuracy
 from probes.bundle import Bundle, Golden
-from probes.combine import FusionCandidate, RiskModel, choose_fusion, fit_risk_model
+from probes.calibration_choice import CalibrationCandidate
+from probes.challengers import ProbeModel, choose_probe
+from probes.combine import (
+    CANDIDATES,
+    FusionCandidate,
+    RiskModel,
+    choose_fusion,
+    fit_risk_model,
+)
 from probes.drift import RiskHistogram
-from probes.errors import StoreError, TrainingError
+from probes.errors import StoreError
 from probes.images import load_image
+from probes.layers import fit_layers, read_places
 from probes.measured import Measured, latent_states, measure_columns, measure_risk, states
 from probes.policy import Policy
-from probes.probe import LinearProbe, ProbeCandidate, fit_probe
+from probes.probe import LinearProbe, with_components
 from probes.sampling import image_hash
 from probes.signals.domain import DomainModel, fit_domain
 from probes.splits import SPLITS, SplitName, split_by_image
@@ -41,6 +51,7 @@ def train(
     seed: int = 0,
     shares: Mapping[SplitName, float] = SHARES,
     policy: Policy | None = None,
+    blank: Store | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Bundle:
     """Train a gate and write its bundle to a new folder.
@@ -49,20 +60,21 @@ def train(
         seed: of the split and the bootstrap; the same store and seed give the same bundle id.
         shares: of the images per split.
         policy: what is to be certified; its required signals are set to those the risk reads.
+        blank: companion run of the same examples with blank images, for the challenger that is
+            taught with them.
         progress: called with the name of each step as it begins.
 
     Raises TrainingError when a split holds too little, StoreError when a golden example's image is
-    gone, BundleError when the folder exists.
+    gone or the companion does not fit, BundleError when the folder exists.
     """
     say = progress or (lambda step: None)
     splits = split_by_image([record.image_hash for record in store.records], shares, seed)
     fit, select = splits == "fit", splits == "select"
     say("probe per layer and position")
-    probe, candidates = _train_probe(store, fit, select)
+    probe, probes_tried = _train_probe(store, fit, select, blank, seed)
     measured = measure_columns(store, probe)
     say("fusion and calibration")
-    stage_one, fusion = _train_fusion(store, measured, select, seed)
-    stage_two = _train_second_stage(store, measured, select, stage_one)
+    stage_one, stage_two, risks_tried = _train_risks(store, measured, select, seed)
     say("domain of validity")
     domain = _train_domain(store, probe, select)
     say("golden examples")
@@ -81,7 +93,12 @@ def train(
         golden=_golden(store, probe, select),
         data=store.fingerprint,
         training={
-            **_training(splits, shares, seed, candidates, fusion),
+            "split": _split(splits, shares, seed),
+            "base_accuracy": [asdict(one) for one in base_accuracy(store.records)],
+            "shown_image": store.setup.image,
+            "blank_run": None if blank is None else blank.fingerprint,
+            **probes_tried,
+            **risks_tried,
             **_risk_reference(measure_risk(measured, stage_one)[select]),
         },
     )
@@ -101,46 +118,51 @@ def splits_of(store: Store, bundle: Bundle) -> NDArray[np.str_]:
 
 
 def _train_probe(
-    store: Store, fit: NDArray[np.bool_], select: NDArray[np.bool_]
-) -> tuple[LinearProbe, tuple[ProbeCandidate, ...]]:
-    """Only answers that have every readout count, so that candidates meet the same answers."""
-    places = [
-        place for i, place in enumerate(store.setup.readouts) if store.arrays.present[:, i].any()
-    ]
-    if not places:
-        raise TrainingError("the store holds no hidden states; collect it with layers to read")
-    found = {place: states(store, place) for place in places}
-    rows = np.logical_and.reduce([present for _, present in found.values()])
-    return fit_probe(
-        {place: hidden for place, (hidden, _) in found.items()},
-        store.wrong,
-        store.groups,
-        fit & rows,
-        select & rows,
-    )
+    store: Store, fit: NDArray[np.bool_], select: NDArray[np.bool_], blank: Store | None, seed: int
+) -> tuple[LinearProbe, dict[str, Any]]:
+    """The probe, and what was tried for it.
+
+    Only answers that have every readout count, so that candidates meet the same answers.
+    """
+    _, rows = read_places(store)
+    fit, select = fit & rows, select & rows
+    candidates = fit_layers(store, fit, select)
+    chosen, models = choose_probe(store, candidates, fit, select, blank=blank, seed=seed)
+    hidden, _ = states(store, (chosen.layer, chosen.position))
+    tried = {
+        "probe_candidates": [asdict(candidate.entry) for candidate in candidates],
+        "probe_models": [_plain(model) for model in models],
+    }
+    return with_components(chosen, hidden[fit]), tried
 
 
-def _train_fusion(
+def _train_risks(
     store: Store, measured: Measured, select: NDArray[np.bool_], seed: int
-) -> tuple[RiskModel, tuple[FusionCandidate, ...]]:
-    features = ("probe_logit", "mean_logprob", "first_token_entropy", "margin")
+) -> tuple[RiskModel, RiskModel | Missing, dict[str, Any]]:
+    """Both stages, and what was tried for them.
+
+    The second stage reads the first one's features and the samples' agreement with the answer.
+    """
+    features = CANDIDATES["probe_and_token_confidence"]
     rows = select & measured.complete(features)
-    return choose_fusion(
+    chosen, fusion = choose_fusion(
         measured.take(features, rows), store.wrong[rows], store.groups[rows], seed=seed
     )
-
-
-def _train_second_stage(
-    store: Store, measured: Measured, select: NDArray[np.bool_], first: RiskModel
-) -> RiskModel | Missing:
-    """The first stage's features and the samples' agreement with the answer."""
-    if store.setup.generation.samples == 0:
-        return Missing("not_collected")
-    features = (*first.features, "agreement")
-    rows = select & measured.complete(features)
-    return fit_risk_model(
-        measured.take(features, rows), features, store.wrong[rows], store.groups[rows]
+    first, maps = fit_risk_model(
+        measured.take(chosen, rows), chosen, store.wrong[rows], store.groups[rows], seed=seed
     )
+    tried = {
+        "fusion_candidates": [_plain(candidate) for candidate in fusion],
+        "calibration_candidates": [_plain(one) for one in maps],
+    }
+    if store.setup.generation.samples == 0:
+        return first, Missing("not_collected"), tried
+    more = (*chosen, "agreement")
+    rows = select & measured.complete(more)
+    second, maps = fit_risk_model(
+        measured.take(more, rows), more, store.wrong[rows], store.groups[rows], seed=seed
+    )
+    return first, second, {**tried, "second_calibration_candidates": [_plain(one) for one in maps]}
 
 
 def _train_domain(store: Store, probe: LinearProbe, select: NDArray[np.bool_]) -> DomainModel:
@@ -193,18 +215,20 @@ def _golden(store: Store, probe: LinearProbe, select: NDArray[np.bool_]) -> tupl
     return tuple(chosen.values())
 
 
-def _training(
-    splits: NDArray[np.str_],
-    shares: Mapping[SplitName, float],
-    seed: int,
-    candidates: tuple[ProbeCandidate, ...],
-    fusion: tuple[FusionCandidate, ...],
+def _split(
+    splits: NDArray[np.str_], shares: Mapping[SplitName, float], seed: int
 ) -> dict[str, Any]:
     counts = {name: int((splits == name).sum()) for name in SPLITS}
+    return {"shares": dict(shares), "seed": seed, "answers": counts}
+
+
+def _plain(entry: ProbeModel | FusionCandidate | CalibrationCandidate) -> dict[str, Any]:
+    """As JSON takes it: tuples as lists, a missing value as its reason."""
     return {
-        "split": {"shares": dict(shares), "seed": seed, "answers": counts},
-        "probe_candidates": [asdict(candidate) for candidate in candidates],
-        "fusion_candidates": [
-            {**asdict(candidate), "features": list(candidate.features)} for candidate in fusion
-        ],
+        name: list(value)
+        if isinstance(value, tuple)
+        else {"missing": value["reason"]}
+        if isinstance(value, dict) and set(value) == {"reason"}
+        else value
+        for name, value in asdict(entry).items()
     }

@@ -17,9 +17,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from probes.base_accuracy import base_accuracy
 from probes.bundle import Bundle
 from probes.errors import DataError, GateError
 from probes.guarantee import Certificate
+from probes.store import Store
 from probes.types import GenerationSettings, Missing
 
 StoreFolder = Annotated[Path, typer.Argument(help="folder that collect wrote", file_okay=False)]
@@ -87,6 +89,7 @@ def collect(
                 )
         finally:
             await engine.close()
+        _warn_of_labels(store)
         return f"{len(store.records)} answers, {store.wrong.mean():.1%} wrong, in {out}"
 
     with _errors(EngineError):
@@ -109,6 +112,10 @@ def train(
     reject_above: Annotated[
         float | None, typer.Option(help="risk above which answers are rejected", min=0, max=1)
     ] = None,
+    blank: Annotated[
+        Path | None,
+        typer.Option(help="run of the same questions by collect --image blank", file_okay=False),
+    ] = None,
 ) -> None:
     """Fit probe, fusion, calibration and domain; write a bundle without certificates."""
     from probes.policy import Policy
@@ -116,9 +123,11 @@ def train(
     from probes.train import train as run_training
 
     with _errors(), Console(stderr=True).status("load") as status:
+        loaded = load(store)
+        _warn_of_labels(loaded)
         bundle = run_training(
-            load(store), out, seed=seed, policy=Policy(reject_above=reject_above),
-            progress=status.update,
+            loaded, out, seed=seed, policy=Policy(reject_above=reject_above),
+            blank=None if blank is None else load(blank), progress=status.update,
         )  # fmt: skip
     typer.echo(f"{bundle.id}: layer {bundle.probe.layer} at {bundle.probe.position}, in {out}")
 
@@ -131,15 +140,25 @@ def certify(
         float, typer.Option(help="error rate among accepted answers to serve", min=0.001, max=0.5)
     ] = 0.10,
     valid_days: Annotated[int, typer.Option(help="days until it expires", min=1)] = 365,
+    slices_by: Annotated[
+        Literal["slice", "kind"] | None,
+        typer.Option(help="certificates per slice too: by the records' slice or kind"),
+    ] = None,
+    slice_key: Annotated[
+        str | None,
+        typer.Option(help="metadata key by which a request names its slice; as --slices-by"),
+    ] = None,
 ) -> None:
     """Test thresholds on the calibration split; write the bundle with its certificates."""
     from probes.certify import certify as run_certification
+    from probes.slices import Slicing
     from probes.store import load
 
     with _errors(), Console(stderr=True).status("certify"):
         certified = run_certification(
             load(store), Bundle.load(bundle), out, created=datetime.now(UTC),
             alpha=alpha, valid_days=valid_days,
+            slicing=None if slices_by is None else Slicing(slices_by, slice_key or slices_by),
         )  # fmt: skip
     Console().print(_certificates(certified))
 
@@ -150,6 +169,10 @@ def evaluate(
     out: Out,
     domain: Annotated[
         list[str] | None, typer.Option(help="NAME=FOLDER of another store to report on")
+    ] = None,
+    blank: Annotated[
+        Path | None,
+        typer.Option(help="run of the same questions by collect --image blank", file_okay=False),
     ] = None,
 ) -> None:
     """Judge every signal on the test split; write evaluation.json."""
@@ -163,7 +186,12 @@ def evaluate(
             if not (name and equals and folder):
                 raise DataError(f"domain: {pair!r}; write NAME=FOLDER")
             others[name] = load(Path(folder))
-        found = run_evaluation(load(store), Bundle.load(bundle), out, domains=others)
+        found = run_evaluation(
+            load(store), Bundle.load(bundle), out, domains=others,
+            blank=None if blank is None else load(blank),
+        )  # fmt: skip
+    for flag in found["flags"]:
+        typer.echo(f"warning: {flag['text']}", err=True)
     risk = found["signals"]["risk"]["auroc"]["estimate"]
     typer.echo(f"AUROC of the risk {risk:.3f} on {found['test']['answers']} answers, in {out}")
 
@@ -225,34 +253,61 @@ def simulate(
     accept_below: Annotated[
         list[float] | None, typer.Option(help="threshold to try; may be repeated")
     ] = None,
+    alpha: Annotated[
+        list[float] | None,
+        typer.Option(help="error rate to guarantee; may be repeated", min=0.001, max=0.5),
+    ] = None,
+    review_capacity: Annotated[
+        list[float] | None,
+        typer.Option(help="share that people can review; may be repeated", min=0.0, max=1.0),
+    ] = None,
+    delta: Annotated[
+        float, typer.Option(help="chance that a guarantee is wrong", min=0.001, max=0.5)
+    ] = 0.05,
 ) -> None:
-    """What thresholds would have done on the selection split, in each self-consistency mode.
+    """Coverage, risk and escalations of thresholds, error rates or a review capacity.
 
-    The selection split, so that trying thresholds never uses up the calibration or the test split.
+    Shares are of the selection split, so that trying thresholds never uses up the test split. What
+    is guaranteed is tested on the calibration split; each line holds by itself.
     """
-    from probes.certify import policy_risk
+    from probes.certify import modes_of
+    from probes.simulate import Simulator
     from probes.store import load
-    from probes.train import splits_of
-    from probes.types import CONSISTENCY_MODES
 
     with _errors():
         loaded, gate = load(store), Bundle.load(bundle)
-        rows = splits_of(loaded, gate) == "select"
-        table = Table("self-consistency", "accept below", "coverage", "wrong among accepted")
-        for mode in CONSISTENCY_MODES:
-            if mode != "never" and isinstance(gate.stage_two, Missing):
-                continue
-            risk, wrong = policy_risk(loaded, gate, mode)[rows], loaded.wrong[rows]
-            for threshold in accept_below or (0.02, 0.05, 0.1, 0.2, 0.3):
-                kept = risk <= threshold
-                share = f"{wrong[kept].mean():.1%}" if kept.any() else "-"
-                table.add_row(mode, f"{threshold:g}", f"{kept.mean():.1%}", share)
+        table = Table(
+            "self-consistency", "asked for", "accept below", "coverage", "wrong among accepted",
+            "escalated", "rejected", "guaranteed at most",
+        )  # fmt: skip
+        thresholds = accept_below or ()
+        levels = alpha or (() if accept_below or review_capacity else (0.2, 0.1, 0.05, 0.02, 0.01))
+        for mode in modes_of(gate):
+            simulator = Simulator(loaded, gate, mode)
+            rows = [(f"threshold {one:g}", simulator.at_threshold(one)) for one in thresholds]
+            rows += [(f"alpha {one:g}", simulator.at_alpha(one, delta)) for one in levels]
+            rows += [
+                (f"review {one:.0%}", simulator.at_capacity(one, delta))
+                for one in review_capacity or ()
+            ]
+            for asked, row in rows:
+                table.add_row(
+                    mode, asked, "-" if row.threshold is None else f"{row.threshold:.4f}",
+                    f"{row.coverage:.1%}", _share(row.risk), f"{row.escalated:.1%}",
+                    f"{row.rejected:.1%}", _share(row.guaranteed),
+                )  # fmt: skip
     Console().print(table)
+
+
+def _share(value: float | Missing) -> str:
+    return value.reason if isinstance(value, Missing) else f"{value:.1%}"
 
 
 def _certificates(bundle: Bundle) -> Table:
     title = "no certificate tried for" if bundle.alpha is None else f"serves alpha {bundle.alpha:g}"
-    table = Table("alpha", "self-consistency", "certificate", "threshold", "wrong of", title=title)
+    table = Table(
+        "alpha", "self-consistency", "slices", "certificate", "threshold", "wrong of", title=title
+    )
     for attempt in bundle.attempts:
         one = attempt.outcome
         cells = (
@@ -260,8 +315,22 @@ def _certificates(bundle: Bundle) -> Table:
             if isinstance(one, Certificate)
             else (f"none: {one.reason}", "-", f"- of {one.answers}")
         )
-        table.add_row(f"{attempt.alpha:g}", attempt.self_consistency, *cells)
+        slices = "all" if attempt.slices is None else ", ".join(attempt.slices)
+        table.add_row(f"{attempt.alpha:g}", attempt.self_consistency, slices, *cells)
     return table
+
+
+def _warn_of_labels(store: Store) -> None:
+    """The base accuracy first, and a warning where it shows that labels may be broken."""
+    for base in base_accuracy(store.records):
+        if base.kind == "all":
+            typer.echo(
+                f"accuracy {base.accuracy:.1%} of {base.answers} answers; always "
+                f"{base.majority_answer!r} would have {base.majority_rate:.1%}",
+                err=True,
+            )
+        if base.below_majority:
+            typer.echo(f"warning: {base.warning}", err=True)
 
 
 @contextmanager

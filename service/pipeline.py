@@ -73,6 +73,7 @@ async def answer(
         ask.samples,
         shortened=_other_length(generation, ask.query, bundle),
         now=datetime.now(UTC),
+        slice=bundle.slice_of(ask.metadata),
     )
     if void and isinstance(certificate, Certificate):
         certificate = Missing("certificate_void")

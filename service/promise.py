@@ -85,7 +85,8 @@ class Promise(Collector):
     ) -> None:
         self._store = store
         self._rate = rate
-        certified = bundle.certificates.values() if bundle.policy.mode == "certified" else ()
+        found = (*bundle.certificates.values(), *bundle.slice_certificates.values())
+        certified = found if bundle.policy.mode == "certified" else ()
         self._certificates = frozenset(certificate.id for certificate in certified)
         self._alpha, self._delta = min(
             ((certificate.alpha, certificate.delta) for certificate in certified), default=UNTESTED

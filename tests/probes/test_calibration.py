@@ -8,12 +8,11 @@ from probes.calibration import (
     IsotonicMap,
     PlattMap,
     VennAbersMap,
-    calibration_map,
     fit_isotonic,
     fit_platt,
     fit_venn_abers,
 )
-from probes.errors import BundleError, TrainingError
+from probes.errors import TrainingError
 from probes.metrics import ece
 
 FITS = [fit_platt, fit_isotonic, fit_venn_abers]
@@ -135,25 +134,6 @@ def test_venn_abers_is_calibrated_on_average() -> None:
             lower, upper = fit_venn_abers(score[1:], wrong[1:]).interval(score[:1])
             sums += [lower[0], wrong[0], upper[0]]
     assert sums[0] < sums[1] < sums[2]
-
-
-@pytest.mark.parametrize("fit", FITS)
-def test_maps_survive_serialisation(fit: object) -> None:
-    score, wrong = simulated(500)
-    fitted = fit(score, wrong)
-    again = calibration_map(fitted.to_arrays())
-    assert type(again) is type(fitted)
-    np.testing.assert_array_equal(again.predict(score), fitted.predict(score))
-
-
-NO_KNOTS = {"venn_abers": np.zeros((2, 4)), "knots": np.zeros(2)}
-
-
-def test_no_map() -> None:
-    for arrays in ({}, {"platt": np.zeros(3)}, {"isotonic": np.zeros(4)}, NO_KNOTS):
-        with pytest.raises(BundleError) as caught:
-            calibration_map(arrays)
-        assert caught.value.field == "calibration"
 
 
 @pytest.mark.parametrize("fit", FITS)

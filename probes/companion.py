@@ -1,0 +1,35 @@
+"""A companion run with blank images: which of its answers belongs to which of the real run's."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probes.errors import StoreError
+from probes.store import Place, Store
+
+
+def check_companion(store: Store, blank: Store) -> None:
+    """Raise StoreError unless ``blank`` asked the same questions about blank images."""
+    if blank.setup.image != "blank":
+        raise StoreError("blank: the run shows real images; collect one with --image blank")
+    if blank.setup.model != store.setup.model:
+        raise StoreError("blank: was collected with another model; collect it with this one")
+    if blank.setup.dataset != store.setup.dataset:
+        raise StoreError("blank: was collected on other questions; collect it on the same ones")
+
+
+def blank_rows(
+    store: Store, blank: Store, place: Place
+) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Row in ``blank`` of every answer of ``store``, (n,), and whether there is one, (n,).
+
+    One that was not read at this place counts as none; its row is 0.
+    """
+    check_companion(store, blank)
+    if place not in blank.setup.readouts:
+        raise StoreError(f"blank: layer {place[0]} at {place[1]} was not collected; collect it")
+    present = blank.arrays.present[:, blank.setup.readouts.index(place)]
+    rows = {record.id: row for row, record in enumerate(blank.records) if present[row]}
+    found = np.array([rows.get(record.id, -1) for record in store.records], dtype=np.intp)
+    return np.maximum(found, 0), found >= 0

@@ -1,0 +1,109 @@
+"""Does the probe read wrongness, or the distribution it was trained on?
+
+Two tests at the bundle's layer and position: trained on one domain and judged on the other, both
+ways; and trained without a kind of question and judged on that kind.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probes import metrics
+from probes.bootstrap import cluster_bootstrap
+from probes.bundle import Bundle
+from probes.errors import TrainingError
+from probes.measured import states
+from probes.probe import LinearProbe, cross_validate, fit_linear_probe
+from probes.splits import split_by_image
+from probes.store import Store
+from probes.types import Interval, Missing
+
+TRAINED, JUDGED = ("fit", "select"), ("calibrate", "test")
+
+
+def cross_domain(home: Store, other: Store, bundle: Bundle, resamples: int) -> dict[str, Any]:
+    """AUROC of both domains' probes on both domains.
+
+    Both stores are split by the bundle's seed, which gives an image the same split in each, so that
+    no probe has seen an image that it is judged on. The bundle's probe was fitted on ``fit``; the
+    other domain's may be small and is fitted on ``fit`` and ``select``. Judged are ``calibrate``
+    and ``test`` there, and ``test`` here.
+    """
+    probe = bundle.probe
+    layer, position = probe.layer, probe.position
+    split = bundle.training["split"]
+    here = split_by_image(list(home.groups), split["shares"], split["seed"]) == "test"
+    there = split_by_image(list(other.groups), split["shares"], split["seed"])
+    hidden, present = states(other, (layer, position))
+    trained = np.isin(there, TRAINED) & present
+    judged = np.isin(there, JUDGED) & present
+    try:
+        foreign: LinearProbe | Missing = cross_validate(
+            hidden[trained],
+            other.wrong[trained],
+            other.groups[trained],
+            layer=layer,
+            position=position,
+        )[0]
+    except TrainingError:
+        foreign = Missing("one_class")
+    return {
+        "answers": {"here": int(here.sum()), "there": int(judged.sum())},
+        "trained_here": {
+            "judged_here": _auroc(home, here, probe, resamples),
+            "judged_there": _auroc(other, judged, probe, resamples),
+        },
+        "trained_there": {
+            "judged_here": _auroc(home, here, foreign, resamples),
+            "judged_there": _auroc(other, judged, foreign, resamples),
+        },
+    }
+
+
+def kind_left_out(
+    store: Store, bundle: Bundle, splits: NDArray[np.str_], resamples: int
+) -> dict[str, Any]:
+    """Per kind of question: AUROC on it of the probe, and of one fitted without that kind."""
+    layer, position = bundle.probe.layer, bundle.probe.position
+    kinds = np.array([record.kind for record in store.records], dtype=np.str_)
+    strength = bundle.training["probe_candidates"][0]["regularisation"]
+    hidden, present = states(store, (layer, position))
+    table: dict[str, Any] = {}
+    for kind in np.unique(kinds) if np.unique(kinds).size > 1 else ():
+        rows = (splits == "fit") & (kinds != kind) & present
+        about = (splits == "test") & (kinds == kind)
+        try:
+            without: LinearProbe | Missing = fit_linear_probe(
+                hidden[rows],
+                store.wrong[rows],
+                layer=layer,
+                position=position,
+                regularisation=strength,
+            )
+        except TrainingError:
+            without = Missing("one_class")
+        table[str(kind)] = {
+            "answers": int(about.sum()),
+            "with_it": _auroc(store, about, bundle.probe, resamples),
+            "without_it": _auroc(store, about, without, resamples),
+        }
+    return table
+
+
+def _auroc(
+    store: Store, rows: NDArray[np.bool_], probe: LinearProbe | Missing, resamples: int
+) -> Interval | Missing:
+    if isinstance(probe, Missing):
+        return probe
+    hidden, present = states(store, (probe.layer, probe.position))
+    rows = rows & present
+    if not rows.any():
+        return Missing("no_answers")
+    score = probe.logit(probe.project(hidden[rows]))
+    found = cluster_bootstrap(
+        {"auroc": metrics.auroc}, {"": score}, store.wrong[rows], store.groups[rows], resamples
+    )
+    return found[""]["auroc"]

@@ -1,0 +1,74 @@
+"""What must be said before any number of an evaluation is believed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from probes.types import Interval, Missing
+
+CLAIMS: Mapping[str, str] = {
+    "shuffled_labels": "a probe on shuffled labels",
+    "question_words": "the words of the question alone: the image may not matter to it",
+    "answer_words": "the words of the answer alone: it may read the answer's form",
+    "blank_image": "states that saw a blank image: the image may not matter to it",
+}
+
+
+def flags(evaluation: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Names and texts, the gravest first: labels, then what the probe reads, then the promise.
+
+    Args:
+        evaluation: of :func:`probes.evaluate.evaluate`, not yet as plain JSON.
+    """
+    found = [
+        {
+            "name": "accuracy_below_majority",
+            "text": (
+                f"on the test split, accuracy of kind {kind} ({row['accuracy'].estimate:.1%}) is "
+                f"below always answering {row['majority_answer']!r} ({row['majority_rate']:.1%}); "
+                "check the labels"
+            ),
+        }
+        for kind, row in evaluation["accuracy"].items()
+        if row["below_majority"] and not isinstance(row["accuracy"], Missing)
+    ]
+    training = evaluation["training"]
+    if training.get("shown_image") == "blank":
+        found.append(
+            {
+                "name": "trained_on_blank_images",
+                "text": "the bundle was trained on a run with blank images: it knows the questions "
+                "alone",
+            }
+        )
+    for name, row in evaluation["controls"].items():
+        above: Interval | Missing = row["probe_above"]
+        if not isinstance(above, Missing) and above.lower <= 0:
+            found.append(
+                {
+                    "name": f"probe_not_above_{name}",
+                    "text": f"the probe is not better beyond noise than {CLAIMS[name]} "
+                    f"(AUROC differs by {above.estimate:+.3f} [{above.lower:+.3f}, "
+                    f"{above.upper:+.3f}])",
+                }
+            )
+    for model in training.get("probe_models", ()):
+        ahead = model["best_ahead_by"]
+        if model["chosen"] and ahead["lower"] > 0:
+            found.append(
+                {
+                    "name": "challenger_ahead",
+                    "text": "a challenger that a bundle cannot serve is ahead of the shipped "
+                    f"probe ({model['name']}) by {ahead['estimate']:.3f} AUROC on the selection "
+                    "split",
+                }
+            )
+    serving = [
+        one for one in evaluation["certificates"] if one["alpha"] == evaluation["serving_alpha"]
+    ]
+    if not any("certificate" in one for one in serving):
+        found.append(
+            {"name": "no_certificate", "text": "no certificate: nothing is accepted automatically"}
+        )
+    return found
