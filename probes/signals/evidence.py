@@ -2,9 +2,9 @@
 
 The answer is asked for again with the image blanked, with its 30 % most attended patches masked,
 and with as many drawn at random; its log-probability then is what is left without them (VAUQ,
-arXiv 2602.21054, masks the attended region). Masked pixels get the image's mean colour. Attention
-is that of the answer tokens, averaged over the layers read; the random patches are drawn by the
-image's hash, so the same image always loses the same ones.
+arXiv 2602.21054, masks the attended region). Masked patches get the image's mean colour, a blank
+image is mid grey. Attention is that of the answer tokens, averaged over the layers read. The random
+patches are drawn by the image's hash, so that an image always loses the same ones.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from probes.images import blank_image
 from probes.sampling import image_hash
 from probes.signals.attention import TOP_SHARE, top_mask
 from probes.types import (
@@ -77,11 +78,6 @@ def without(image: ImageArray, boxes: FloatArray) -> ImageArray:
     return masked
 
 
-def blank(image: ImageArray) -> ImageArray:
-    """The image with nothing on it but its mean colour."""
-    return np.broadcast_to(mean_colour(image), image.shape).copy()
-
-
 def mean_colour(image: ImageArray) -> ImageArray:
     """Mean over the pixels, rounded, (3,)."""
     colour: ImageArray = np.rint(image.reshape(-1, 3).mean(axis=0)).astype(np.uint8)
@@ -100,7 +96,7 @@ def masked_images(
     if boxes.shape != (row.size, 4):
         return Missing("grid_mismatch")
     return {
-        masking: blank(image)
+        masking: blank_image(image)
         if masking == "blank"
         else without(image, boxes[patches(masking, row, image)])
         for masking in maskings

@@ -23,10 +23,9 @@ def measure_margins(trace: Trace, parsed: str) -> FloatArray | Missing:
     lens = trace.lens
     if isinstance(lens, Missing):
         return lens
-    margins: FloatArray | Missing = lens.top
+    margins = lens.top
     if parsed in ("yes", "no"):
-        margins = lens.yes_no
-        if isinstance(margins, Missing):
-            return margins
-        margins = margins if parsed == "yes" else -margins
+        if isinstance(lens.yes_no, Missing):
+            return lens.yes_no
+        margins = lens.yes_no if parsed == "yes" else -lens.yes_no
     return margins if np.isfinite(margins).all() else Missing("not_finite")
