@@ -16,7 +16,7 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 import numpy as np
 
 from probes.labels import is_wrong
-from probes.measurements import recorded_image
+from probes.measurements import image_reader
 from probes.probe import LinearProbe
 from probes.shards import Column, Row, each, fill
 from probes.store import Record, Store
@@ -93,10 +93,12 @@ async def ablate_all(
 ) -> dict[str, Column]:
     """Whether each answer is wrong under each condition: column ``wrong``, (n, conditions)."""
 
+    load = image_reader()
+
     async def part(records: Sequence[Record]) -> Sequence[Row]:
         queries = []
         for record in records:
-            image = await asyncio.to_thread(recorded_image, record.image_path)
+            image = await asyncio.to_thread(load, record)
             queries.append(Query(image, record.question, store.setup.generation.max_tokens))
         table = []
         for condition in tried:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -36,6 +37,10 @@ from probes.types import (
 SHARD_SIZE = 512
 IN_FLIGHT = 64
 """Questions given to the engine at once, for it to batch."""
+
+
+IMAGES_KEPT = 16
+"""Decoded images kept for the next questions about them, which mostly follow at once."""
 
 
 class Engine(Sampler, Protocol):
@@ -129,12 +134,13 @@ async def _collect_shard(
     in_flight: int,
 ) -> None:
     gate = asyncio.Semaphore(in_flight)
+    load = lru_cache(maxsize=IMAGES_KEPT)(load_image)
     skipped: dict[str, str] = {}
 
     async def one(example: Example) -> tuple[Record, _Row] | None:
         async with gate:
             try:
-                image = await asyncio.to_thread(load_image, example.image_path)
+                image = await asyncio.to_thread(load, example.image_path)
             except DataError as error:
                 skipped[example.id] = str(error)
                 row = None

@@ -16,8 +16,10 @@ from typing import Protocol
 
 import numpy as np
 
+from probes.errors import StoreError
 from probes.images import load_image
 from probes.labels import is_wrong
+from probes.sampling import image_hash
 from probes.shards import Column, Row, each, fill
 from probes.signals.attention import attention_table, head_table
 from probes.signals.evidence import MASKINGS, Masking, answer_row, masked_images
@@ -37,6 +39,7 @@ from probes.types import (
 )
 
 SHARD_SIZE = 512
+IMAGES_KEPT = 64
 
 
 class Engine(Protocol):
@@ -70,8 +73,10 @@ async def measure_all(
     layers = tuple(range(1, store.setup.model.layers + 1))
     readout = Readout(layers, (), None, layers, heads=True, question=True, lens=True)
 
+    load = image_reader()
+
     async def one(record: Record) -> Row:
-        image = await asyncio.to_thread(recorded_image, record.image_path)
+        image = await asyncio.to_thread(load, record)
         query = Query(image, record.question, store.setup.generation.max_tokens)
         generation = await engine.generate(query, readout)
         read = await asyncio.to_thread(_read, generation, record)
@@ -90,10 +95,20 @@ async def measure_all(
     )
 
 
-@lru_cache(maxsize=64)
-def recorded_image(path: str) -> ImageArray:
-    """A record's image. Questions about one image stand together, so a few are kept."""
-    return load_image(Path(path))
+def image_reader() -> Callable[[Record], ImageArray]:
+    """Reads records' images; questions about one image stand together, so a few are kept.
+
+    It raises StoreError for an image that was changed since it was collected.
+    """
+
+    @lru_cache(maxsize=IMAGES_KEPT)
+    def read(path: str, digest: str) -> ImageArray:
+        image = load_image(Path(path))
+        if image_hash(image) != digest:
+            raise StoreError(f"{path}: changed since it was collected; collect again")
+        return image
+
+    return lambda record: read(record.image_path, record.image_hash)
 
 
 def _read(generation: Generation, record: Record) -> Row:
