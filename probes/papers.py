@@ -126,13 +126,13 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("r_consistency", "Self-consistency correlates with being right, pooled (R_pb)",
           "0.43", *above(0.30, 0.10)),
     Claim("yes_no_probe_above_consistency", "The probe beats self-consistency on yes/no (AUROC)",
-          "+.18 / - / +.18", *above(0.0, 0.0), families=("llava", "qwen2_vl")),
+          "+.18 / - / +.18", *above(0.0, 0.0), families=("llava", "qwen2vl")),
     Claim("yes_no_consistency_above_probe", "Self-consistency beats the probe on yes/no (AUROC)",
           "- / +.07 / -", *above(0.0, 0.0), families=("paligemma",)),
     Claim("open_probe_above_confidence", "On VQA v2 the probe beats output confidence (AUROC)",
           ".559 -> .745 / - / -", *above(0.0, 0.0), families=("llava",)),
     Claim("open_confidence_above_probe", "On VQA v2 output confidence beats the probe (AUROC)",
-          "- / .892 -> .795 / .892 -> .778", *above(0.0, 0.0), families=("paligemma", "qwen2_vl")),
+          "- / .892 -> .795 / .892 -> .778", *above(0.0, 0.0), families=("paligemma", "qwen2vl")),
     Claim("masked_top30", "Masking the top-30 % attended patches costs accuracy",
           "8.2 to 11.3 points, p < 0.001", *costs()),
     Claim("masked_top30_against_random30", "It costs more than masking 30 % at random",
@@ -142,7 +142,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("ablated_few_against_random", "It costs more than ablating 5 random ones",
           "not told", *above(0.0, 0.0)),
     Claim("ablated_half", "Half of the peak layer's neurons can be ablated within 1 point",
-          "- / within 1 / within 1", *keeps(1.0), families=("paligemma", "qwen2_vl")),
+          "- / within 1 / within 1", *keeps(1.0), families=("paligemma", "qwen2vl")),
 )  # fmt: skip
 
 

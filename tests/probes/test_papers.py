@@ -55,6 +55,6 @@ def test_a_claim_without_a_value_has_no_verdict() -> None:
 
 def test_claims_about_other_families_are_not_counted() -> None:
     value = {"ablated_half": {"drop": interval(-0.01, 0.0)}, "r_clusters": interval(-0.3, -0.2)}
-    for family, seen in (("llava", 0), ("qwen2_vl", 1)):
+    for family, seen in (("llava", 0), ("qwen2vl", 1)):
         counts = verdict_counts(judge_claims(value, family))
         assert counts == {"seen": seen, "not seen": 0, "opposite": 1}

@@ -202,7 +202,7 @@ async def test_evidence_is_not_measured_unasked(serve, png, engine, monkeypatch)
     ("method", "fails", "reason"),
     [
         ("score", EngineError("gone"), "engine_error"),
-        ("patch_boxes", None, "no_patch_boxes"),
+        ("patch_boxes", None, "unknown_image_geometry"),
     ],
 )
 async def test_why_there_is_no_evidence(serve, png, engine, monkeypatch, method, fails, reason):
