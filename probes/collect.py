@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -38,6 +39,10 @@ IN_FLIGHT = 64
 """Questions given to the engine at once, for it to batch."""
 
 
+IMAGES_KEPT = 16
+"""Decoded images kept for the next questions about them, which mostly follow at once."""
+
+
 class Engine(Sampler, Protocol):
     """The part of a service engine that collection drives; it must be started."""
 
@@ -65,6 +70,7 @@ async def collect(
     layers: Sequence[int] | None = None,
     image: ShownImage = "real",
     shard_size: int = SHARD_SIZE,
+    in_flight: int = IN_FLIGHT,
     progress: Callable[[int], None] | None = None,
 ) -> Store:
     """Collect a run into a folder; one that was cut off goes on where it stopped.
@@ -77,6 +83,7 @@ async def collect(
             and the attention of all decoder layers are read.
         image: ``blank`` asks every question about a grey image of the real one's size: a companion
             run, for the blank-image control and for training with blank images.
+        in_flight: questions given to the engine at once, for it to batch.
         progress: called with the number of examples done since the last call.
 
     Raises StoreError when the folder holds another run, DataError when no example is usable.
@@ -100,7 +107,7 @@ async def collect(
         if index < writer.finished_shards:
             report(len(chunk))
             continue
-        await _collect_shard(chunk, engine, readout, setup, writer, report)
+        await _collect_shard(chunk, engine, readout, setup, writer, report, in_flight)
     return writer.finish()
 
 
@@ -124,14 +131,16 @@ async def _collect_shard(
     setup: Setup,
     writer: Writer,
     report: Callable[[int], None],
+    in_flight: int,
 ) -> None:
-    gate = asyncio.Semaphore(IN_FLIGHT)
+    gate = asyncio.Semaphore(in_flight)
+    load = lru_cache(maxsize=IMAGES_KEPT)(load_image)
     skipped: dict[str, str] = {}
 
     async def one(example: Example) -> tuple[Record, _Row] | None:
         async with gate:
             try:
-                image = await asyncio.to_thread(load_image, example.image_path)
+                image = await asyncio.to_thread(load, example.image_path)
             except DataError as error:
                 skipped[example.id] = str(error)
                 row = None

@@ -45,7 +45,7 @@ class Interval:
     upper: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Query:
     """One question about one image.
 
@@ -74,12 +74,18 @@ class Readout:
             ``None`` reads the whole hidden state (collection).
         attention_layers: decoder layers (1-based, like hidden-state indices) whose attention to the
             image is read; empty reads none.
+        heads: at these layers head by head too.
+        question: at these layers from the question's words too.
+        lens: the logit lens at ``layers``, last prompt token.
     """
 
     layers: tuple[int, ...] = ()
     positions: tuple[Position, ...] = ()
     projections: Mapping[int, FloatArray] | None = None
     attention_layers: tuple[int, ...] = ()
+    heads: bool = False
+    question: bool = False
+    lens: bool = False
 
 
 NOTHING = Readout()
@@ -106,6 +112,41 @@ class AttentionMaps:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class QuestionMaps:
+    """Attention from the prompt's words to the image tokens, averaged over heads and words.
+
+    Args:
+        layers: the decoder layers read, shape (layers,).
+        content: mean over the question's content words, shape (layers, image_tokens).
+        boundary: mean over the template's tokens around the question, same shape.
+        grid: rows and columns of the image tokens, in raster order.
+    """
+
+    layers: tuple[int, ...]
+    content: FloatArray
+    boundary: FloatArray
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LensMargins:
+    """Margins of the logits that the final norm and head make of hidden states (the logit lens).
+
+    At the last prompt token, so the last layer's are those of the first answer token.
+
+    Args:
+        layers: hidden-state indices, shape (layers,).
+        top: largest minus second-largest logit, shape (layers,).
+        yes_no: largest logit of a token "yes" minus that of a token "no", same shape, or
+            ``no_yes_no_token``.
+    """
+
+    layers: tuple[int, ...]
+    top: FloatArray
+    yes_no: FloatArray | Missing
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Trace:
     """What was read while an answer was generated.
 
@@ -115,6 +156,9 @@ class Trace:
         first_token_margin: its largest minus its second-largest logit.
         readouts: per (layer, position) a vector: (columns,) when projected, else (hidden,).
         attention: attention to the image, or why there is none.
+        heads: the same head by head, its rows of shape (layers, heads, image_tokens).
+        question: attention from the question's words to the image.
+        lens: margins of the logit lens.
     """
 
     logprobs: FloatArray
@@ -122,6 +166,22 @@ class Trace:
     first_token_margin: float
     readouts: Mapping[tuple[int, Position], FloatArray | Missing] = field(default_factory=dict)
     attention: AttentionMaps | Missing = Missing("not_requested")
+    heads: AttentionMaps | Missing = Missing("not_requested")
+    question: QuestionMaps | Missing = Missing("not_requested")
+    lens: LensMargins | Missing = Missing("not_requested")
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerScore:
+    """What the model thinks of a given answer to a query.
+
+    Args:
+        logprob: natural-log probability of the answer's tokens, summed; the end is left out.
+        greedy: decoding greedily gives exactly this answer.
+    """
+
+    logprob: float
+    greedy: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -212,6 +272,19 @@ class AttentionConcentration:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptSideAttention:
+    """How the question's content words attend to the image. Compared with, never decided on.
+
+    Args:
+        peak: largest value of the map, a share of all attention, > 0.
+        peak_mass: share of the map's mass at its peak and the eight tokens around it, 0 to 1.
+    """
+
+    peak: float
+    peak_mass: float
+
+
+@dataclass(frozen=True, slots=True)
 class Domain:
     """Whether the request looks like what the gate was calibrated on.
 
@@ -226,10 +299,23 @@ class Domain:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the answer owes to the image: filled in when asked for and supported."""
+    """What the answer owes to the image, or to a part of it.
+
+    Each drop is the answer's log-probability with the image minus that without (nats); flipped
+    says that the greedy answer is another one then.
+
+    Args:
+        logprob_drop_blank, flipped_blank: the whole image blanked.
+        logprob_drop_top30, flipped_top30: its 30 % most attended patches.
+        logprob_drop_random30, flipped_random30: 30 % of its patches, drawn at random.
+    """
 
     logprob_drop_blank: float
     flipped_blank: bool
+    logprob_drop_top30: float
+    flipped_top30: bool
+    logprob_drop_random30: float
+    flipped_random30: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,9 +13,11 @@ from probes.policy import Policy, settled
 from probes.sampling import draw_chunk
 from probes.signals import measure
 from probes.signals.consistency import measure_consistency
+from probes.signals.evidence import answer_row, masked_images, measure_evidence
 from probes.types import (
     ConsistencyMode,
     Decision,
+    Evidence,
     Generation,
     Missing,
     Query,
@@ -77,10 +80,13 @@ async def answer(
     )
     if void and isinstance(certificate, Certificate):
         certificate = Missing("certificate_void")
+    evidence: Evidence | Missing = Missing("not_requested")
+    if ask.evidence:
+        with stages.timed("evidence"):
+            evidence = await _evidence(ask.query, generation, engine)
     with stages.timed("measure"):
         # With the image's features known it takes less than handing it to another thread.
-        signals = measure(ask.query, generation, bundle)
-        signals = _with_evidence(signals, ask.evidence)
+        signals = replace(measure(ask.query, generation, bundle), evidence=evidence)
         assessment = bundle.assess(signals)
     wanted = ask.self_consistency == "always" or (
         ask.self_consistency == "auto" and policy.middle_band(assessment, certificate)
@@ -131,5 +137,25 @@ def _other_length(generation: Generation, query: Query, bundle: Bundle) -> bool:
     return cut or len(generation.token_ids) > certified
 
 
-def _with_evidence(signals: Signals, asked: bool) -> Signals:
-    return replace(signals, evidence=Missing("not_supported")) if asked else signals
+async def _evidence(query: Query, generation: Generation, engine: Engine) -> Evidence | Missing:
+    """Score the answer again with parts of the image away, all at once."""
+    maps, row = generation.trace.attention, answer_row(generation.trace)
+    if isinstance(maps, Missing) or isinstance(row, Missing):
+        reason = row.reason if isinstance(row, Missing) else "no_attention"
+        return Missing("no_attention" if reason == "not_requested" else reason)
+    boxes = engine.patch_boxes(query.image.shape[:2], maps.grid)
+    if isinstance(boxes, Missing):
+        return boxes
+    images = await asyncio.to_thread(masked_images, query.image, row, boxes)
+    if isinstance(images, Missing):
+        return images
+    try:
+        scores = await asyncio.gather(
+            *(
+                engine.score(replace(query, image=image, features=None), generation.token_ids)
+                for image in images.values()
+            )
+        )
+    except EngineError:
+        return Missing("engine_error")
+    return measure_evidence(generation, dict(zip(images, scores, strict=True)))

@@ -144,10 +144,18 @@ class AttentionSignal(BaseModel):
 
 
 class EvidenceSignal(BaseModel):
-    """What the answer owes to the image."""
+    """What the answer owes to the image: it is asked for again with parts of the image away.
 
-    logprob_drop_blank: float
+    A drop is the answer's log-probability with the whole image minus that without the part, in
+    nats; flipped says that another answer is given then.
+    """
+
+    logprob_drop_blank: float = Field(description="the whole image blanked")
     flipped_blank: bool
+    logprob_drop_top30: float = Field(description="its 30 % most attended patches masked")
+    flipped_top30: bool
+    logprob_drop_random30: float = Field(description="30 % of its patches masked, at random")
+    flipped_random30: bool
 
 
 class DomainSignal(BaseModel):

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import structlog
 
-from probes.types import Generation, ModelIdentity, Query, Readout
+from probes.types import (
+    AnswerScore,
+    FloatArray,
+    Generation,
+    Missing,
+    ModelIdentity,
+    Query,
+    Readout,
+)
 from service.engines.base import Engine, EngineError
 
 log = structlog.get_logger("service.watchdog")
@@ -62,6 +70,14 @@ class Watched:
                 query, count, temperature=temperature, top_p=top_p, seed=seed
             )
         )
+
+    async def score(self, query: Query, token_ids: Sequence[int]) -> AnswerScore:
+        return await self._call(lambda: self._engine.score(query, token_ids))
+
+    def patch_boxes(
+        self, image_size: tuple[int, int], grid: tuple[int, int]
+    ) -> FloatArray | Missing:
+        return self._engine.patch_boxes(image_size, grid)
 
     async def close(self) -> None:
         if self._alarm is not None:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from probes.types import Generation, ModelIdentity, Query, Readout
+from probes.types import (
+    AnswerScore,
+    FloatArray,
+    Generation,
+    Missing,
+    ModelIdentity,
+    Query,
+    Readout,
+)
 
 
 class EngineError(Exception):
@@ -51,6 +60,32 @@ class Engine(Protocol):
         self, query: Query, count: int, *, temperature: float, top_p: float, seed: int
     ) -> tuple[str, ...]:
         """Draw ``count`` answers (stripped text). The same seed gives the same answers."""
+        ...
+
+    async def score(self, query: Query, token_ids: Sequence[int]) -> AnswerScore:
+        """What the model thinks of a given answer, teacher-forced.
+
+        For the greedy answer's own tokens it gives the sum of its ``logprobs``, up to rounding,
+        and ``greedy``.
+
+        Args:
+            token_ids: the answer's tokens as in :class:`Generation`, at most ``query.max_tokens``.
+
+        Raises ValueError for tokens that no answer has, EngineError.
+        """
+        ...
+
+    def patch_boxes(
+        self, image_size: tuple[int, int], grid: tuple[int, int]
+    ) -> FloatArray | Missing:
+        """Which pixels each image token stands for, or why that is not known.
+
+        Args:
+            image_size: height and width of the query's image.
+            grid: rows and columns of its image tokens, as in :class:`AttentionMaps`.
+
+        Returns left, top, right and bottom in pixels of the image, (image_tokens, 4).
+        """
         ...
 
     async def close(self) -> None:

@@ -9,6 +9,10 @@ from service.settings import load_settings
 ENGINES: tuple[str, ...] = ("transformers", "fake")
 COLLECT_BATCH = 64
 """Rows generated together while collecting: nobody waits for a single answer."""
+COLLECT_WAIT_SECONDS = 0.1
+"""A batch waits so long for questions that are being prepared, to be a full one."""
+CALLS_PER_QUESTION = 8
+"""Calls of the engine that one question makes at once: chunks of samples, masked images."""
 
 
 def build_engine(
@@ -51,16 +55,25 @@ def build_engine(
     raise EngineError(f"engine: {engine!r} is not one of {', '.join(ENGINES)}")
 
 
-def collection_engine() -> Engine:
+def collection_engine(
+    model: str | None = None, *, batch: int = COLLECT_BATCH, in_flight: int = COLLECT_BATCH
+) -> Engine:
     """The engine of the settings as the offline commands use it: large batches, float32 by default.
+
+    Args:
+        model: folder or hub name; the settings' if None.
+        batch: most rows generated together.
+        in_flight: most questions that will be asked at once.
 
     Raises EngineError, and SettingsError for a setting that cannot be used.
     """
     settings = load_settings()
     return build_engine(
         settings.engine,
-        settings.model,
+        model or settings.model,
         device=settings.device,
         dtype="float32" if settings.dtype == "auto" else settings.dtype,
-        max_batch_size=COLLECT_BATCH,
+        max_batch_size=batch,
+        batch_wait_seconds=COLLECT_WAIT_SECONDS,
+        queue_size=CALLS_PER_QUESTION * in_flight,
     )

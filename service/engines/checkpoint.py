@@ -12,21 +12,41 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, GenerationConfig
 
-from probes.types import NOTHING, FloatArray, Generation, ModelIdentity, Query, Readout, Trace
+from probes.types import (
+    NOTHING,
+    AnswerScore,
+    FloatArray,
+    Generation,
+    Missing,
+    ModelIdentity,
+    Query,
+    Readout,
+    Trace,
+)
 from service.engines.base import EngineError, QueryRefused
-from service.engines.decoding import NucleusSampler, RowLimits, TokenScores, cut
+from service.engines.decoding import (
+    ForcedTokens,
+    NucleusSampler,
+    RowLimits,
+    TokenScores,
+    cut,
+)
 from service.engines.families import Family, check_question, family_of, image_token_id
 from service.engines.identity import identify
+from service.engines.lens import Lens
+from service.engines.patch_boxes import Grid
 from service.engines.processors import load_processor, process
-from service.engines.prompts import Prompt, collate, image_columns
+from service.engines.prompts import Prompt, collate, image_columns, word_rows
 from service.engines.taps import Taps
-from service.engines.traces import attention_maps, hidden_readouts
+from service.engines.traces import NOT_REQUESTED, attention_maps, hidden_readouts, question_maps
+from service.engines.words import Words, find_words
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Greedy:
     prompt: Prompt
     readout: Readout
+    words: Words | Missing = NOT_REQUESTED
     kind: str = "greedy"
     rows: int = 1
 
@@ -44,8 +64,18 @@ class Samples:
         return len(self.numbers)
 
 
-Work = Greedy | Samples
-Answers = Generation | tuple[str, ...]
+@dataclass(frozen=True, slots=True, eq=False)
+class Given:
+    """An answer to be scored."""
+
+    prompt: Prompt
+    token_ids: tuple[int, ...]
+    kind: str = "given"
+    rows: int = 1
+
+
+Work = Greedy | Samples | Given
+Answers = Generation | tuple[str, ...] | AnswerScore
 
 
 class Checkpoint:
@@ -59,6 +89,7 @@ class Checkpoint:
         self._family: Family = family_of(model.config, processor)
         self._image_token = image_token_id(model.config)
         self.taps = Taps(model)
+        self._lens = Lens(model, self._processor.tokenizer)
         ends = model.generation_config.eos_token_id
         if ends is None:
             ends = self._processor.tokenizer.eos_token_id
@@ -118,6 +149,25 @@ class Checkpoint:
             entered=entered,
         )
 
+    def words(self, prompt: Prompt, question: str) -> Words | Missing:
+        """The question's words among the prompt's tokens."""
+        token_ids = prompt.inputs["input_ids"][0].tolist()
+        end = int(prompt.image_positions.max()) + 1 if len(prompt.image_positions) else 0
+        return find_words(self._processor.tokenizer, token_ids, end, question)
+
+    def check_answer(self, token_ids: Sequence[int], max_tokens: int) -> None:
+        """Raise ValueError for tokens that no answer has."""
+        known = self._model.config.get_text_config().vocab_size
+        if len(token_ids) > max_tokens:
+            raise ValueError(f"token_ids: {len(token_ids)}, but max_tokens is {max_tokens}")
+        wrong = [one for one in token_ids if not 0 <= one < known or one in self._ends]
+        if wrong:
+            raise ValueError(f"token_ids: {wrong[0]} is no token of an answer")
+
+    def patch_boxes(self, image_size: tuple[int, int], grid: Grid) -> FloatArray | Missing:
+        """Left, top, right, bottom of each image token in pixels of the image."""
+        return self._family.patch_boxes(self._model.config, self._processor, image_size, grid)
+
     def run(self, batch: Sequence[Work]) -> Sequence[Answers]:
         """Answer a batch of one kind."""
         try:
@@ -125,6 +175,9 @@ class Checkpoint:
                 greedy = [work for work in batch if isinstance(work, Greedy)]
                 if greedy:
                     return self._generate(greedy)
+                given = [work for work in batch if isinstance(work, Given)]
+                if given:
+                    return self._score(given)
                 return self._sample([work for work in batch if isinstance(work, Samples)])
         except torch.AcceleratorError:
             self.lost = True  # the device does not come back within this process
@@ -136,7 +189,9 @@ class Checkpoint:
         readouts = [work.readout for work in batch]
         inputs = collate(prompts, self._pad, self._device, self._model.dtype)
         scores = TokenScores()
-        with self.taps.read(readouts, image_columns(prompts, self._device)) as reading:
+        words = [work.words for work in batch]
+        rows = word_rows(prompts, words, self._device)
+        with self.taps.read(readouts, image_columns(prompts, self._device), rows) as reading:
             tokens = self._decode(inputs, [prompt.max_tokens for prompt in prompts], scores)
         answers = [
             cut(row, prompt.max_tokens, self._ends)
@@ -144,13 +199,11 @@ class Checkpoint:
         ]
         states = [len(ids) if ended else max(len(ids) - 1, 0) for ids, ended in answers]
         hidden = hidden_readouts(reading, readouts, states)
-        attention = attention_maps(
-            reading,
-            readouts,
-            states,
-            [len(prompt.image_positions) for prompt in prompts],
-            [prompt.grid for prompt in prompts],
-        )
+        image_tokens = [len(prompt.image_positions) for prompt in prompts]
+        grids = [prompt.grid for prompt in prompts]
+        attention = attention_maps(reading, readouts, states, image_tokens, grids)
+        question = question_maps(reading, readouts, words, image_tokens, grids)
+        lens = self._lens.margins(reading, readouts)
         logprobs = torch.stack(scores.logprobs, 1).cpu().numpy()
         first = torch.stack([scores.entropy, scores.margin], 1).tolist()
         finished = time.perf_counter()
@@ -164,7 +217,10 @@ class Checkpoint:
                     first_token_entropy=first[row][0],
                     first_token_margin=first[row][1],
                     readouts=hidden[row],
-                    attention=attention[row],
+                    attention=attention[row][0],
+                    heads=attention[row][1],
+                    question=question[row],
+                    lens=lens[row],
                 ),
                 queue_seconds=started - prompts[row].entered,
                 generate_seconds=finished - started,
@@ -210,6 +266,24 @@ class Checkpoint:
         return [
             tuple(text for text, mine in zip(texts, owners, strict=True) if mine == at)
             for at in range(len(batch))
+        ]
+
+    def _score(self, batch: Sequence[Given]) -> list[AnswerScore]:
+        """The answers are decoded as greedy ones are, only that their tokens are given."""
+        prompts = [work.prompt for work in batch]
+        inputs = collate(prompts, self._pad, self._device, self._model.dtype)
+        forced = ForcedTokens([work.token_ids for work in batch], self._ends, self._device)
+        # One step more for the end, unless the limit ends the answer.
+        steps = [min(len(work.token_ids) + 1, work.prompt.max_tokens) for work in batch]
+        self._decode(inputs, steps, forced)
+        logprobs = torch.stack(forced.logprobs, 1).cpu().numpy()
+        chosen = torch.stack(forced.chosen, 1).cpu().numpy()
+        return [
+            AnswerScore(
+                logprob=float(logprobs[row, : len(work.token_ids)].sum()),
+                greedy=bool(chosen[row, : steps[row]].all()),
+            )
+            for row, work in enumerate(batch)
         ]
 
     def _sampler(self, batch: Sequence[Samples], owner: Tensor) -> NucleusSampler:

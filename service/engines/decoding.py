@@ -36,6 +36,42 @@ class TokenScores:
         return scores
 
 
+class ForcedTokens:
+    """Decodes given tokens whatever the model would choose, and keeps what it thinks of them.
+
+    A row whose tokens are used up is given the end token, which it is judged for like any other.
+    After generation: ``logprobs`` holds per step the natural-log probability of the row's token,
+    ``chosen`` whether it is the model's first choice, each of shape (rows,).
+
+    Args:
+        tokens: per row; rows may differ in length.
+        ends: the model's end tokens, any of which is right behind the last token.
+        device: of the scores.
+    """
+
+    def __init__(
+        self, tokens: Sequence[Sequence[int]], ends: frozenset[int], device: torch.device
+    ) -> None:
+        longest = max(len(row) for row in tokens)
+        table = np.full((longest + 1, len(tokens)), -1, dtype=np.int64)
+        for at, row in enumerate(tokens):
+            table[: len(row), at] = row
+        self._tokens = torch.from_numpy(table).to(device)
+        self._ends = torch.tensor(sorted(ends), device=device)
+        self._end = min(ends)
+        self.logprobs: list[Tensor] = []
+        self.chosen: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        wanted = self._tokens[len(self.logprobs)]
+        over = wanted < 0
+        token = wanted.masked_fill(over, self._end)[:, None]
+        best = scores.argmax(-1)
+        self.logprobs.append((scores.gather(-1, token)[:, 0] - scores.logsumexp(-1)).float())
+        self.chosen.append(torch.where(over, torch.isin(best, self._ends), best == token[:, 0]))
+        return torch.full_like(scores, -torch.inf).scatter_(-1, token, 0.0)
+
+
 def uniforms(seed: int, count: int, steps: int) -> FloatArray:
     """Random numbers of a request's samples in [0, 1), shape (count, steps).
 

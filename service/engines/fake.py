@@ -5,25 +5,30 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
 
 from probes.types import (
+    AnswerScore,
     AttentionMaps,
     FloatArray,
     Generation,
+    LensMargins,
     Missing,
     ModelIdentity,
     Position,
     Query,
+    QuestionMaps,
     Readout,
     Trace,
 )
 from service.engines.base import EngineError, EngineOverloaded
+from service.engines.patch_boxes import resized_boxes
 
 GRID = (4, 4)
+HEADS = 2
 _EMPTY = Missing("empty_answer")
 
 
@@ -93,9 +98,7 @@ class FakeEngine:
         entered = time.perf_counter()
         self._check(readout)
         await self._work()
-        whole = self._answer_for(query).strip().encode()
-        tokens = whole[: query.max_tokens]
-        ended = len(whole) < query.max_tokens
+        tokens, ended = self._greedy(query)
         numbers = _random(query, "token")
         return Generation(
             answer=tokens.decode(errors="ignore").strip(),
@@ -111,6 +114,9 @@ class FakeEngine:
                     for position in readout.positions
                 },
                 attention=self._attention(query, readout, bool(tokens)),
+                heads=self._heads(query, readout, bool(tokens)),
+                question=self._question(query, readout),
+                lens=self._lens(query, readout),
             ),
             generate_seconds=time.perf_counter() - entered,
         )
@@ -125,10 +131,31 @@ class FakeEngine:
         draws = (np.random.default_rng([seed, index]).random() for index in range(count))
         return tuple(greedy if draw < 0.9 else f"not {greedy}" for draw in draws)
 
+    async def score(self, query: Query, token_ids: Sequence[int]) -> AnswerScore:
+        """Of the greedy answer its own log-probability, of another one nat less for each token."""
+        if len(token_ids) > query.max_tokens or not all(0 <= one < 256 for one in token_ids):
+            raise ValueError("token_ids: at most max_tokens bytes")
+        await self._work()
+        tokens, _ = self._greedy(query)
+        logprobs = -_random(query, "token").random(len(token_ids))
+        padded = [*tokens, *[-1] * len(token_ids)]
+        other = sum(mine != theirs for mine, theirs in zip(token_ids, padded, strict=False))
+        return AnswerScore(float(logprobs.sum()) - other, bytes(token_ids) == tokens)
+
+    def patch_boxes(
+        self, image_size: tuple[int, int], grid: tuple[int, int]
+    ) -> FloatArray | Missing:
+        return resized_boxes(None, None, image_size, grid)
+
     def state(self, query: Query, layer: int, position: Position) -> FloatArray:
         """The whole hidden state that :meth:`generate` reads, shape (hidden,)."""
         numbers = _random(query, f"{layer} {position}")
         return numbers.standard_normal(self.identity.hidden_size).astype(np.float32)
+
+    def _greedy(self, query: Query) -> tuple[bytes, bool]:
+        """The answer's tokens, and whether it ended by itself."""
+        whole = self._answer_for(query).strip().encode()
+        return whole[: query.max_tokens], len(whole) < query.max_tokens
 
     def _read(
         self, query: Query, readout: Readout, layer: int, position: Position, answered: bool
@@ -144,15 +171,37 @@ class FakeEngine:
     def _attention(self, query: Query, readout: Readout, answered: bool) -> AttentionMaps | Missing:
         if not readout.attention_layers:
             return Missing("not_requested")
-        shape = (2, len(readout.attention_layers), GRID[0] * GRID[1] + 1)
-        raw = _random(query, "attention").random(shape)
-        rows = (raw / raw.sum(-1, keepdims=True))[..., :-1]  # the last key is all of the text
+        rows = _rows(query, "attention", readout).mean(2)
         return AttentionMaps(
             layers=readout.attention_layers,
             prompt_last=rows[0],
             answer_mean=rows[1] if answered else _EMPTY,
             grid=GRID,
         )
+
+    def _heads(self, query: Query, readout: Readout, answered: bool) -> AttentionMaps | Missing:
+        if not (readout.heads and readout.attention_layers):
+            return Missing("not_requested")
+        rows = _rows(query, "attention", readout)
+        return AttentionMaps(
+            layers=readout.attention_layers,
+            prompt_last=rows[0],
+            answer_mean=rows[1] if answered else _EMPTY,
+            grid=GRID,
+        )
+
+    def _question(self, query: Query, readout: Readout) -> QuestionMaps | Missing:
+        if not (readout.question and readout.attention_layers):
+            return Missing("not_requested")
+        rows = _rows(query, "question", readout).mean(2)
+        return QuestionMaps(readout.attention_layers, rows[0], rows[1], GRID)
+
+    def _lens(self, query: Query, readout: Readout) -> LensMargins | Missing:
+        if not (readout.lens and readout.layers):
+            return Missing("not_requested")
+        numbers = _random(query, "lens")
+        top, yes_no = numbers.random(len(readout.layers)), numbers.normal(size=len(readout.layers))
+        return LensMargins(readout.layers, top, yes_no)
 
     def _check(self, readout: Readout) -> None:
         last = self.identity.layers
@@ -177,6 +226,14 @@ class FakeEngine:
             self._open -= 1
         if self.failure is not None:
             raise self.failure
+
+
+def _rows(query: Query, purpose: str, readout: Readout) -> FloatArray:
+    """Two attention rows to the image per layer and head, (2, layers, heads, image_tokens)."""
+    shape = (2, len(readout.attention_layers), HEADS, GRID[0] * GRID[1] + 1)
+    raw = _random(query, purpose).random(shape)
+    rows: FloatArray = raw / raw.sum(-1, keepdims=True)
+    return rows[..., :-1]  # the last key is all of the text
 
 
 def _random(query: Query, purpose: str) -> np.random.Generator:

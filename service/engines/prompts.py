@@ -8,7 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from probes.types import Missing
 from service.engines.patch_boxes import Grid
+from service.engines.taps import WordRows
+from service.engines.words import Words
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,3 +62,23 @@ def image_columns(prompts: Sequence[Prompt], device: torch.device) -> Tensor:
     width = max(prompt.length for prompt in prompts)
     shifted = [prompt.image_positions + (width - prompt.length) for prompt in prompts]
     return torch.nn.utils.rnn.pad_sequence(shifted, batch_first=True).to(device)
+
+
+def word_rows(
+    prompts: Sequence[Prompt], words: Sequence[Words | Missing], device: torch.device
+) -> WordRows | None:
+    """The questions' words in the padded batch; ``None`` when no row asks for them."""
+    known = [one for one in words if isinstance(one, Words)]
+    if not known:
+        return None
+    width = max(prompt.length for prompt in prompts)
+    most = max(len(one.content) + len(one.boundary) for one in known)
+    columns = torch.full((len(prompts), most), width - 1)
+    shares = torch.zeros((len(prompts), 2, most))
+    for row, (prompt, one) in enumerate(zip(prompts, words, strict=True)):
+        if isinstance(one, Words):
+            content, both = len(one.content), (*one.content, *one.boundary)
+            columns[row, : len(both)] = torch.tensor(both) + (width - prompt.length)
+            shares[row, 0, :content] = 1 / content
+            shares[row, 1, content : len(both)] = 1 / len(one.boundary)
+    return WordRows(columns.to(device), shares.to(device))

@@ -8,11 +8,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probes.types import POSITIONS, AttentionMaps, FloatArray, Missing, Position, Readout
+from probes.types import (
+    POSITIONS,
+    AttentionMaps,
+    FloatArray,
+    Missing,
+    Position,
+    QuestionMaps,
+    Readout,
+)
+from service.engines.patch_boxes import Grid
 from service.engines.taps import Reading
+from service.engines.words import Words
 
 Readouts = Mapping[tuple[int, Position], FloatArray | Missing]
 EMPTY = Missing("empty_answer")
+NOT_REQUESTED = Missing("not_requested")
 
 
 def hidden_readouts(
@@ -79,39 +90,71 @@ def attention_maps(
     readouts: Sequence[Readout],
     states: Sequence[int],
     tokens: Sequence[int],
-    grids: Sequence[tuple[int, int] | None],
-) -> list[AttentionMaps | Missing]:
-    """Each row's attention to its image tokens, or why there is none.
+    grids: Sequence[Grid | None],
+) -> list[tuple[AttentionMaps | Missing, AttentionMaps | Missing]]:
+    """Each row's attention to its image tokens: averaged over heads, and head by head.
 
     Args:
         tokens: image tokens per row; the reading's columns beyond them are padding.
         grids: rows and columns of the image tokens, per row.
     """
-    maps: list[AttentionMaps | Missing] = []
-    host: Mapping[int, tuple[FloatArray, FloatArray]] = {}
-    if reading.attention:
-        layers = list(reading.attention)
-        steps = torch.stack([torch.stack(reading.attention[k]) for k in layers], -2)
-        mean, _ = _mean_and_last(steps.flatten(2), states)
-        both = torch.stack([steps[0], mean.view_as(steps[0])]).cpu().numpy()
-        host = {k: (both[0, :, at], both[1, :, at]) for at, k in enumerate(layers)}
-    for row, readout in enumerate(readouts):
-        grid = grids[row]
-        if not readout.attention_layers:
-            maps.append(Missing("not_requested"))
-        elif not host:
-            maps.append(Missing("unsupported_attention"))
-        elif grid is None:
-            maps.append(Missing("no_image_grid"))
+    layers = list(reading.attention)
+    both = _prompt_and_answer(reading, states) if layers else None
+    found: list[tuple[AttentionMaps | Missing, AttentionMaps | Missing]] = []
+    for row, (readout, grid) in enumerate(zip(readouts, grids, strict=True)):
+        wanted = readout.attention_layers
+        if not wanted or both is None or grid is None:
+            why = _why_none(readout, both is not None)
+            found.append((why, why if readout.heads else NOT_REQUESTED))
+            continue
+        mine = both[:, row, [layers.index(k) for k in wanted], ..., : tokens[row]]
+        answered = states[row] > 0
+        heads = _maps(readout, mine, grid, answered) if readout.heads else NOT_REQUESTED
+        mean = mine.mean(2) if mine.ndim == 4 else mine
+        found.append((_maps(readout, mean, grid, answered), heads))
+    return found
+
+
+def question_maps(
+    reading: Reading,
+    readouts: Sequence[Readout],
+    words: Sequence[Words | Missing],
+    tokens: Sequence[int],
+    grids: Sequence[Grid | None],
+) -> list[QuestionMaps | Missing]:
+    """Each row's attention from its question's words to its image tokens."""
+    host = {k: maps.cpu().numpy() for k, maps in reading.question.items()}
+    found: list[QuestionMaps | Missing] = []
+    for row, (readout, grid) in enumerate(zip(readouts, grids, strict=True)):
+        wanted, mine = readout.attention_layers, words[row]
+        if isinstance(mine, Missing):
+            found.append(mine)
+        elif not (readout.question and wanted) or not host or grid is None:
+            found.append(_why_none(readout, bool(host)) if readout.question else NOT_REQUESTED)
         else:
-            wanted, size = readout.attention_layers, tokens[row]
-            answer = np.stack([host[k][1][row, :size] for k in wanted])
-            maps.append(
-                AttentionMaps(
-                    layers=wanted,
-                    prompt_last=np.stack([host[k][0][row, :size] for k in wanted]),
-                    answer_mean=answer if states[row] else EMPTY,
-                    grid=grid,
-                )
-            )
-    return maps
+            pair = np.stack([host[k][row, :, : tokens[row]] for k in wanted], 1)
+            found.append(QuestionMaps(wanted, pair[0], pair[1], grid))
+    return found
+
+
+def _prompt_and_answer(reading: Reading, states: Sequence[int]) -> FloatArray:
+    """The prompt's step and the mean over the answer's, (2, rows, layers, ..., image_tokens)."""
+    steps = torch.stack([torch.stack(rows) for rows in reading.attention.values()], 2)
+    mean, _ = _mean_and_last(steps.flatten(2), states)
+    host: FloatArray = torch.stack([steps[0], mean.view_as(steps[0])]).cpu().numpy()
+    return host
+
+
+def _maps(readout: Readout, rows: FloatArray, grid: Grid, answered: bool) -> AttentionMaps:
+    return AttentionMaps(
+        layers=readout.attention_layers,
+        prompt_last=rows[0],
+        answer_mean=rows[1] if answered else EMPTY,
+        grid=grid,
+    )
+
+
+def _why_none(readout: Readout, read: bool) -> Missing:
+    if not readout.attention_layers:
+        return NOT_REQUESTED
+    return Missing("no_image_grid" if read else "unsupported_attention")

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from weakref import WeakKeyDictionary
 
-from probes.types import Generation, ModelIdentity, Query, Readout
+from probes.types import (
+    AnswerScore,
+    FloatArray,
+    Generation,
+    Missing,
+    ModelIdentity,
+    Query,
+    Readout,
+)
 from service.engines.base import EngineError
 from service.engines.batching import Batcher
-from service.engines.checkpoint import Answers, Checkpoint, Greedy, Samples, Work
+from service.engines.checkpoint import Answers, Checkpoint, Given, Greedy, Samples, Work
 from service.engines.decoding import uniforms
+from service.engines.prompts import Prompt
+from service.engines.traces import NOT_REQUESTED
 
 
 class TransformersEngine:
@@ -46,6 +60,8 @@ class TransformersEngine:
         self._queue_size = queue_size
         self._loaded: Checkpoint | None = None
         self._batcher: Batcher[Work, Answers] | None = None
+        self._prompts: WeakKeyDictionary[Query, Prompt] = WeakKeyDictionary()
+        """Of the queries that somebody still holds: samples need the greedy answer's prompt."""
 
     @property
     def identity(self) -> ModelIdentity:
@@ -75,7 +91,13 @@ class TransformersEngine:
         loaded, batcher = self._ready()
         loaded.taps.check(readout)
         entered = time.perf_counter()
-        answer = await batcher.submit(lambda: Greedy(loaded.prepare(query, entered), readout))
+
+        def prepare() -> Greedy:
+            prompt = self._prompt(loaded, query, entered)
+            words = loaded.words(prompt, query.question) if readout.question else NOT_REQUESTED
+            return Greedy(prompt, readout, words)
+
+        answer = await batcher.submit(prepare)
         assert isinstance(answer, Generation)
         return answer
 
@@ -88,7 +110,7 @@ class TransformersEngine:
         entered = time.perf_counter()
         answers = await batcher.submit(
             lambda: Samples(
-                loaded.prepare(query, entered),
+                self._prompt(loaded, query, entered),
                 uniforms(seed, count, query.max_tokens),
                 temperature,
                 top_p,
@@ -97,10 +119,43 @@ class TransformersEngine:
         assert isinstance(answers, tuple)
         return answers
 
+    async def score(self, query: Query, token_ids: Sequence[int]) -> AnswerScore:
+        loaded, batcher = self._ready()
+        loaded.check_answer(token_ids, query.max_tokens)
+        entered = time.perf_counter()
+        answer = await batcher.submit(
+            lambda: Given(self._prompt(loaded, query, entered), tuple(token_ids))
+        )
+        assert isinstance(answer, AnswerScore)
+        return answer
+
+    def patch_boxes(
+        self, image_size: tuple[int, int], grid: tuple[int, int]
+    ) -> FloatArray | Missing:
+        return self._ready()[0].patch_boxes(image_size, grid)
+
+    @contextmanager
+    def ablated(
+        self, layer: int, neurons: Sequence[int], values: Sequence[float]
+    ) -> Iterator[None]:
+        """Answer everything with neurons held at fixed values, while the body runs.
+
+        Nothing may be under way when it begins or ends. Arguments and errors are those of
+        :meth:`Taps.ablate`.
+        """
+        with self._ready()[0].taps.ablate(layer, neurons, values):
+            yield
+
     async def close(self) -> None:
         batcher, self._loaded = self._batcher, None
         if batcher is not None:
             await asyncio.to_thread(batcher.close)
+
+    def _prompt(self, loaded: Checkpoint, query: Query, entered: float) -> Prompt:
+        prompt = self._prompts.get(query)
+        if prompt is None:
+            prompt = self._prompts[query] = loaded.prepare(query, entered)
+        return replace(prompt, entered=entered)
 
     def _ready(self) -> tuple[Checkpoint, Batcher[Work, Answers]]:
         if self._loaded is None or self._batcher is None:

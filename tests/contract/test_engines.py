@@ -9,7 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from probes.types import NOTHING, POSITIONS, AttentionMaps, Generation, Missing, Query, Readout
+from probes.types import (
+    NOTHING,
+    POSITIONS,
+    AnswerScore,
+    AttentionMaps,
+    Generation,
+    LensMargins,
+    Missing,
+    Query,
+    QuestionMaps,
+    Readout,
+)
 from service.engines.base import Engine, EngineError, EngineOverloaded
 from service.engines.fake import FakeEngine
 from service.engines.transformers import TransformersEngine
@@ -204,3 +215,63 @@ def test_life_of_an_engine(name: str, tiny_llava: Path) -> None:
             await engine.sample(query, 1, temperature=1.0, top_p=1.0, seed=0)
 
     asyncio.run(scenario())
+
+
+def test_its_own_answer_scores_as_it_was_given(engine: Engine) -> None:
+    queries = [Query(IMAGE, "x" * length + "?", length) for length in (1, 4, 6)]
+    answers = [asyncio.run(engine.generate(query, NOTHING)) for query in queries]
+
+    async def together() -> list[AnswerScore]:
+        pairs = zip(queries, answers, strict=True)
+        return await asyncio.gather(
+            *(engine.score(query, answer.token_ids) for query, answer in pairs)
+        )
+
+    for answer, score in zip(answers, asyncio.run(together()), strict=True):
+        assert score.greedy
+        assert score.logprob == pytest.approx(float(answer.trace.logprobs.sum()), abs=1e-4)
+
+
+def test_another_answer_scores_less(engine: Engine) -> None:
+    query = Query(IMAGE, "what is it?", 4)
+    own = asyncio.run(engine.generate(query, NOTHING)).token_ids
+    other = (own[0] + 1 if own[0] < 100 else own[0] - 1, *own[1:])
+    score = asyncio.run(engine.score(query, other))
+    assert not score.greedy
+    assert score.logprob < asyncio.run(engine.score(query, own)).logprob
+    assert not asyncio.run(engine.score(query, own[:2])).greedy
+    empty = asyncio.run(engine.score(query, ()))
+    assert (empty.logprob, empty.greedy) == (0.0, False)
+
+
+def test_an_answer_too_long_cannot_be_scored(engine: Engine) -> None:
+    with pytest.raises(ValueError, match="token_ids"):
+        asyncio.run(engine.score(Query(IMAGE, "what?", 2), (40, 41, 42)))
+
+
+def test_patch_boxes_tile_what_the_model_sees(engine: Engine) -> None:
+    boxes = engine.patch_boxes((90, 120), (4, 4))
+    assert not isinstance(boxes, Missing)
+    assert boxes.shape == (16, 4)
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    assert (area > 0).all()
+    assert area.sum() <= 90 * 120 + 1e-6
+    assert area.sum() >= 0.7 * 90 * 120
+
+
+def test_what_the_comparison_reads(engine: Engine) -> None:
+    readout = Readout((1, 4), POSITIONS, None, (1, 4), heads=True, question=True, lens=True)
+    trace = ask(engine, "Is a red gear left?", readout).trace
+    assert isinstance(trace.attention, AttentionMaps)
+    assert isinstance(trace.heads, AttentionMaps)
+    assert isinstance(trace.question, QuestionMaps)
+    assert isinstance(trace.lens, LensMargins)
+    tokens = trace.heads.grid[0] * trace.heads.grid[1]
+    assert trace.heads.prompt_last.shape[::2] == (2, tokens)
+    np.testing.assert_allclose(
+        trace.heads.prompt_last.mean(1), trace.attention.prompt_last, atol=1e-6
+    )
+    assert trace.question.content.shape == trace.question.boundary.shape == (2, tokens)
+    assert trace.lens.layers == (1, 4)
+    assert trace.lens.top.shape == (2,)
+    assert (trace.lens.top >= 0).all()

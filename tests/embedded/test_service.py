@@ -74,7 +74,8 @@ def told() -> dict[str, Any]:
             image, question = line_image(FIRST_SEED)
             alone = [await post(client, image, question) for _ in range(2)]
             sampled = [
-                await post(client, image, question, self_consistency="always") for _ in range(2)
+                await post(client, image, question, self_consistency="always", evidence="true")
+                for _ in range(2)
             ]
             as_json = await client.post(
                 "/answer",
@@ -119,7 +120,9 @@ def test_every_field_of_the_contract_has_a_value(told: dict[str, Any]) -> None:
     assert body["risk"]["status"] == "ok"
     assert 0 <= body["risk"]["score"] <= 1
     missing = [name for name, signal in body["signals"].items() if "missing" in signal]
-    assert missing == ["evidence"]
+    assert missing == []
+    evidence = body["signals"]["evidence"]
+    assert evidence["logprob_drop_blank"] != evidence["logprob_drop_top30"]
     assert body["signals"]["attention"]["role"] == "comparison_only"
     consistency = body["signals"]["self_consistency"]
     assert consistency["samples"] == (5 if consistency["stopped_early"] else 10)

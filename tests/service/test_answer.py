@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from probes.policy import Policy
+from probes.types import Missing
 from service.engines.base import EngineError, QueryRefused
 
 pytestmark = pytest.mark.anyio
@@ -169,10 +170,54 @@ async def test_failed_sampling_escalates(serve, engine, png, monkeypatch):
     assert 'vlm_gate_self_consistency_runs_total{outcome="failed"} 1.0' in counted
 
 
-async def test_evidence_is_not_supported_yet(serve, png):
+async def test_evidence_when_asked_for(serve, png):
     async with serve() as client:
         told = (await client.post("/answer", json=body(png, evidence=True))).json()
-    assert told["signals"]["evidence"] == {"missing": "not_supported"}
+        counted = await metrics(client)
+    evidence = told["signals"]["evidence"]
+    assert evidence.keys() == {
+        "logprob_drop_blank", "flipped_blank", "logprob_drop_top30", "flipped_top30",
+        "logprob_drop_random30", "flipped_random30",
+    }  # fmt: skip
+    # The fake engine says yes to every image, with another log-probability for each.
+    assert not any(evidence[name] for name in evidence if name.startswith("flipped"))
+    drops = {evidence[f"logprob_drop_{masking}"] for masking in ("blank", "top30", "random30")}
+    assert len(drops) >= 2
+    assert 'vlm_gate_stage_duration_seconds_count{stage="evidence"} 1.0' in counted
+
+
+async def test_evidence_is_not_measured_unasked(serve, png, engine, monkeypatch):
+    async def never(*args, **options):
+        raise AssertionError("scored")
+
+    monkeypatch.setattr(engine, "score", never)
+    async with serve() as client:
+        told = (await client.post("/answer", json=body(png))).json()
+        counted = await metrics(client)
+    assert told["signals"]["evidence"] == {"missing": "not_requested"}
+    assert 'stage="evidence"' not in counted
+
+
+@pytest.mark.parametrize(
+    ("method", "fails", "reason"),
+    [
+        ("score", EngineError("gone"), "engine_error"),
+        ("patch_boxes", None, "unknown_image_geometry"),
+    ],
+)
+async def test_why_there_is_no_evidence(serve, png, engine, monkeypatch, method, fails, reason):
+    async def fail(*args, **options):
+        raise fails
+
+    def unknown(*args):
+        return Missing(reason)
+
+    monkeypatch.setattr(engine, method, fail if fails else unknown)
+    async with serve() as client:
+        told = (await client.post("/answer", json=body(png, evidence=True))).json()
+        without = (await client.post("/answer", json=body(png))).json()
+    assert told["signals"]["evidence"] == {"missing": reason}
+    assert told["decision"] == without["decision"]
 
 
 async def test_shadow_marks_and_changes_nothing_else(serve, png):

@@ -36,7 +36,7 @@ def test_every_python_example_runs(live, png, tmp_path, monkeypatch, capsys):
 
 
 def test_the_problem_shown_is_the_one_that_comes(live):
-    (shown,) = blocks("json")
+    (shown,) = [block for block in blocks("json") if "problem" in block]
     with live() as service:
         came = httpx.post(
             f"{service.url}/v1/answer",
@@ -47,6 +47,18 @@ def test_the_problem_shown_is_the_one_that_comes(live):
     expected = httpx.Response(200, content=shown).json()
     assert {**came, "instance": ""} == {**expected, "instance": ""}
     assert len(came["instance"]) == len(expected["instance"])
+
+
+def test_the_evidence_shown_has_the_fields_that_come(live, png):
+    (shown,) = [block for block in blocks("json") if "logprob_drop" in block]
+    with live() as service:
+        came = httpx.post(
+            f"{service.url}/v1/answer",
+            data={"question": "q", "evidence": "true"},
+            files={"image": png},
+            timeout=60,
+        ).json()
+    assert list(came["signals"]["evidence"]) == list(httpx.Response(200, content=shown).json())
 
 
 def test_every_route_shown_is_there(live):

@@ -9,6 +9,7 @@ from probes.signals.attention import (
     attention_table,
     concentration,
     dbscan_clusters,
+    head_table,
     measure_attention,
     top_mask,
 )
@@ -78,15 +79,16 @@ def test_what_cannot_be_measured(row: FloatArray, reason: str) -> None:
 
 def test_the_earlier_clusters_are_those_of_dbscan() -> None:
     rng = np.random.default_rng(0)
-    seen = set()
-    for _ in range(200):
-        smooth = rng.random((12, 12))
-        smooth += np.roll(smooth, 1, 0) + np.roll(smooth, 1, 1)
-        tokens = np.argwhere(smooth >= np.quantile(smooth, 0.9))
-        expected = int(DBSCAN(eps=1.5, min_samples=3).fit_predict(tokens).max()) + 1
-        assert dbscan_clusters(smooth.ravel(), (12, 12)) == expected
-        seen.add(expected)
-    assert len(seen) > 2
+    smooth = rng.random((200, 12, 12))
+    smooth[-1] = 0.0
+    smooth += np.roll(smooth, 1, 1) + np.roll(smooth, 1, 2)
+    smooth[0, 0, 0] = 1e9  # one token far above the others is no cluster of three
+    expected = []
+    for one in smooth:
+        tokens = np.argwhere(one >= np.quantile(one, 0.9))
+        expected.append(int(DBSCAN(eps=1.5, min_samples=3).fit_predict(tokens).max()) + 1)
+    assert dbscan_clusters(smooth.reshape(200, -1), (12, 12)).tolist() == expected
+    assert len(set(expected)) > 3
 
 
 def test_layers_are_averaged_before_measuring() -> None:
@@ -105,6 +107,36 @@ def test_the_table_holds_every_layer_and_position() -> None:
     assert by_name["clusters"] == 2
     np.testing.assert_array_equal(table[0, 0], table[1, 1])
     assert table[1, 0, ATTENTION_METRICS.index("image_mass")] == pytest.approx(0.2)
+
+
+def test_many_rows_are_measured_as_each_alone() -> None:
+    rows = np.random.default_rng(1).random((3, 64)) ** 4
+    found = AttentionMaps((1, 2, 3), rows, rows[::-1], (8, 8))
+    table = attention_table(trace(found))
+    assert isinstance(table, np.ndarray)
+    for at, row in enumerate(rows):
+        alone = concentration(row, (8, 8))
+        assert isinstance(alone, AttentionConcentration)
+        np.testing.assert_allclose(
+            table[0, at, :4],
+            [alone.spatial_entropy, alone.top30_mass, alone.image_mass, alone.clusters],
+            rtol=1e-6,
+        )
+        assert (table[0, at] == table[1, 2 - at]).all()
+
+
+def test_heads_by_hand() -> None:
+    rows = np.stack([np.stack([ROW, np.full(10, 0.05)])])
+    table = head_table(AttentionMaps((4,), rows, rows[:, ::-1], (2, 5)))
+    assert isinstance(table, np.ndarray)
+    assert (table.shape, table.dtype) == ((2, 1, 2, 2), np.float16)
+    np.testing.assert_allclose(table[0, 0, :, 1], [20 / 24, 0.3], atol=1e-3)
+    assert table[0, 0, 1, 0] == pytest.approx(math.log(10), abs=1e-2)
+    np.testing.assert_array_equal(table[0, 0], table[1, 0, ::-1])
+    assert head_table(Missing("not_requested")) == Missing("not_requested")
+    assert head_table(AttentionMaps((4,), rows, Missing("empty_answer"), (2, 5))) == Missing(
+        "empty_answer"
+    )
 
 
 def test_the_reason_is_passed_on() -> None:
