@@ -8,15 +8,15 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import fsspec
+import httpx
 
 SUMS = "SHA256SUMS"
 PIECE_BYTES = 1 << 20
-MOST_SUMS_BYTES = 16 << 20
 
 
 class FetchError(Exception):
@@ -29,7 +29,8 @@ def fetch(url: str, out: Path, sha256: str) -> int:
     Files that are there already and fit are kept, so that a fetch that was cut off goes on.
 
     Args:
-        url: of the folder: ``s3://``, ``hf://``, ``https://``, a path, or what else fsspec reads.
+        url: of the folder: ``s3://``, ``hf://``, ``https://``, a path, or what else fsspec reads
+            (``s3://`` needs the package s3fs).
         out: folder; made if need be.
         sha256: of the folder's ``SHA256SUMS``, 64 hexadecimal digits.
 
@@ -40,28 +41,38 @@ def fetch(url: str, out: Path, sha256: str) -> int:
         if all(_fits(out / name, digest) for name, digest in sums.items()):
             return 0
     try:
-        system, root = fsspec.url_to_fs(url)
-        with system.open(f"{root.rstrip('/')}/{SUMS}", "rb") as file:
-            listed = file.read(MOST_SUMS_BYTES)
+        with _pieces(f"{url.rstrip('/')}/{SUMS}") as pieces:
+            listed = b"".join(pieces)
         if (found := _hash(listed)) != sha256:
             raise FetchError(f"{url}/{SUMS}: its SHA-256 is {found}, not {sha256}")
         sums, fetched = _parse(listed.decode()), 0
         for name, digest in sums.items():
             if not _fits(out / name, digest):
-                _bring(system, f"{root.rstrip('/')}/{name}", out / name, digest)
+                _bring(f"{url.rstrip('/')}/{name}", out / name, digest)
                 fetched += 1
         (out / SUMS).write_bytes(listed)
-    except (OSError, ValueError, ImportError) as error:  # what fsspec's file systems raise
+    except (OSError, ValueError, ImportError, httpx.HTTPError) as error:
         raise FetchError(f"{url}: {error}") from error
     return fetched
 
 
-def _bring(system: Any, source: str, target: Path, digest: str) -> None:
+@contextmanager
+def _pieces(url: str) -> Iterator[Iterator[bytes]]:
+    if url.startswith(("https://", "http://")):
+        with httpx.stream("GET", url, follow_redirects=True) as response:
+            response.raise_for_status()
+            yield response.iter_bytes(PIECE_BYTES)
+    else:
+        with fsspec.open(url, "rb") as file:
+            yield iter(lambda: file.read(PIECE_BYTES), b"")
+
+
+def _bring(source: str, target: Path, digest: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.name}.part")
     read = hashlib.sha256()
-    with system.open(source, "rb") as file, draft.open("wb") as copy:
-        while piece := file.read(PIECE_BYTES):
+    with _pieces(source) as pieces, draft.open("wb") as copy:
+        for piece in pieces:
             read.update(piece)
             copy.write(piece)
     if read.hexdigest() != digest:

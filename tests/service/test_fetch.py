@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -12,6 +16,11 @@ from service.cli import app
 from service.fetch import FetchError, fetch
 
 FILES = {"config.json": b"{}", "golden/1.png": b"picture", "tensors.safetensors": b"numbers" * 999}
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        """Nothing on the terminal."""
 
 
 def digest(content: bytes) -> str:
@@ -42,6 +51,23 @@ def test_it_brings_the_folder_and_goes_on_where_it_was_cut_off(tmp_path: Path) -
 
     (source / "SHA256SUMS").unlink()  # whole: the source is not needed any more
     assert fetch(source.as_uri(), out, named) == 0
+
+
+def test_it_fetches_over_http(tmp_path: Path) -> None:
+    named = publish(tmp_path / "source")
+    handler = partial(Quiet, directory=str(tmp_path / "source"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        try:
+            assert fetch(url, tmp_path / "out", named) == len(FILES)
+            with pytest.raises(FetchError, match="404"):
+                fetch(f"{url}/nowhere", tmp_path / "other", named)
+        finally:
+            server.shutdown()
+            serving.join()
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in FILES} == FILES
 
 
 @pytest.mark.parametrize("changed", ["config.json", "tensors.safetensors", "SHA256SUMS"])
