@@ -11,10 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from service import cli_keys, cli_offline, cli_records, cli_reproduce
+from service import cli_keys, cli_offline, cli_operate, cli_records, cli_reproduce
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for module in (cli_offline, cli_reproduce, cli_keys, cli_records):
+for module in (cli_offline, cli_reproduce, cli_keys, cli_records, cli_operate):
     module.register(app)
 
 

@@ -1,4 +1,4 @@
-"""The commands on the records: verify, export, prune. They read the service's settings."""
+"""The commands on the records: migrate, verify, export, prune. They read the service's settings."""
 
 from __future__ import annotations
 
@@ -26,9 +26,32 @@ Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     records = typer.Typer(no_args_is_help=True, help="Check, export and delete records.")
-    for command in (verify, export, prune):
+    for command in (migrate, verify, export, prune):
         records.command()(command)
     app.add_typer(records, name="records")
+
+
+def migrate() -> None:
+    """Bring the tables up to date before a new version starts; without it, the first start does."""
+    from service.records import database
+    from service.settings import SettingsError, load_settings
+
+    try:
+        settings = load_settings()
+        url = settings.records_database
+        if url is None:
+            raise RecordsError("VLM_GATE_RECORDS_URL is empty: there are no records to migrate")
+        if make_url(url).get_backend_name() == "sqlite":
+            settings.state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        engine = database.connect(url)
+        try:
+            database.migrate(engine)
+        finally:
+            engine.dispose()
+    except (RecordsError, SettingsError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo("the tables are up to date")
 
 
 def verify(

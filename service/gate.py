@@ -60,6 +60,8 @@ class Gate:
             settings.image_url_hosts, settings.max_image_bytes, settings.image_url_seconds
         )
         self._state: State = "starting"
+        self.leaving = False
+        """Asked to end: not ready any more, and still answering until the listener closes."""
         self.why = "the self-test is still running"
         self.tested = asyncio.Event()
         self.engine_started = False
@@ -69,7 +71,7 @@ class Gate:
     @property
     def state(self) -> State:
         """What ``/readyz`` says."""
-        if self.admission.draining:
+        if self.leaving or self.admission.draining:
             return "draining"
         if self._state == "ready" and self.keeper is not None and not self.keeper.ready:
             return "records_unavailable"

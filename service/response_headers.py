@@ -35,6 +35,8 @@ class ResponseHeaders:
                 headers["cache-control"] = "no-store"
                 headers["referrer-policy"] = "no-referrer"
                 headers["content-security-policy"] = DOCS if page else NOTHING
+                if scope["app"].state.gate.leaving:
+                    headers["connection"] = "close"  # the caller's next one goes elsewhere
             await send(message)
 
         await self.app(scope, receive, with_headers)

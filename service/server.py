@@ -1,9 +1,11 @@
-"""uvicorn, told to drain: on SIGTERM readiness goes first, then the queue empties, then it ends."""
+"""uvicorn, told to drain: readiness goes first, then the listener, then the queue empties."""
 
 from __future__ import annotations
 
+import math
 import signal
 import socket
+import time
 from types import FrameType
 
 import uvicorn
@@ -18,6 +20,8 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
         self.gate: Gate = app.state.gate
+        self._drain_seconds = settings.drain_seconds
+        self._closes_at = -math.inf
         super().__init__(
             uvicorn.Config(
                 app,
@@ -30,11 +34,23 @@ class Server(uvicorn.Server):
         )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop admitting at once. Asked to end, it ends with status 0."""
-        self.gate.admission.draining = True
-        if self.should_exit and sig == signal.SIGINT:
-            self.force_exit = True
+        """Not ready from now on; a second signal ends the wait. Asked to end, it ends with 0."""
+        if self.should_exit:
+            self._closes_at = -math.inf
+            self.force_exit = sig == signal.SIGINT
+            return
+        self.gate.leaving = True
+        self._closes_at = time.monotonic() + self._drain_seconds
         self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to close the listener: asked to end, and load balancers had time to see it."""
+        return await super().on_tick(counter) and time.monotonic() >= self._closes_at
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more, finish what is here, end."""
+        self.gate.admission.draining = True
+        await super().shutdown(sockets)
 
 
 def bind(settings: Settings) -> socket.socket:

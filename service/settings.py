@@ -117,6 +117,12 @@ class Settings(BaseSettings):
     quota_burst: int = Field(
         default=20, ge=1, le=1_000_000, description="requests of one caller at once after a pause"
     )
+    drain_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=600,
+        description="asked to end, still answer for so long while `/readyz` says 503",
+    )
     engine_timeout_seconds: float = Field(
         default=60.0,
         gt=0,

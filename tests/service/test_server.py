@@ -106,6 +106,26 @@ def test_serve_answers_refuses_and_ends_with_0_on_sigterm(folder, png, tmp_path)
     assert "vlm-gate serve" in gone.stderr
 
 
+def test_draining_it_is_unready_and_still_answers_and_lets_connections_go(folder, png):
+    asked = {"data": {"question": "Is it whole?"}, "files": {"image": png}}
+    with process(folder, drain_seconds="600") as (started, first):
+        url = first.split()[2]
+        until_ready(started)
+        with httpx.Client(base_url=url) as client:
+            before = client.post("/answer", **asked)
+            started.send_signal(signal.SIGTERM)
+            while (ready := client.get("/readyz")).status_code == 200:
+                continue
+            after = client.post("/answer", **asked)
+        assert ready.json()["state"] == "draining"
+        assert [before.status_code, after.status_code] == [200, 200]
+        assert "connection" not in before.headers
+        assert after.headers["connection"] == "close"
+        assert started.poll() is None
+        started.send_signal(signal.SIGTERM)  # a second one ends the wait
+        assert started.wait(60) == 0
+
+
 def test_the_log_holds_neither_question_nor_answer(folder, png):
     with process(folder) as (started, first):
         url = first.split()[2]

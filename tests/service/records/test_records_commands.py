@@ -1,4 +1,4 @@
-"""`vlm-gate records verify|export|prune` on the service's own settings."""
+"""`vlm-gate records migrate|verify|export|prune` on the service's own settings."""
 
 from __future__ import annotations
 
@@ -44,6 +44,22 @@ def filled(url: str, key: SigningKey, open_store, record) -> RecordStore:
     now = datetime.now(UTC)
     store.append_answers([record(created=now - timedelta(days=days)) for days in (4, 3, 2, 1, 0)])
     return store
+
+
+def test_migrate_makes_the_tables_and_may_run_again(url, run, open_store, key) -> None:
+    for _ in range(2):
+        told = run("migrate")
+        assert told.exit_code == 0, told.output
+        assert "up to date" in told.stdout
+    store: RecordStore = open_store(url, key=key, migrated=False)
+    assert store.heads() == []
+
+
+def test_migrate_without_records_says_what_to_set(run, monkeypatch) -> None:
+    monkeypatch.setenv("VLM_GATE_RECORDS_URL", "")
+    told = run("migrate")
+    assert told.exit_code == 1
+    assert "VLM_GATE_RECORDS_URL is empty" in told.stderr
 
 
 def test_verify_says_that_nothing_was_changed(filled, run) -> None:
