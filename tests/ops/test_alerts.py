@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+from tests.ops.alert_cases import CASES, UP
+
+ROOT = Path(__file__).parents[2]
 RULES = sorted((ROOT / "helm" / "rules").glob("*.yaml"))
 SEVERITIES = {"critical", "warning"}
 SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation"]
-
-
-def _cases() -> Any:
-    """The module beside this one; tests are no package."""
-    spec = importlib.util.spec_from_file_location("alert_cases", HERE / "alert_cases.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["alert_cases"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-cases = _cases()
 
 
 def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -77,7 +62,7 @@ def test_promtool_takes_the_rules():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.alert)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.alert)
 def test_it_fires(case, alerts, tmp_path):
     """With the page's words; not while its time has not passed."""
     rule = alerts[case.alert]
@@ -96,18 +81,18 @@ def test_it_fires(case, alerts, tmp_path):
     expected: list[tuple[str, int, list[Any]]] = [(case.alert, case.at, [told])]
     if (wait := minutes(rule)) > 0:
         expected.append((case.alert, wait - 1, []))
-    run_test(tmp_path, {**cases.UP, **case.fires}, expected)
+    run_test(tmp_path, {**UP, **case.fires}, expected)
 
 
-@pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.alert)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.alert)
 def test_it_does_not_fire_otherwise(case, alerts, tmp_path):
     """Nor does any other alert under series that are near to its limit."""
     expected: list[tuple[str, int, list[Any]]] = [(alert, case.at, []) for alert in alerts]
-    run_test(tmp_path, {**cases.UP, **case.quiet}, expected)
+    run_test(tmp_path, {**UP, **case.quiet}, expected)
 
 
 def test_every_alert_has_a_case(alerts):
-    assert {case.alert for case in cases.CASES} == set(alerts)
+    assert {case.alert for case in CASES} == set(alerts)
 
 
 def test_every_alert_says_what_is_needed(alerts):
