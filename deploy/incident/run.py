@@ -1,6 +1,6 @@
 """An incident from beginning to end, with the real programs, and whether the pages came in time.
 
-    python -m deploy.incident.run --factor 1 --out docs/results/incident
+    python -m deploy.incident.run --out docs/images --report docs/results/incident.md
 
 An inspection line runs well, its images are degraded step by step, they recover; the engine stops,
 the service is killed, and starts again. ``--factor`` shortens every duration of the deployed rules
@@ -23,12 +23,13 @@ from typing import Any
 from deploy.grafana.panels import data_of_panels
 from deploy.grafana.render import render_all
 from deploy.incident.line import Line
+from deploy.incident.report import write_report
 from deploy.incident.stack import IncidentError, Page, Stack
 
 SEVERITIES = (0.5, 0.75, 1.0)
 NORMAL_SECONDS = 300
 STEP_SECONDS = 120
-SLACK_SECONDS = 8.0
+SLACK_SECONDS = 12.0
 """For what does not shrink with the factor: a busy machine, and looks once a second."""
 
 STATED_SECONDS = {"VlmGateRiskShifted": 360, "VlmGateEngineDown": 120, "VlmGateServiceDown": 120}
@@ -169,13 +170,13 @@ async def engine_stops(story: Story) -> None:
 async def service_stops(story: Story) -> None:
     """The service is killed, and started again."""
     story.stack.stop_service()
-    since = story.turn("the service is killed")
-    await story.paged("VlmGateServiceDown", since)
-    since = story.turn("the service is started")
+    killed = story.turn("the service is killed")
+    await story.paged("VlmGateServiceDown", killed)
+    story.turn("the service is started")
     await asyncio.to_thread(story.stack.start_service)
     story.tell("the service is ready")
     for alert in ("VlmGateServiceDown", "VlmGateEngineDown"):
-        await story.resolved(alert, since, 300 * story.options.factor + 30)
+        await story.resolved(alert, killed, 300 * story.options.factor + 30)
 
 
 async def incident(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -224,9 +225,12 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=8.0, help="questions a second")
     parser.add_argument("--window", type=int, default=1000, help="VLM_GATE_DRIFT_WINDOW")
     parser.add_argument("--out", type=Path, help="folder for the dashboards as PNG")
+    parser.add_argument("--report", type=Path, help="file for the story, Markdown")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = asyncio.run(incident(options, Path(folder)))
+    if options.report is not None:
+        write_report(options.report, result)
     print(json.dumps(result, indent=1))
     sys.exit(1 if result["broken"] else 0)
 
