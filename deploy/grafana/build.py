@@ -12,6 +12,7 @@ from grafana_foundation_sdk.builders import (
     heatmap,
     prometheus,
     stat,
+    statetimeline,
     timeseries,
 )
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
@@ -33,8 +34,8 @@ FOLDER = Path(__file__).parent / "dashboards"
 RUNBOOKS = "https://vlm-gate.example/runbooks/"
 """As in the rules: a placeholder for where deploy/runbooks/ is published."""
 SOURCE = DataSourceRef("prometheus", "${datasource}")
-HEIGHT = {"number": 4, "lines": 8, "heatmap": 8}
-AnyPanel = timeseries.Panel | stat.Panel | heatmap.Panel
+HEIGHT = {"number": 4, "lines": 8, "heatmap": 8, "states": 8}
+AnyPanel = timeseries.Panel | stat.Panel | heatmap.Panel | statetimeline.Panel
 
 
 def build(board: Board) -> str:
@@ -135,6 +136,12 @@ def _heatmap(panel: Panel) -> heatmap.Panel:
     return made
 
 
+def _states(panel: Panel) -> statetimeline.Panel:
+    made = statetimeline.Panel()
+    _common(made, panel)
+    return made
+
+
 def _alerts() -> alertgroups.Panel:
     """What Alertmanager has now, grouped; each alert links to its runbook by its annotation."""
     return (
@@ -152,6 +159,7 @@ MAKERS: dict[str, Callable[[Panel], AnyPanel]] = {
     "lines": _lines,
     "number": _number,
     "heatmap": _heatmap,
+    "states": _states,
 }
 
 

@@ -41,7 +41,7 @@ class Panel:
     title: str
     queries: tuple[Query, ...]
     unit: str = "none"
-    kind: Literal["lines", "number", "heatmap"] = "lines"
+    kind: Literal["lines", "number", "heatmap", "states"] = "lines"
     description: str = ""
     span: int = 8
     stacked: bool = False

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +24,8 @@ from deploy.grafana.boards import BOARDS
 from deploy.grafana.panels import Ask, Board, Panel, Series, read_range
 
 WIDE, COLUMNS = 15.0, 24
-HEIGHT = {"number": 1.1, "lines": 2.5, "heatmap": 2.5}
-GAP, HEADING, TOP = 0.62, 0.42, 0.55
+HEIGHT = {"number": 0.6, "lines": 2.3, "heatmap": 2.3, "states": 2.3}
+GAP, HEADING, TOP, FOOT = 0.62, 0.34, 0.5, 0.1
 DPI = 80
 MOST_SERIES = 12
 Marks = Sequence[tuple[float, str]]
@@ -63,18 +64,18 @@ def _lines_of(board: Board) -> list[tuple[str | None, list[Panel]]]:
 def _draw(board: Board, ask: Ask, began: float, factor: float, marks: Marks) -> Figure:
     lines = _lines_of(board)
     heights = [HEIGHT[panels[0].kind] + GAP + HEADING * bool(head) for head, panels in lines]
-    tall = sum(heights) + TOP
+    tall = sum(heights) + TOP + FOOT
     figure = Figure(figsize=(WIDE, tall), facecolor="white")
     figure.text(0.02, 1 - 0.3 / tall, board.title, fontsize=15, weight="bold", va="center")
     top = tall - TOP
     for (heading, panels), height in zip(lines, heights, strict=True):
         if heading:
-            figure.text(0.02, (top - 0.2) / tall, heading, fontsize=12, color="#1f4e79")
+            figure.text(0.02, (top - 0.22) / tall, heading, fontsize=12, color="#1f4e79")
         column = 0
         for panel in panels:
             left = (column + 0.9) / (COLUMNS + 0.4)
-            low = (top - height + GAP * 0.7) / tall
-            size = ((panel.span - 1.3) / (COLUMNS + 0.4), HEIGHT[panel.kind] * 0.88 / tall)
+            low = (top - height + GAP * 0.55) / tall
+            size = ((panel.span - 1.3) / (COLUMNS + 0.4), HEIGHT[panel.kind] / tall)
             axes = figure.add_axes((left, low, *size))
             _draw_panel(axes, panel, ask, began, factor, marks)
             column += panel.span
@@ -95,6 +96,8 @@ def _draw_panel(
         return
     if panel.kind == "heatmap":
         _draw_heatmap(axes, found[0][1], began)
+    elif panel.kind == "states":
+        _draw_states(axes, found[0], began)
     else:
         _draw_lines(axes, panel, found, began)
     for at, _ in marks:
@@ -115,7 +118,7 @@ def _draw_lines(axes: Axes, panel: Panel, found: list[tuple[str, Series]], began
             minutes, numbers = _points(values, began)
             axes.plot(minutes, numbers, lw=1.4, label=name)
     axes.grid(alpha=0.25)
-    axes.set_ylim(bottom=0, top=panel.most)
+    axes.set_ylim(bottom=0, top=panel.most or 1.3 * axes.get_ylim()[1])  # room for the legend
     if panel.limit is not None:
         axes.axhline(panel.limit, color="#cc0000", lw=1, ls="--")
     if panel.unit == "percentunit":
@@ -133,15 +136,36 @@ def _draw_lines(axes: Axes, panel: Panel, found: list[tuple[str, Series]], began
 
 
 def _stack(axes: Axes, drawn: list[tuple[str, list[Any]]], began: float) -> None:
-    """Areas on one another, at all times that any series has."""
+    """Areas on one another; a series without a sample counts as 0 then."""
     times = sorted({at for _, values in drawn for at, _ in values})
+    if len(times) < 2:
+        return
+    step = min(np.diff(times))
+    grid = np.arange(times[0], times[-1] + step / 2, step)
     rows = []
     for _, values in drawn:
-        known = {at: float(value) for at, value in values}
-        rows.append([v if math.isfinite(v := known.get(at, 0.0)) else 0.0 for at in times])
-    if rows:
-        minutes = [(at - began) / 60 for at in times]
-        axes.stackplot(minutes, rows, labels=[name for name, _ in drawn], alpha=0.75, step="post")
+        known = {round((at - times[0]) / step): float(value) for at, value in values}
+        found = [known.get(place, 0.0) for place in range(len(grid))]
+        rows.append([number if math.isfinite(number) else 0.0 for number in found])
+    minutes = (grid - began) / 60
+    axes.stackplot(minutes, rows, labels=[name for name, _ in drawn], alpha=0.75, step="post")
+
+
+def _draw_states(axes: Axes, found: tuple[str, Series], began: float) -> None:
+    """A bar per series, for as long as it is there."""
+    legend, series = found
+    ordered = sorted(series, key=lambda one: -float(one["values"][0][0]))
+    names = [_name(legend, one["metric"]).removeprefix("VlmGate") for one in ordered]
+    for row, one in enumerate(ordered):
+        minutes, numbers = _points(one["values"], began)
+        pieces = np.split(np.array(minutes), np.flatnonzero(np.isnan(numbers)))
+        bars = [(piece[0], max(piece[-1] - piece[0], 0.02)) for piece in pieces if len(piece)]
+        axes.broken_barh(bars, (row - 0.35, 0.7), color="#cc0000", alpha=0.75)
+    axes.set_yticks(range(len(names)), names, fontsize=7)
+    axes.set_ylim(-0.6, max(len(names), 1) - 0.4)
+    axes.tick_params(axis="y", direction="in", pad=-4)
+    for label in axes.get_yticklabels():
+        label.set_horizontalalignment("left")
 
 
 def _draw_heatmap(axes: Axes, series: Series, began: float) -> None:
@@ -172,7 +196,7 @@ def _draw_number(axes: Axes, panel: Panel, series: Series) -> None:
         text = f"{value:.1%}"
     elif panel.unit == "s" and not math.isnan(value):
         text = f"{value / 86400:.0f} days"
-    axes.text(0.0, 0.4, text, fontsize=18, color="#1f4e79", transform=axes.transAxes)
+    axes.text(0.0, 0.35, text, fontsize=18, color="#1f4e79", transform=axes.transAxes)
 
 
 def _points(values: list[Any], began: float) -> tuple[list[float], list[float]]:
@@ -194,7 +218,7 @@ def _name(legend: str, labels: dict[str, str]) -> str:
     for key, value in labels.items():
         shown = "" if key == "instance" else value
         legend = legend.replace(f"{{{{{key}}}}}", shown)
-    return legend.strip() or "gate"
+    return re.sub(r"{{.*}}", "none", legend).strip() or "gate"
 
 
 def main() -> None:

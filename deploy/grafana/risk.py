@@ -24,13 +24,13 @@ NOW = Row(
             unit="percentunit", kind="number", span=4,
         ),
         Panel(
-            "Error to be expected of accepted answers",
+            "Expected error of accepted",
             (Query(f"vlm_gate:expected_error:ratio_rate5m{{{JOB}}}", "expected"),),
             unit="percentunit", kind="number", span=4,
             description="Mean risk of the accepted answers.",
         ),
         Panel(
-            "Audited error",
+            "Audited error of accepted",
             (Query(f'max({AUDITED}{{{JOB},bound="estimate"}})', "audited"),),
             unit="percentunit", kind="number", span=4,
         ),
@@ -88,7 +88,7 @@ RISKS = Row(
             "Alerts over time",
             (Query('max by (alertname) (ALERTS{alertname=~"VlmGate.*",alertstate="firing"})',
                    "{{alertname}}"),),
-            most=1.2, stacked=True,
+            kind="states",
         ),
     ),
 )  # fmt: skip

@@ -11,9 +11,9 @@ INTRODUCTION = """# An incident, as it was paged
 
 Made by `make incident` ({made} UTC, {cores} cores): the real service with the embedded model, and
 Prometheus and Alertmanager from Debian with the deployed rules and configurations, every duration
-times {factor:g}. An inspection line asks {rate:g} questions a second about held-out images, a fifth
-of the accepted answers are audited at once, and the drift is measured over {window} answers. The
-dashboards of this run: [Risk](../images/vlm-gate-risk.png),
+times {factor:g}. An inspection line asks {rate:g} questions a second about held-out images,
+{audit_rate:.0%} of the accepted answers are audited at once, and the drift is measured over
+{window} answers. The dashboards of this run: [Risk](../images/vlm-gate-risk.png),
 [Signals](../images/vlm-gate-signals.png), [Service](../images/vlm-gate-service.png).
 
 Promises broken: {broken}.
@@ -27,7 +27,7 @@ def write_report(path: Path, result: Mapping[str, Any]) -> None:
         made=events[0]["at"][:16].replace("T", " "),
         cores=os.cpu_count(),
         broken="; ".join(result["broken"]) or "none",
-        **{name: result[name] for name in ("factor", "rate", "window")},
+        **{name: result[name] for name in ("factor", "rate", "audit_rate", "window")},
     )
     text += "\n| time (UTC) | what happened |\n|---|---|\n"
     text += "".join(f"| {_clock(event['at'])} | {event['what']} |\n" for event in events)

@@ -153,6 +153,11 @@ async def recovered(story: Story) -> None:
     since = story.turn("images recover")
     seconds = 3 * story.options.window / story.options.rate + 300 * story.options.factor
     await story.resolved("VlmGateRiskShifted", since, seconds + SLACK_SECONDS)
+    await story.until(
+        lambda: bool(story.stack.query("vlm_gate_signal_auroc")),
+        "enough audits to judge the signals by",
+        300,
+    )
 
 
 async def engine_stops(story: Story) -> None:
@@ -183,10 +188,10 @@ async def incident(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Run the story; gives what it found."""
     settings = {
         "VLM_GATE_DRIFT_WINDOW": str(options.window),
-        "VLM_GATE_AUDIT_RATE": "0.2",
+        "VLM_GATE_AUDIT_RATE": str(options.audit_rate),
         "VLM_GATE_ENGINE_TIMEOUT_SECONDS": str(max(60 * options.factor, 4)),
         "VLM_GATE_METRICS_SLICES": "line:1,line:2",
-        "VLM_GATE_REVIEW_CAPACITY_PER_HOUR": "40000",
+        "VLM_GATE_REVIEW_CAPACITY_PER_HOUR": "12000",
         "VLM_GATE_LOG_LEVEL": "warning",
     }
     with Stack(folder, options.factor, settings) as stack:
@@ -206,6 +211,7 @@ async def incident(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "factor": options.factor,
         "window": options.window,
         "rate": options.rate,
+        "audit_rate": options.audit_rate,
         "broken": story.broken,
         "events": story.events,
         "replies": dict(line.told),
@@ -224,6 +230,7 @@ def main() -> None:
     parser.add_argument("--factor", type=float, default=1.0, help="on every duration")
     parser.add_argument("--rate", type=float, default=8.0, help="questions a second")
     parser.add_argument("--window", type=int, default=1000, help="VLM_GATE_DRIFT_WINDOW")
+    parser.add_argument("--audit-rate", type=float, default=0.2, help="VLM_GATE_AUDIT_RATE")
     parser.add_argument("--out", type=Path, help="folder for the dashboards as PNG")
     parser.add_argument("--report", type=Path, help="file for the story, Markdown")
     options = parser.parse_args()

@@ -48,7 +48,7 @@ def test_the_pages_come_in_time_and_end_and_every_panel_has_data():
     """See deploy/incident/run.py for the story; it takes about two minutes."""
     command = [sys.executable, "-m", "deploy.incident.run", "--factor", str(FACTOR)]
     run = subprocess.run(
-        [*command, "--rate", "15", "--window", "150"],
+        [*command, "--rate", "15", "--window", "150", "--audit-rate", "0.6"],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
