@@ -205,6 +205,9 @@ async def incident(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             await line.close()
         empty, excluded = data_of_panels(stack.query, story.began, options.factor)
         story.check(not empty, f"every panel has data; these have none: {empty}")
+        for metric in ("vlm_gate_risk_score_bucket", "vlm_gate_stage_duration_seconds_bucket"):
+            kept = stack.exemplars(metric, story.began)
+            story.check(bool(kept), f"Prometheus keeps exemplars of {metric}")
         if options.out is not None:
             render_all(stack.query, story.began, options.factor, options.out, story.marks)
     return {

@@ -154,6 +154,16 @@ class Stack:
         found: list[dict[str, Any]] = body["data"]["result"]
         return found
 
+    def exemplars(self, metric: str, start: float) -> list[str]:
+        """The trace ids that Prometheus keeps of a metric since ``start``, Unix time."""
+        reply = httpx.get(
+            f"{self.prometheus}/api/v1/query_exemplars",
+            params={"query": metric, "start": start, "end": time.time()},
+            timeout=30,
+        )
+        found = reply.json()["data"]
+        return [kept["labels"]["trace_id"] for one in found for kept in one["exemplars"]]
+
     def _start_watchers(self) -> None:
         folder, factor = self.folder, self._factor
         manager, prometheus = free_port(), free_port()

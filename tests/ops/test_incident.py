@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from deploy.grafana.boards import BOARDS
 from deploy.incident.scale import scale_rules, scaled
 
 ROOT = Path(__file__).parents[2]
@@ -44,11 +45,16 @@ def test_rules_are_scaled_and_else_as_deployed(tmp_path):
         assert written == deployed
 
 
-def test_the_pages_come_in_time_and_end_and_every_panel_has_data():
+def test_the_pages_come_in_time_and_end_and_every_panel_has_data(tmp_path):
     """See deploy/incident/run.py for the story; it takes about two minutes."""
-    command = [sys.executable, "-m", "deploy.incident.run", "--factor", str(FACTOR)]
+    report = tmp_path / "incident.md"
+    options = {
+        "factor": FACTOR, "rate": 15, "window": 150, "audit-rate": 0.6,
+        "out": tmp_path, "report": report,
+    }  # fmt: skip
+    told = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     run = subprocess.run(
-        [*command, "--rate", "15", "--window", "150", "--audit-rate", "0.6"],
+        [sys.executable, "-m", "deploy.incident.run", *told],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -64,3 +70,7 @@ def test_the_pages_come_in_time_and_end_and_every_panel_has_data():
         assert {(alert, "firing"), (alert, "resolved")} <= paged
     assert result["replies"]["accept"] > 0
     assert all(reason for reason in result["panels_excluded"].values())
+    assert "Promises broken: none." in report.read_text()
+    pictures = {path.stem: path.stat().st_size for path in tmp_path.glob("*.png")}
+    assert pictures.keys() == {board.name for board in BOARDS}
+    assert all(20_000 < size < 300_000 for size in pictures.values()), pictures
