@@ -17,7 +17,7 @@ from probes.types import Interval
 from service.app import create_app
 from service.engines.fake import FakeEngine
 from service.promise import SIGNALS, Standing
-from service.settings import Settings, embedded
+from service.settings import PREFIX, Settings, embedded
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "metrics.md"
@@ -125,3 +125,14 @@ def test_every_decision_is_there_from_the_start(registry):
         ("reject", "risk_above_reject"),
     }
     assert len(found) == 8
+
+
+def test_runbooks_and_guides_name_only_what_there_is(registry):
+    pages = [*(ROOT / "deploy" / "runbooks").glob("*.md"), DOCUMENT, ROOT / "docs" / "operate.md"]
+    text = "".join(path.read_text() for path in pages)
+    families = {family.name for family in registry.collect()}
+    assert set(OURS.findall(text)) <= {*exported(registry), *families}
+    settings = {PREFIX + field.upper() for field in Settings.model_fields}
+    assert set(re.findall(r"\bVLM_GATE_[A-Z0-9_]+", text)) <= settings
+    recorded = {rule["record"] for rule in rules() if "record" in rule}
+    assert set(RECORDED.findall(text)) <= recorded
