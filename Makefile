@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: system setup demo serve test lint types imports pytest audit fuzz testbed results clean
+.PHONY: incident system setup demo serve test lint types imports pytest audit fuzz testbed results clean
 
 setup: $(VENV)/.installed
 
@@ -41,6 +41,10 @@ audit: setup          ## requirements that are not met; known holes need a servi
 
 fuzz: setup           ## 3,000 generated requests per operation against the OpenAPI document
 	FUZZ_CASES=3000 $(BIN)/pytest -s tests/service/security/test_openapi.py
+
+incident: system setup  ## an incident with the real programs, as long as deployed (25 minutes); pictures
+	mkdir -p docs/results
+	OMP_NUM_THREADS=1 $(BIN)/python -m deploy.incident.run --out docs/images --report docs/results/incident.md
 
 # The embedded models, the bundle and docs/results/embedded.md, from nothing. Each step writes a new
 # folder under runs/. The three models train at once, and want a GPU. `make results` took about 20

@@ -82,7 +82,7 @@ def test_it_stands_while_audits_are_right(store, line, bundle) -> None:
     line.audit([False] * 30 + [True] + [None] * 5)
     promise = read(store, bundle)
     assert (promise.state, promise.void) == ("stands", False)
-    assert promise.standing.awaiting == 5
+    assert (promise.standing.judged, promise.standing.awaiting) == (31, 5)
     error = promise.standing.error
     assert isinstance(error, Interval)
     assert error.estimate == pytest.approx(1 / 31)
@@ -253,6 +253,7 @@ async def test_a_void_promise_escalates_everything(url, serve, bundled, png) -> 
         "vlm_gate_certificate_valid 0.0",
         'vlm_gate_audit_error_ratio{bound="estimate"} 1.0',
         "vlm_gate_audits_awaiting 0.0",
+        'vlm_gate_audit_error_ratio{bound="upper"} 1.0',
     ):
         assert line in metrics
     async with serve(bundled(threshold=0.99), records_url=url) as client:  # after a restart
