@@ -19,11 +19,13 @@ ahead beyond noise the table says so, and the best linear one is shipped.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.neural_network import MLPClassifier
@@ -43,7 +45,9 @@ from probes.types import FloatArray, Interval, Missing
 L1_STRENGTHS = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 PAIR_WEIGHTS = (0.1, 0.3, 1.0)
 MLP_UNITS = 64
-MLP_EPOCHS = (4, 8, 16)
+MLP_BATCH = 200
+MLP_UPDATES = (50, 150, 400)
+MLP_FOLDS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,23 +227,26 @@ def _fit_mlp(
     known, wrong = Standardised.of(hidden[fit]), store.wrong[fit]
 
     def run(rows: NDArray[np.bool_], table: NDArray[np.float32]) -> dict[int, FloatArray]:
-        """Log-odds of the table's rows after each number of epochs."""
-        model = MLPClassifier((MLP_UNITS,), alpha=1e-2, random_state=seed)
+        """Log-odds of the table's rows after each number of updates, rounded up to epochs."""
+        batch = min(MLP_BATCH, int(rows.sum()))
+        model = MLPClassifier((MLP_UNITS,), alpha=1e-2, batch_size=batch, random_state=seed)
         found: dict[int, FloatArray] = {}
-        for epoch in range(1, max(MLP_EPOCHS) + 1):
-            model.partial_fit(known.table[rows], wrong[rows], classes=[False, True])
-            if epoch in MLP_EPOCHS:
-                chance = np.clip(model.predict_proba(table)[:, 1], 1e-12, 1 - 1e-12)
-                found[epoch] = np.asarray(np.log(chance / (1 - chance)), dtype=np.float64)
+        made, per_epoch = 0, math.ceil(int(rows.sum()) / batch)
+        for updates in MLP_UPDATES:
+            while made < updates:
+                model.partial_fit(known.table[rows], wrong[rows], classes=[False, True])
+                made += per_epoch
+            chance = model.predict_proba(table)[:, 1].astype(np.float64)
+            found[updates] = logit(np.clip(chance, 1e-9, 1 - 1e-9))
         return found
 
-    held = held_out(wrong, store.groups[fit])
+    held = held_out(wrong, store.groups[fit])[:MLP_FOLDS]
     runs = [(rows, run(~rows, known.table[rows])) for rows in held]
 
-    def quality(epochs: int) -> float:
-        values = [roc_auc_score(wrong[rows], found[epochs]) for rows, found in runs]
+    def quality(updates: int) -> float:
+        values = [roc_auc_score(wrong[rows], found[updates]) for rows, found in runs]
         return float(np.mean(values or [0.0]))
 
-    epochs = max(MLP_EPOCHS, key=quality)
-    logits = run(np.ones(wrong.size, dtype=bool), known.apply(hidden[select]))[epochs]
-    return _Entry("mlp", f"{MLP_UNITS} units, {epochs} epochs", logits, None)
+    updates = max(MLP_UPDATES, key=quality)
+    logits = run(np.ones(wrong.size, dtype=bool), known.apply(hidden[select]))[updates]
+    return _Entry("mlp", f"{MLP_UNITS} units, {updates} updates", logits, None)
