@@ -151,4 +151,4 @@ def error_rate(
     total = float(len(wrong)) if weight is None else float(weight.sum())
     if total == 0:
         return Missing("no_answers")
-    return float(wrong.mean() if weight is None else weight @ wrong / total)
+    return float(wrong.mean() if weight is None else (weight * wrong).sum() / total)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from probes.guarantee import Certificate, certify, threshold_ladder
+from probes.guarantee import Certificate, NoCertificate, certify, threshold_ladder
 from probes.policy import composed_risk
+from probes.slices import slice_groups
 from probes.types import ConsistencyMode
 
 RUNS = 600
@@ -20,20 +21,24 @@ DELTA = 0.1
 Population = tuple[np.ndarray, np.ndarray]
 
 
-def plain(rng: np.random.Generator, images: int, questions: int) -> Population:
+STRENGTHS = {"weak": (2.0, 0.25), "middle": (0.7, 0.1), "strong": (0.3, 0.05)}
+"""Noise of the risk, and an alpha that such a risk can keep to."""
+
+
+def plain(rng: np.random.Generator, images: int, questions: int, noise: float = 0.7) -> Population:
     """Risks that are not calibrated, and errors that come in clusters by image."""
     difficulty = np.repeat(rng.normal(size=images), questions)
     logit = difficulty + rng.normal(size=images * questions) - 1.5
     wrong = rng.random(images * questions) < 1 / (1 + np.exp(-2 * logit))
-    score = logit + 0.7 * rng.normal(size=images * questions)
+    score = logit + noise * rng.normal(size=images * questions)
     return 1 / (1 + np.exp(-score)), wrong
 
 
 def composed(
-    mode: ConsistencyMode, rng: np.random.Generator, images: int, questions: int
+    mode: ConsistencyMode, rng: np.random.Generator, images: int, questions: int, noise: float
 ) -> Population:
     """Two related stages, an out-of-domain share that is mostly wrong, a reject line."""
-    first, wrong = plain(rng, images, questions)
+    first, wrong = plain(rng, images, questions, noise)
     agreement = rng.binomial(10, np.where(wrong, 0.5, 0.9)) / 10
     second = np.clip(first + 0.4 * (0.8 - agreement), 0, 1)
     outside = rng.random(len(wrong)) < 0.1
@@ -42,14 +47,25 @@ def composed(
     return composed_risk(first, second, inside, mode, 0.8), wrong
 
 
-def broken_promises(kind: str, alpha: float) -> tuple[int, int]:
+def attempt(
+    risk: np.ndarray, wrong: np.ndarray, images: np.ndarray, ladder: np.ndarray,
+    alpha: float, delta: float, seed: int,
+) -> Certificate | NoCertificate:  # fmt: skip
+    return certify(
+        risk, wrong, images, ladder, alpha=alpha, delta=delta, self_consistency="never", samples=0,
+        bundle="b", model="m", data="d", created=datetime(2026, 1, 1, tzinfo=UTC), valid_days=1,
+        seed=seed,
+    )  # fmt: skip
+
+
+def broken_promises(kind: str, noise: float, alpha: float) -> tuple[int, int]:
     """Runs whose certificate's true error rate is above alpha, and runs with a certificate."""
     rng = np.random.default_rng(20260101)
 
     def draw(images: int, questions: int = 3) -> Population:
         if kind == "plain":
-            return plain(rng, images, questions)
-        return composed(kind, rng, images, questions)
+            return plain(rng, images, questions, noise)
+        return composed(kind, rng, images, questions, noise)
 
     risk, wrong = draw(200_000, questions=1)
     order = np.argsort(risk)
@@ -59,21 +75,8 @@ def broken_promises(kind: str, alpha: float) -> tuple[int, int]:
     for run in range(RUNS):
         ladder = threshold_ladder(*draw(200), alpha=alpha)
         calibration, labels = draw(400)
-        found = certify(
-            calibration,
-            labels,
-            np.repeat(np.arange(400), 3),
-            ladder,
-            alpha=alpha,
-            delta=DELTA,
-            self_consistency="never",
-            samples=0,
-            bundle="b",
-            model="m",
-            data="d",
-            created=datetime(2026, 1, 1, tzinfo=UTC),
-            valid_days=1,
-            seed=run,
+        found = attempt(
+            calibration, labels, np.repeat(np.arange(400), 3), ladder, alpha, DELTA, run
         )
         if isinstance(found, Certificate):
             issued += 1
@@ -82,10 +85,10 @@ def broken_promises(kind: str, alpha: float) -> tuple[int, int]:
     return broken, issued
 
 
-@pytest.mark.parametrize("alpha", [0.05, 0.1])
+@pytest.mark.parametrize("strength", STRENGTHS)
 @pytest.mark.parametrize("kind", ["plain", "never", "auto", "always"])
-def test_the_promise_is_broken_in_at_most_a_share_delta_of_runs(kind: str, alpha: float) -> None:
-    broken, issued = broken_promises(kind, alpha)
+def test_the_promise_is_broken_in_at_most_a_share_delta_of_runs(kind: str, strength: str) -> None:
+    broken, issued = broken_promises(kind, *STRENGTHS[strength])
     assert binomtest(broken, RUNS, DELTA, alternative="greater").pvalue > 0.01
     assert issued > RUNS / 2, "a certificate that is hardly ever issued proves nothing here"
 
@@ -103,5 +106,80 @@ def test_the_test_notices_a_broken_rule(monkeypatch: pytest.MonkeyPatch) -> None
         return None
 
     monkeypatch.setattr("probes.guarantee.fixed_sequence", naive)
-    broken, _ = broken_promises("plain", 0.1)
+    broken, _ = broken_promises("plain", 0.7, 0.1)
     assert binomtest(broken, RUNS, DELTA, alternative="greater").pvalue < 1e-6
+
+
+SLICES = np.array(["a", "b", "c", "d", "e"])
+SHARES = np.array([0.4, 0.35, 0.15, 0.05, 0.05])
+HARDER = np.array([-0.8, 0.3, 0.0, 0.5, 1.5])
+
+
+def sliced(rng: np.random.Generator, images: int) -> tuple[np.ndarray, ...]:
+    """Three questions on each image of one slice; the slices differ in how hard they are, not in
+    their risks. Returns risk, wrong, slice and image."""
+    slices = np.repeat(rng.choice(5, size=images, p=SHARES), 3)
+    difficulty = np.repeat(rng.normal(size=images), 3)
+    logit = difficulty + rng.normal(size=3 * images) - 1.5
+    wrong = rng.random(3 * images) < 1 / (1 + np.exp(-2 * (logit + HARDER[slices])))
+    risk = 1 / (1 + np.exp(-(logit + 0.4 * rng.normal(size=3 * images))))
+    return risk, wrong, SLICES[slices], np.repeat(np.arange(images), 3)
+
+
+def test_all_promises_of_all_slices_are_broken_in_at_most_a_share_delta_of_runs() -> None:
+    """Pooled, alone and grouped: a run counts as broken when any one of its certificates is."""
+    rng = np.random.default_rng(7)
+    alpha = 0.1
+    population, truth, of, _ = sliced(rng, 300_000)
+    tables = {}
+    for name in (*SLICES, "all"):
+        rows = np.ones(len(of), dtype=bool) if name == "all" else of == name
+        order = np.argsort(population[rows])
+        tables[name] = population[rows][order], np.cumsum(truth[rows][order])
+
+    def error_rate(group: tuple[str, ...] | None, threshold: float) -> float:
+        accepted = errors = 0
+        for name in ("all",) if group is None else group:
+            risk, wrong = tables[name]
+            count = int(np.searchsorted(risk, threshold, side="right"))
+            accepted, errors = accepted + count, errors + (wrong[count - 1] if count else 0)
+        return errors / accepted
+
+    broken, issued, tested = 0, dict.fromkeys((1, 2, 3, 4, None), 0), 0
+    for run in range(RUNS):
+        risk, wrong, names, images = sliced(rng, 300)
+        chosen = slice_groups(names, images.astype(str), 2.0, alpha, DELTA)
+        groups: list[tuple[str, ...] | None] = [None, *chosen]
+        calibration, labels, where, pictures = sliced(rng, 600)
+        any_broken = False
+        for group in groups:
+            rows, told = (
+                (np.ones(len(x), dtype=bool) if group is None else np.isin(x, group))
+                for x in (names, where)
+            )
+            ladder = threshold_ladder(risk[rows], wrong[rows], alpha)
+            tested += 1
+            found = attempt(
+                calibration[told], labels[told], pictures[told], ladder,
+                alpha, DELTA / len(groups), run,
+            )  # fmt: skip
+            if isinstance(found, Certificate):
+                issued[None if group is None else len(group)] += 1
+                any_broken |= error_rate(group, found.threshold) > alpha
+        broken += any_broken
+    assert binomtest(broken, RUNS, DELTA, alternative="greater").pvalue > 0.01
+    assert issued[None] > RUNS / 2
+    assert issued[1] > RUNS  # more than one slice of a run
+    assert issued[2] + issued[3] > 0  # the small ones together
+
+
+def test_a_pooled_threshold_breaks_the_promise_on_a_hard_slice() -> None:
+    """Why slices are tested: the same threshold for all is wrong too often on one of them."""
+    rng = np.random.default_rng(8)
+    risk, wrong, names, _ = sliced(rng, 100_000)
+    order = np.argsort(risk)
+    rate = np.cumsum(wrong[order]) / np.arange(1, len(order) + 1)
+    threshold = risk[order][int(np.flatnonzero(rate <= 0.1)[-1])]
+    kept = risk <= threshold
+    assert wrong[kept].mean() <= 0.1
+    assert wrong[kept & (names == "e")].mean() > 0.2
