@@ -46,7 +46,7 @@ def point_biserial(
         return Missing("one_class")
     if variance <= 1e-24 * max(1.0, float(np.abs(risk).max()) ** 2):
         return Missing("constant_score")
-    return _dot(weighted, wrong) / total / math.sqrt(variance * rate * (1 - rate))
+    return float(_dot(weighted, wrong) / total / math.sqrt(variance * rate * (1 - rate)))
 
 
 def fisher_interval(correlation: float, count: int, level: float = 0.95) -> Interval | Missing:
