@@ -22,7 +22,11 @@ from probes.errors import TrainingError
 from probes.types import FloatArray
 
 TOLERANCE = 1e-4
-"""Length of the gradient that ends a fit, as a share of its length at zero weights."""
+"""Length of the gradient that ends a fit, as a share of its length at zero weights (or of what
+labels that have nothing to do with the table would give, if that is longer)."""
+
+STALLED = 1e-8
+"""Share of the objective that a step must promise; less is lost in float32."""
 
 _NEWTON_STEPS = 40
 _CG_STEPS = 40
@@ -78,7 +82,7 @@ def fit_path(
     moments = gram(table) if moments is None else moments
     columns = table.shape[1]
     state = _State.zero(problem, columns)
-    start = np.linalg.norm(problem.gradient(state, np.inf)[0], axis=0)
+    start = problem.scale(state)
     for strength in strengths:
         curvature = np.inf
         for _ in range(_NEWTON_STEPS):
@@ -92,6 +96,10 @@ def fit_path(
                 curvature = now
                 inverse = _inverse(moments, curvature, strength)
             step = _newton_direction(problem, state, slope, tilt, strength, inverse, length / start)
+            promised = -((slope * step[0]).sum(axis=0) + tilt * step[1]) / 2
+            open_ &= promised > STALLED * problem.loss(state.weights, state.logits, strength)
+            if not open_.any():
+                break
             state = problem.move(state, step, strength, open_)
         else:
             raise TrainingError(f"the probe's fit at C = {strength:g} does not converge")
@@ -133,6 +141,13 @@ class _Problem:
         residual = self.weightings * (expit(state.logits) - self.target)
         slope = self.table.T @ residual.astype(np.float32) + state.weights / np.float32(strength)
         return slope, (self.constant * residual).sum(axis=0)
+
+    def scale(self, state: _State) -> FloatArray:
+        """Length of a gradient at zero weights, never 0, (weightings,)."""
+        slope, tilt = self.gradient(state, np.inf)
+        lengths = np.einsum("ij,ij->i", self.table, self.table) + self.constant[:, 0] ** 2
+        chance = 0.5 * np.sqrt(lengths @ self.weightings**2)
+        return np.asarray(np.maximum(np.sqrt((slope**2).sum(axis=0) + tilt**2), chance))
 
     def curvature(self, state: _State) -> FloatArray:
         """Second derivative of the loss by each row's log-odds, (rows, weightings)."""

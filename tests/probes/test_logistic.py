@@ -56,3 +56,14 @@ def test_one_class_in_a_fold_is_refused() -> None:
     table, target = answers(50, 4)
     with pytest.raises(TrainingError, match="every fold"):
         list(fit_path(table, target, target[:, None].astype(float), (1.0,)))
+
+
+def test_states_that_say_nothing_or_hardly_differ() -> None:
+    """A blank image gives every answer to a question the same state."""
+    rng = np.random.default_rng(9)
+    target = rng.random(300) < 0.4
+    few = rng.normal(size=(3, 20)).astype(np.float32)[rng.integers(3, size=300)]
+    for table in (np.zeros((300, 20), dtype=np.float32), few):
+        for one in fit_path(table, target, np.ones((300, 1)), STRENGTHS):
+            chance = 1 / (1 + np.exp(-(table @ one.weights[:, 0] + one.intercepts[0])))
+            assert chance.mean() == pytest.approx(target.mean(), abs=1e-3)
