@@ -160,7 +160,7 @@ def _judge(
 ) -> tuple[Bundle, dict[str, Any]]:
     trained = _once(
         out / "trained", Bundle.load,
-        lambda folder: train(store, folder, seed=plan.seed, shares=plan.shares),
+        lambda folder: train(store, folder, seed=plan.seed, shares=plan.shares, blank=blank),
     )  # fmt: skip
     if trained.data != store.fingerprint:
         raise StoreError(f"{out / 'trained'}: is of another run; reproduce into a new folder")
@@ -170,7 +170,7 @@ def _judge(
     )  # fmt: skip
     _once(
         out / "evaluation", load_evaluation,
-        lambda folder: evaluate(store, bundle, folder, resamples=plan.resamples),
+        lambda folder: evaluate(store, bundle, folder, blank=blank, resamples=plan.resamples),
     )  # fmt: skip
     return bundle, load_evaluation(out / "evaluation")[0]
 
@@ -216,7 +216,7 @@ def _content(
     kept = (
         "model", "generation", "probe", "risk_features", "fingerprints", "test", "accuracy",
         "signals", "missing_signals", "probe_per_layer", "attention_per_layer", "controls",
-        "certificates",
+        "certificates", "flags",
     )  # fmt: skip
     return {
         "format": FORMAT,
