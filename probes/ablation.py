@@ -1,7 +1,8 @@
 """Does the model need the neurons that the probe reads? They are held still while it answers.
 
 The neurons of the probe's layer with the largest weights (on standardised states), against as many
-drawn at random; each held at zero, or at its mean over the fit split, at every token.
+drawn at random; each held at every token at zero, or at its mean over the fit split at the probe's
+position (which may be far from its mean at the image's tokens).
 """
 
 from __future__ import annotations

@@ -216,7 +216,7 @@ def _content(
     kept = (
         "model", "generation", "probe", "risk_features", "fingerprints", "test", "accuracy",
         "signals", "missing_signals", "probe_per_layer", "attention_per_layer", "controls",
-        "certificates",
+        "certificates", "flags",
     )  # fmt: skip
     return {
         "format": FORMAT,
@@ -293,8 +293,12 @@ def _plain(value: object) -> Any:
 
 
 def _write(content: Mapping[str, Any], out: Path) -> dict[str, Any]:
-    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-    written: dict[str, Any] = json.loads(text)
+    plain = json.dumps(content, allow_nan=False)
+    # Six digits: the rest is below any interval, and the file is kept for good.
+    written: dict[str, Any] = json.loads(
+        plain, parse_float=lambda text: float(f"{float(text):.6g}")
+    )
+    text = json.dumps(written, indent=1, allow_nan=False) + "\n"
     (out / REPRODUCTION).write_text(text, encoding="utf-8")
     (out / PAGE).write_text(render([written]), encoding="utf-8")
     return written

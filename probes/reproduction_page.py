@@ -40,6 +40,8 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _verdicts(found: Sequence[Reproduction]) -> list[str]:
+    """Per model how many claims were seen, and what the evaluation warns of."""
+    warnings = [f"{_name(one)}: {flag['text']}." for one in found for flag in one["flags"]]
     return [
         f"**{_name(one)}**: of the claims about its family "
         + ", ".join(
@@ -47,7 +49,7 @@ def _verdicts(found: Sequence[Reproduction]) -> list[str]:
         )
         + "."
         for one in found
-    ]
+    ] + warnings
 
 
 def _name(one: Reproduction) -> str:
@@ -125,7 +127,8 @@ def _tables(found: Sequence[Reproduction]) -> list[Table]:
         ),
         _pivot(
             "Controls", ("control",), found, _controls,
-            "AUROC of what can be predicted without what the probe is said to read.",
+            "AUROC of what can be predicted without what the probe is said to read; how far the "
+            "probe is above it.",
         ),
         _pivot("Accuracy", ("questions",), found, _accuracy),
         _pivot("Fingerprints", ("",), found, _fingerprints),
@@ -311,7 +314,12 @@ def _ablation(one: Reproduction) -> Cells:
 
 
 def _controls(one: Reproduction) -> Cells:
-    return {(row["what"],): format_interval(row["auroc"]) for row in one["controls"].values()}
+    return {
+        (row["what"],): (
+            f"{format_interval(row['auroc'])}; {format_interval(row['probe_above'], signed=True)}"
+        )
+        for row in one["controls"].values()
+    }
 
 
 def _accuracy(one: Reproduction) -> Cells:

@@ -10,9 +10,18 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Sequence
 
 from probes.bundle import Bundle
-from probes.types import Generation, ModelIdentity, Query, Readout
+from probes.types import (
+    AnswerScore,
+    FloatArray,
+    Generation,
+    Missing,
+    ModelIdentity,
+    Query,
+    Readout,
+)
 from service.app import create_app
 from service.engines.base import Engine
 from service.engines.build import build_engine
@@ -52,6 +61,15 @@ class Stoppable:
         return await self._engine.sample(
             query, count, temperature=temperature, top_p=top_p, seed=seed
         )
+
+    async def score(self, query: Query, token_ids: Sequence[int]) -> AnswerScore:
+        await self._wait()
+        return await self._engine.score(query, token_ids)
+
+    def patch_boxes(
+        self, image_size: tuple[int, int], grid: tuple[int, int]
+    ) -> FloatArray | Missing:
+        return self._engine.patch_boxes(image_size, grid)
 
     async def close(self) -> None:
         await self._engine.close()

@@ -44,15 +44,22 @@ def concentration(row: FloatArray, grid: tuple[int, int]) -> AttentionConcentrat
 
     Returns ``Missing`` with ``grid_mismatch``, ``not_finite`` or ``no_image_attention``.
     """
-    shares = _shares(row, grid)
-    if isinstance(shares, Missing):
-        return shares
+    if row.shape != (grid[0] * grid[1],):
+        return Missing("grid_mismatch")
+    weights = row.astype(np.float64)
+    mass = float(weights.sum())
+    if not math.isfinite(mass):
+        return Missing("not_finite")
+    if mass <= 0:
+        return Missing("no_image_attention")
+    shares = weights / mass
     top = top_mask(shares)
+    positive = shares[shares > 0]
     _, clusters = ndimage.label(top.reshape(grid))
     return AttentionConcentration(
-        spatial_entropy=float(_entropy(shares)),
+        spatial_entropy=max(0.0, -float(positive @ np.log(positive))),
         top30_mass=float(shares[top].sum()),
-        image_mass=float(row.sum(dtype=np.float64)),
+        image_mass=mass,
         clusters=int(clusters),
     )
 
@@ -84,8 +91,11 @@ def top_mask(row: FloatArray) -> NDArray[np.bool_]:
     """
     count = math.ceil(TOP_SHARE * row.shape[-1])
     mask = np.zeros(row.shape, dtype=bool)
-    order = np.argsort(-row, axis=-1, kind="stable")[..., :count]
-    np.put_along_axis(mask, order, True, axis=-1)
+    order = (-row).argsort(axis=-1, kind="stable")[..., :count]
+    if row.ndim == 1:  # as the service asks, for every answer
+        mask[order] = True
+    else:
+        np.put_along_axis(mask, order, True, axis=-1)
     return mask
 
 

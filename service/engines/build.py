@@ -11,8 +11,8 @@ COLLECT_BATCH = 64
 """Rows generated together while collecting: nobody waits for a single answer."""
 COLLECT_WAIT_SECONDS = 0.1
 """A batch waits so long for questions that are being prepared, to be a full one."""
-CALLS_PER_QUESTION = 8
-"""Calls of the engine that one question makes at once: chunks of samples, masked images."""
+CALLS_PER_QUESTION = 64
+"""Room in the engine's queue for a question's samples and masked images: more than any has."""
 
 
 def build_engine(

@@ -27,7 +27,7 @@ from service.engines.fake import FakeEngine
 from service.engines.transformers import TransformersEngine
 
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
-SHARES = {"fit": 0.13, "select": 0.66, "calibrate": 0.09, "test": 0.12}
+SHARES = {"fit": 0.22, "select": 0.62, "calibrate": 0.06, "test": 0.1}
 PLAN = Plan(
     GenerationSettings(max_tokens=2, samples=2),
     shares=SHARES,  # type: ignore[arg-type]
@@ -96,7 +96,7 @@ def run(engine: Engine, examples: tuple[Example, ...], out: Path, **more: Any) -
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> tuple[Example, ...]:
-    return write_data(tmp_path_factory.mktemp("data") / "noise", 176)
+    return write_data(tmp_path_factory.mktemp("data") / "noise", 196)
 
 
 @pytest.fixture(scope="module")

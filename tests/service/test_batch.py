@@ -46,6 +46,13 @@ async def test_each_line_has_the_answer_that_it_has_alone(serve, png):
     assert "vlm_gate_risk_score_count 18.0" in counted
 
 
+async def test_evidence_of_the_lines_that_ask_for_it(serve, png):
+    async with serve() as client:
+        asked, plain = await post(client, line(png, evidence=True), line(png))
+    assert "logprob_drop_blank" in asked["signals"]["evidence"]
+    assert plain["signals"]["evidence"] == {"missing": "not_requested"}
+
+
 async def test_a_bad_line_has_its_number_and_the_rest_goes_on(serve, png):
     long = line(png, "q" * 90_000)
     async with serve(max_image_bytes=8192) as client:

@@ -108,9 +108,10 @@ def test_plain_streamed_and_async_say_what_the_answer_route_says(live, png):
 
 def test_the_gates_own_options_pass_in_extra_body(live, png):
     with live() as service, connect(service.url) as client:
-        options = {"self_consistency": "always", "samples": 10}
+        options = {"self_consistency": "always", "samples": 10, "evidence": True}
         completion = client.chat.completions.create(**asked(png, extra_body=options))
     assert told(completion)["signals"]["self_consistency"]["samples"] >= 5
+    assert told(completion)["signals"]["evidence"].keys() >= {"flipped_blank", "flipped_top30"}
     assert told(completion)["certificate"]["id"] == "c-always"
 
 

@@ -35,6 +35,19 @@ async def test_the_header_shortens_the_deadline_and_never_lengthens_it(serve, en
         engine.release()
 
 
+async def test_evidence_counts_towards_the_deadline(serve, engine, png, monkeypatch):
+    async def never(*args):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(engine, "score", never)
+    async with serve(deadline_seconds=0.3) as client:
+        late = await client.post(
+            "/v1/answer", data={**QUESTION, "evidence": "true"}, files={"image": png}
+        )
+        plain = await client.post("/v1/answer", data=QUESTION, files={"image": png})
+    assert (late.status_code, plain.status_code) == (504, 200)
+
+
 async def test_a_place_is_taken_before_the_body_is_read(serve, png):
     sent, go_on = asyncio.Event(), asyncio.Event()
 
