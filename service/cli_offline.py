@@ -60,6 +60,9 @@ def collect(
         Path | None, typer.Option(help="of vqa; beside the questions if left out")
     ] = None,
     strict: Annotated[bool, typer.Option(help="stop when a record is malformed")] = False,
+    shard: Annotated[
+        str | None, typer.Option(help="i/n: only every n-th image, for one of n workers; see merge")
+    ] = None,
     image: Annotated[
         Literal["real", "blank"],
         typer.Option(help="blank: ask about a grey image of the same size, for a companion run"),
@@ -71,6 +74,7 @@ def collect(
     """
     from probes.collect import collect as run_collection
     from probes.datasets import load_dataset
+    from probes.shard import take_shard
     from service.engines.base import EngineError
     from service.engines.build import collection_engine
 
@@ -102,6 +106,8 @@ def collect(
             typer.echo(f"{len(examples)} records used, {len(problems)} malformed", err=True)
         if problems and (strict or not examples):
             raise DataError(f"{len(problems)} malformed records; mend them")
+        if shard is not None:
+            examples = take_shard(examples, shard)
         typer.echo(asyncio.run(go()))
 
 

@@ -1,20 +1,23 @@
-"""The commands of who operates it: fetch."""
+"""The commands of who operates it: fetch, merge, plan."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
+
+from probes.types import ConsistencyMode
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command()(fetch)
+    for command in (fetch, merge, plan):
+        app.command()(command)
 
 
 def fetch(
-    url: Annotated[str, typer.Argument(help="folder: s3://, hf://, https:// or a path")],
+    url: Annotated[str, typer.Argument(help="folder: https://, hf://, s3:// or a path")],
     out: Annotated[Path, typer.Option(help="folder to bring it to; what fits is kept")],
     sha256: Annotated[str, typer.Option(help="of the SHA256SUMS file in that folder")],
 ) -> None:
@@ -25,6 +28,91 @@ def fetch(
     try:
         count = run_fetch(url, out, sha256)
     except FetchError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
+        _stop(error)
     typer.echo(f"{count} files fetched, all of {out} as SHA256SUMS says")
+
+
+def merge(
+    parts: Annotated[list[Path], typer.Argument(help="folders that collect --shard wrote")],
+    out: Annotated[Path, typer.Option(help="new folder of the whole run")],
+) -> None:
+    """Put the parts that workers collected together into one run."""
+    from probes.errors import GateError
+    from probes.shard import merge as run_merge
+
+    try:
+        store = run_merge(parts, out)
+    except GateError as error:
+        _stop(error)
+    typer.echo(f"{len(store.records)} answers of {len(parts)} parts in {out}")
+
+
+def plan(
+    questions_per_second: Annotated[float, typer.Option(help="at the peak")],
+    answers_per_second: Annotated[
+        float, typer.Option(help="of one replica without self-consistency, as bench measured")
+    ],
+    questions_per_day: Annotated[
+        float | None, typer.Option(help="by default, the peak for eight hours")
+    ] = None,
+    evaluation: Annotated[
+        Path | None, typer.Option(help="what evaluate wrote; tells the accepted share")
+    ] = None,
+    accepted_share: Annotated[float | None, typer.Option(help="instead of --evaluation")] = None,
+    self_consistency: Annotated[ConsistencyMode, typer.Option(help="of the policy")] = "never",
+    sampled_share: Annotated[
+        float | None, typer.Option(help="of auto: answers that are sampled; measured")
+    ] = None,
+    sampling_cost_ratio: Annotated[
+        float | None, typer.Option(help="time of an answer with its samples over one without")
+    ] = None,
+    gpus_per_replica: Annotated[int, typer.Option(help="tensor parallel size")] = 1,
+    utilisation: Annotated[float, typer.Option(help="of a replica at the peak")] = 0.7,
+    audit_share: Annotated[float, typer.Option(help="VLM_GATE_AUDIT_RATE")] = 0.02,
+    review_seconds: Annotated[float, typer.Option(help="a person's time for one answer")] = 20.0,
+    reviewer_hours_per_day: Annotated[float, typer.Option(help="of one reviewer")] = 6.0,
+) -> None:
+    """How many GPUs and reviewers a site needs."""
+    from service.plan import Demand, PlanError, accepted_share_of
+    from service.plan import plan as run_plan
+
+    try:
+        if accepted_share is None:
+            if evaluation is None:
+                raise PlanError("accepted-share: give it, or --evaluation with a report's folder")
+            accepted_share = accepted_share_of(evaluation, self_consistency)
+        if self_consistency == "never":
+            sampled_share, sampling_cost_ratio = 0.0, 1.0
+        elif self_consistency == "always":
+            sampled_share = 1.0
+        elif sampled_share is None:
+            raise PlanError("sampled-share: give it, for auto samples some answers only")
+        if sampling_cost_ratio is None:
+            raise PlanError("sampling-cost-ratio: give it, as measured for your model")
+        found = run_plan(
+            Demand(
+                questions_per_second=questions_per_second,
+                questions_per_day=questions_per_day or questions_per_second * 8 * 3600,
+                answers_per_second=answers_per_second,
+                accepted_share=accepted_share,
+                gpus_per_replica=gpus_per_replica,
+                sampling_cost_ratio=sampling_cost_ratio,
+                sampled_share=sampled_share,
+                utilisation=utilisation,
+                audit_share=audit_share,
+                review_seconds=review_seconds,
+                reviewer_hours_per_day=reviewer_hours_per_day,
+            )
+        )
+    except PlanError as error:
+        _stop(error)
+    typer.echo(f"replicas              {found.replicas} ({found.gpus} GPUs)")
+    typer.echo(f"answers/s per replica {found.answers_per_second_per_replica:.1f} as planned")
+    typer.echo(f"reviews per day       {found.reviews_per_day:,.0f}")
+    typer.echo(f"reviewers             {found.reviewers}")
+    typer.echo(f"questions/reviewer    {found.questions_per_day_per_reviewer:,.0f} a day")
+
+
+def _stop(error: Exception) -> NoReturn:
+    typer.echo(f"error: {error}", err=True)
+    raise typer.Exit(1) from error

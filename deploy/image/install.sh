@@ -10,4 +10,4 @@ wheel=$(ls "$wheels"/vlm_gate-*.whl)
 "$target/bin/pip" install --no-cache-dir --no-compile --disable-pip-version-check --constraint "$constraints" \
     ${PIP_OPTIONS:-} "$wheel[$extra]" ${EXTRA_PACKAGES:-}
 # Compiled by content, not by time, for the same bytes again; some packages carry other Pythons' files.
-"$target/bin/python" -m compileall -q --invalidation-mode unchecked-hash "$target" || true
+"$target/bin/python" -m compileall -qq --invalidation-mode unchecked-hash "$target" || true

@@ -9,10 +9,13 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+import yaml
 from cloudcoil.models.keda.v1alpha1 import ScaledObject
 from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonitor
+from typer.main import get_command
 
-from service.settings import PREFIX, load_settings
+from service.cli import app
+from service.settings import PREFIX, Settings, load_settings
 
 VERSIONS = ("1.33", "1.34", "1.35", "1.36")
 CUSTOM = {
@@ -53,6 +56,22 @@ def test_kubernetes_takes_every_object(example, version) -> None:
         kubernetes_validate.validate(one, version, strict=True)
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_kubernetes_takes_the_job_that_collects(version) -> None:
+    job = yaml.safe_load((ROOT / "deploy" / "collect-job.yaml").read_text())
+    kubernetes_validate.validate(job, version, strict=True)
+
+
+def test_the_job_that_collects_names_options_and_a_shard_for_each_pod() -> None:
+    spec = yaml.safe_load((ROOT / "deploy" / "collect-job.yaml").read_text())["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    command = get_command(app).commands[container["args"][0]]  # type: ignore[attr-defined]
+    known = {option for parameter in command.params for option in parameter.opts}
+    used = dict(word.split("=") for word in container["args"] if word.startswith("--"))
+    assert set(used) <= known
+    assert used["--shard"] == f"$(JOB_COMPLETION_INDEX)/{spec['completions']}"
+
+
 def test_the_operators_take_every_custom_object(example) -> None:
     for one in example.all:
         if model := CUSTOM.get(one["kind"]):
@@ -64,11 +83,19 @@ def test_the_operators_take_every_custom_object(example) -> None:
 def test_the_service_takes_the_settings(example, monkeypatch) -> None:
     for name in [name for name in os.environ if name.startswith(PREFIX)]:
         monkeypatch.delenv(name)
-    for name, value in example.settings.items():
+    settings = dict(example.settings)
+    if "vllm_tensor_parallel_size" not in Settings.model_fields:  # this build has no vLLM engine
+        settings = {name: v for name, v in settings.items() if "VLLM" not in name and v != "vllm"}
+    for name, value in settings.items():
         monkeypatch.setenv(name, value)
     read = load_settings()
     assert read.host == "0.0.0.0"
     assert read.metrics_port == 9090
+
+
+def test_tensor_parallelism_has_its_gpus() -> None:
+    values = yaml.safe_load((ROOT / "helm" / "examples" / "tensor-parallel.yaml").read_text())
+    assert values["settings"]["vllm_tensor_parallel_size"] == values["gpu"]["count"]
 
 
 def test_names_are_unique_and_labelled(example) -> None:

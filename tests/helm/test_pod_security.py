@@ -5,7 +5,10 @@ https://kubernetes.io/docs/concepts/security/pod-security-standards/
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 VOLUMES = {
     "configMap",
@@ -56,6 +59,11 @@ def test_every_pod_is_restricted(example) -> None:
     assert len(pods) >= 2  # the service and the test
     assert [violations(pod) for pod in pods] == [[]] * len(pods)
     assert all(pod["automountServiceAccountToken"] is False for pod in pods)
+
+
+def test_the_job_that_collects_is_restricted() -> None:
+    job = yaml.safe_load((Path(__file__).parents[2] / "deploy" / "collect-job.yaml").read_text())
+    assert violations(job["spec"]["template"]["spec"]) == []
 
 
 def test_the_check_itself_finds_what_is_forbidden() -> None:
