@@ -174,7 +174,7 @@ def serve(engine: FakeEngine) -> Serve:
     """Serve the engine with a bundle; keyword arguments are settings."""
 
     def start(
-        bundle: Bundle | None = None, **settings: object
+        bundle: Bundle | None = None, /, **settings: object
     ) -> AbstractAsyncContextManager[httpx.AsyncClient]:
         made = Settings(**{"engine": "fake", "records_url": "", **settings})  # type: ignore[arg-type]
         return serving(create_app(made, engine, bundle or make_bundle(engine)))
@@ -231,7 +231,7 @@ def listening(settings: Settings, engine: FakeEngine, bundle: Bundle) -> Iterato
 def live(engine: FakeEngine) -> Callable[..., AbstractContextManager[Live]]:
     """Serve the engine over loopback; keyword arguments are settings."""
 
-    def start(bundle: Bundle | None = None, **settings: object) -> AbstractContextManager[Live]:
+    def start(bundle: Bundle | None = None, /, **settings: object) -> AbstractContextManager[Live]:
         made = Settings(**{"engine": "fake", "port": 0, **settings})  # type: ignore[arg-type]
         return listening(made, engine, bundle or make_bundle(engine))
 
