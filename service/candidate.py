@@ -11,7 +11,15 @@ import structlog
 from probes.policy import PolicyMode, settled
 from probes.signals import measure
 from probes.signals.consistency import measure_consistency
-from probes.types import Decision, Generation, Missing, SelfConsistency, Verdict
+from probes.types import (
+    ConsistencyMode,
+    Decision,
+    Generation,
+    Missing,
+    SelfConsistency,
+    Signals,
+    Verdict,
+)
 from service.rules import Rules
 
 if TYPE_CHECKING:
@@ -64,27 +72,47 @@ def compare(
     candidate = ask.rules.candidate
     assert candidate is not None
     try:
-        decision, risk = _judge(ask, candidate, generation, samples, shortened)
+        signals = measure(ask.query, generation, candidate.bundle)
+        decision, risk = judge(
+            candidate,
+            signals,
+            ask.self_consistency,
+            samples,
+            planned=ask.samples,
+            greedy=generation.answer,
+            shortened=shortened,
+        )
     except Exception:  # nothing that is only tried out may cost an answer
         log.exception("candidate_failed")
         decision = risk = Missing("candidate_failed")
     return Compared(candidate.bundle.id, candidate.policy.mode, active.decision, decision, risk)
 
 
-def _judge(
-    ask: Ask,
-    candidate: Rules,
-    generation: Generation,
+def judge(
+    rules: Rules,
+    signals: Signals,
+    mode: ConsistencyMode,
     samples: Sequence[str] | Missing | None,
+    *,
+    planned: int,
+    greedy: str,
     shortened: bool,
 ) -> tuple[Decision | Missing, float | Missing]:
-    bundle, policy = candidate.bundle, candidate.policy
-    certificate = candidate.certificate_for(ask.self_consistency, ask.samples, shortened=shortened)
-    signals = measure(ask.query, generation, bundle)
+    """What rules decide, and their risk, with the samples that there are.
+
+    Args:
+        signals: of stage one.
+        mode: the request's self-consistency.
+        samples: as in :func:`compare`. planned: how many the request asked for.
+        greedy: the answer.
+        shortened: as in :func:`compare`.
+
+    Returns ``Missing("not_sampled")`` as the decision where further samples could change it.
+    """
+    bundle, policy = rules.bundle, rules.policy
+    certificate = rules.certificate_for(mode, planned, shortened=shortened)
     assessment = bundle.assess(signals)
-    wanted = ask.self_consistency == "always" or (
-        ask.self_consistency == "auto" and policy.middle_band(assessment, certificate)
-    )
+    wanted = mode == "always" or (mode == "auto" and policy.middle_band(assessment, certificate))
     if not wanted:
         return policy.decide(assessment, certificate), assessment.score
     if samples is None:
@@ -97,8 +125,8 @@ def _judge(
 
     if isinstance(samples, Missing):
         return decide(samples), samples
-    if not settled(generation.answer, samples, ask.samples, decide):
+    if not settled(greedy, samples, planned, decide):
         return Missing("not_sampled"), assessment.score
-    consistency = measure_consistency(generation.answer, samples, ask.samples)
+    consistency = measure_consistency(greedy, samples, planned)
     second = bundle.assess(replace(signals, self_consistency=consistency))
     return policy.decide(second, certificate), second.score

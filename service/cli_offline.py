@@ -23,6 +23,7 @@ from probes.errors import DataError, GateError
 from probes.guarantee import Certificate
 from probes.store import Store
 from probes.types import GenerationSettings, Missing
+from service.cli_replay import replay
 
 StoreFolder = Annotated[Path, typer.Argument(help="folder that collect wrote", file_okay=False)]
 BundleFolder = Annotated[Path, typer.Argument(help="folder of a bundle", file_okay=False)]
@@ -40,6 +41,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(bundle, name="bundle")
     policy = typer.Typer(no_args_is_help=True, help="Try out thresholds.")
     policy.command()(simulate)
+    policy.command()(replay)
     app.add_typer(policy, name="policy")
 
 

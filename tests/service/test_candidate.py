@@ -143,10 +143,10 @@ async def test_the_same_samples_serve_both(serve, bundled, png, policy):
 
 
 async def test_a_candidate_that_fails_costs_no_answer(serve, bundled, png, policy, monkeypatch):
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("service.candidate._judge", broken)
+    monkeypatch.setattr("service.candidate.judge", broken)
     async with serve(bundled(), shadow_policy=policy) as client:
         body = await ask(client, png, "q")
         text = (await client.get("/metrics")).text
