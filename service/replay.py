@@ -9,7 +9,7 @@ Each request is taken as asked with the bundle's own number of samples and lengt
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,11 +33,9 @@ from service.candidate import judge
 from service.records.answer import AnswerRecord
 from service.records.audits import judge as judge_outcome
 from service.records.listing import Filter
-from service.records.outcome import Outcome
 from service.records.store import RecordStore
 from service.rules import Rules
 
-PAGE_ROWS = 500
 NOT_ASKED = Missing("not_requested")
 
 
@@ -104,7 +102,7 @@ def replay(
     Raises RecordsUnavailable.
     """
     found = Replay()
-    for record, outcome in _rows(store, where):
+    for record, outcome in store.judged(where):
         then: Verdict = "accept" if record.reason == "audit" else record.decision
         decision = _decide(record, candidate, served)
         if isinstance(decision, Missing):
@@ -123,21 +121,6 @@ def replay(
             share.judged += 1
             share.wrong += wrong
     return found
-
-
-def _rows(
-    store: RecordStore, where: Filter | None
-) -> Iterator[tuple[AnswerRecord, Outcome | None]]:
-    after = ""
-    while True:
-        page = store.page(where, limit=PAGE_ROWS, after=after)
-        told = store.outcomes_of([record.id for record in page.answers])
-        latest = {outcome.answer_id: outcome for outcome in told}
-        for record in page.answers:
-            yield record, latest.get(record.id)
-        if page.next is None:
-            return
-        after = page.next
 
 
 def _decide(record: AnswerRecord, rules: Rules, served: Bundle) -> Decision | Missing:

@@ -161,6 +161,23 @@ def bundled(engine: FakeEngine) -> Callable[..., Bundle]:
     return lambda **changes: make_bundle(engine, **changes)
 
 
+@pytest.fixture
+def saved() -> Callable[[Bundle, Path], Bundle]:
+    """Write a bundle with its certificates, which name the id that it gets there."""
+
+    def save(bundle: Bundle, folder: Path) -> Bundle:
+        bare = replace(bundle, attempts=(), alpha=None)
+        bare = bare.save(folder.with_name(folder.name + "-bare"))
+        attempts = tuple(
+            replace(one, outcome=Certificate.sealed(**one.outcome.to_dict() | {"bundle": bare.id}))
+            for one in bundle.attempts
+            if isinstance(one.outcome, Certificate)
+        )
+        return replace(bare, attempts=attempts, alpha=bundle.alpha).save(folder)
+
+    return save
+
+
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 

@@ -23,24 +23,8 @@ pytestmark = pytest.mark.anyio
 ASKERS = 12
 
 
-def saved(bundle: Bundle, folder: Path) -> Bundle:
-    """A bundle on disk with its certificates, which name the id that it gets there."""
-    bare = replace(bundle, attempts=(), alpha=None).save(folder.with_name(folder.name + "-bare"))
-    attempts = tuple(
-        replace(one, outcome=recertified(one.outcome, bare.id)) for one in bundle.attempts
-    )
-    return replace(bare, attempts=attempts, alpha=bundle.alpha).save(folder)
-
-
-def recertified(certificate: Any, bundle: str) -> Any:
-    from probes.guarantee import Certificate, _certificate_id
-
-    fields = {**certificate.to_dict(), "bundle": bundle}
-    return Certificate.from_dict({**fields, "id": _certificate_id(fields)})
-
-
 @pytest.fixture
-def folders(bundled, tmp_path) -> tuple[Bundle, Bundle]:
+def folders(bundled, saved, tmp_path) -> tuple[Bundle, Bundle]:
     """Two bundles on disk, and ``current`` that names the first."""
     first = saved(bundled(threshold=0.4), tmp_path / "first")
     second = saved(replace(bundled(threshold=0.6), data="newer"), tmp_path / "second")
@@ -233,7 +217,7 @@ async def test_a_corrupted_candidate_is_refused_and_the_old_one_goes_on(
 
 
 async def test_a_candidate_that_reads_something_else_is_refused(
-    serve, folders, bundled, png, tmp_path
+    serve, folders, bundled, saved, png, tmp_path
 ) -> None:
     first, _ = folders
     made = bundled()
