@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -81,6 +81,7 @@ def compare(
             planned=ask.samples,
             greedy=generation.answer,
             shortened=shortened,
+            metadata=ask.metadata,
         )
     except Exception:  # nothing that is only tried out may cost an answer
         log.exception("candidate_failed")
@@ -97,6 +98,7 @@ def judge(
     planned: int,
     greedy: str,
     shortened: bool,
+    metadata: Mapping[str, str],
 ) -> tuple[Decision | Missing, float | Missing]:
     """What rules decide, and their risk, with the samples that there are.
 
@@ -105,12 +107,12 @@ def judge(
         mode: the request's self-consistency.
         samples: as in :func:`compare`. planned: how many the request asked for.
         greedy: the answer.
-        shortened: as in :func:`compare`.
+        shortened: as in :func:`compare`. metadata: the caller's words about the request.
 
     Returns ``Missing("not_sampled")`` as the decision where further samples could change it.
     """
     bundle, policy = rules.bundle, rules.policy
-    certificate = rules.certificate_for(mode, planned, shortened=shortened)
+    certificate = rules.certificate_for(mode, planned, shortened=shortened, metadata=metadata)
     assessment = bundle.assess(signals)
     wanted = mode == "always" or (mode == "auto" and policy.middle_band(assessment, certificate))
     if not wanted:

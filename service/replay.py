@@ -153,6 +153,7 @@ def _decide(record: AnswerRecord, rules: Rules, served: Bundle) -> Decision | Mi
         planned=planned,
         greedy="yes",
         shortened=False,
+        metadata=record.metadata,
     )
     return decision
 
@@ -165,7 +166,10 @@ def _kept(record: AnswerRecord, rules: Rules) -> Decision | Missing:
     if "missing" in said:
         return Missing(said["missing"])
     certificate = rules.certificate_for(
-        record.self_consistency, rules.bundle.generation.samples, shortened=False
+        record.self_consistency,
+        rules.bundle.generation.samples,
+        shortened=False,
+        metadata=record.metadata,
     )
     thresholds = (policy.threshold(certificate), policy.reject_above)
     if (said["policy"], said["accept_below"], said["reject_above"]) != (policy.mode, *thresholds):
