@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +22,7 @@ from probes.bundle import Bundle
 
 pytestmark = pytest.mark.anyio
 ASKERS = 12
+DOCUMENT = Path(__file__).parents[2] / "docs" / "reload.md"
 
 
 @pytest.fixture
@@ -343,6 +345,18 @@ def test_a_policy_file_that_cannot_be_used_is_named(bundled, tmp_path, text, sai
     with pytest.raises(BundleError, match=said) as caught:
         read_policy(file, bundled())
     assert str(file) in str(caught.value)
+
+
+def test_the_documents_policy_is_one(bundled, tmp_path) -> None:
+    from service.policy_schema import PolicyRequest, read_policy
+
+    text = DOCUMENT.read_text()
+    (toml,) = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "policy.toml").write_text(toml)
+    (sent,) = re.findall(r"-d '(.*?)'", text)
+    policy = read_policy(tmp_path / "policy.toml", bundled())
+    assert PolicyRequest.model_validate_json(sent).to_policy(bundled()) == policy
+    assert (policy.mode, policy.accept_below, policy.reject_above) == ("manual", 0.1, 0.6)
 
 
 async def test_a_failed_self_test_is_mended_by_a_reload(serve, folders, png, tmp_path) -> None:
