@@ -14,6 +14,7 @@ from probes.signals.consistency import measure_consistency
 from probes.types import (
     ConsistencyMode,
     Decision,
+    Evidence,
     Generation,
     Missing,
     SelfConsistency,
@@ -59,6 +60,7 @@ def compare(
     samples: Sequence[str] | Missing | None,
     active: Decision,
     *,
+    evidence: Evidence | Missing,
     shortened: bool,
 ) -> Compared:
     """Judge an answer by the candidate of the rules that it was asked under.
@@ -67,12 +69,14 @@ def compare(
         generation: what the candidate reads of the answer.
         samples: the answers that were sampled, why that failed, or None when none were wanted.
         active: the decision in force.
+        evidence: as it was measured.
         shortened: as in :meth:`probes.bundle.Bundle.certificate_for`.
     """
     candidate = ask.rules.candidate
     assert candidate is not None
     try:
         signals = measure(ask.query, generation, candidate.bundle)
+        signals = replace(signals, evidence=evidence)
         decision, risk = judge(
             candidate,
             signals,

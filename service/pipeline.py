@@ -105,7 +105,7 @@ async def answer(ask: Ask, engine: Engine, stages: Stages) -> Outcome:
         return outcome
     with stages.timed("candidate"):
         read = rules.candidates(whole)
-        compared = compare(ask, read, samples, decision, shortened=shortened)
+        compared = compare(ask, read, samples, decision, evidence=evidence, shortened=shortened)
     return replace(outcome, compared=compared)
 
 
