@@ -36,8 +36,13 @@ imports: setup
 pytest: setup
 	$(BIN)/pytest --cov --cov-report=term --cov-fail-under=85
 
-audit: setup          ## requirements that are not met; known holes need a service: pip-audit
+audit: setup          ## requirements not met or not pinned, and versions with a hole known here
 	$(BIN)/pip check
+	$(BIN)/python -m deploy.audit
+
+audit-online: setup   ## the same by a vulnerability service, where one can be reached
+	$(BIN)/pip install --quiet pip-audit
+	$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 fuzz: setup           ## 3,000 generated requests per operation against the OpenAPI document
 	FUZZ_CASES=3000 $(BIN)/pytest -s tests/service/security/test_openapi.py

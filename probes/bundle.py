@@ -177,6 +177,8 @@ class Bundle:
     ) -> Certificate | Missing:
         """The certificate that covers a request, or ``no_certificate`` / ``certificate_void``.
 
+        ``manual_policy`` whatever there is, when the policy's thresholds are the operator's.
+
         Args:
             policy: the one in force; with another ``reject_above`` or fewer required signals than
                 the bundle's it is another composed policy, which nothing certifies.
@@ -186,6 +188,8 @@ class Bundle:
             slice: :meth:`slice_of` the request. A slice has its own certificate or shares one; one
                 that calibration never saw, or whose test failed, has none.
         """
+        if policy.mode == "manual":
+            return Missing("manual_policy")
         certificate = (
             self.certificates.get(mode)
             if slice is None

@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from probes.bundle import Bundle, CertificateAttempt, Golden
+from probes.bundle_check import check_bundle
 from probes.calibration import CalibrationMap, IsotonicMap, PlattMap, VennAbersMap
 from probes.combine import RiskModel
 from probes.errors import BundleError
@@ -31,7 +32,8 @@ from probes.policy import Policy
 from probes.probe import LinearProbe
 from probes.signals.domain import DomainModel
 from probes.slices import Slicing
-from probes.types import GenerationSettings, Missing, ModelIdentity, Query
+from probes.typed import fits
+from probes.types import CONSISTENCY_MODES, GenerationSettings, Missing, ModelIdentity, Query
 
 FORMAT = 2
 READABLE = (1, 2)
@@ -185,17 +187,13 @@ def _assemble(manifest: dict[str, Any], tensors: Tensors, files: Mapping[str, by
         raise BundleError("id", f"is {identifier}, but the content's is {expected}")
     model = _unpack(ModelIdentity, _field(content, "model", dict), "model", tensors)
     probe = _unpack(LinearProbe, _field(content, "probe", dict), "probe", tensors)
-    if probe.weights.shape != (model.hidden_size,):
-        raise BundleError(
-            "probe.weights", f"has shape {probe.weights.shape}, not ({model.hidden_size},)"
-        )
     certificates = _field(manifest, "certificates", dict)
     attempts = tuple(_attempt_from_json(one) for one in _field(certificates, "attempts", list))
     for attempt in attempts:
         if isinstance(attempt.outcome, Certificate) and attempt.outcome.bundle != identifier:
             raise BundleError("certificates", f"{attempt.outcome.id} is for another bundle")
     stage_two = _field(content, "stage_two", dict)
-    return Bundle(
+    bundle = Bundle(
         id=identifier,
         model=model,
         generation=_unpack(
@@ -209,7 +207,7 @@ def _assemble(manifest: dict[str, Any], tensors: Tensors, files: Mapping[str, by
         else _unpack_risk(stage_two, "stage_two", tensors),
         domain=_unpack(DomainModel, _field(content, "domain", dict), "domain", tensors),
         policy=_unpack(Policy, _field(content, "policy", dict), "policy", tensors),
-        alpha=certificates.get("alpha"),
+        alpha=_alpha(certificates),
         attempts=attempts,
         golden=tuple(
             _golden(index, entry, tensors, files, probe)
@@ -221,16 +219,20 @@ def _assemble(manifest: dict[str, Any], tensors: Tensors, files: Mapping[str, by
         if certificates.get("slicing") is None
         else _unpack(Slicing, _field(certificates, "slicing", dict), "slicing", {}),
     )
+    check_bundle(bundle)
+    return bundle
 
 
 def _golden(
     index: int,
-    entry: dict[str, Any],
+    entry: Any,
     tensors: Tensors,
     files: Mapping[str, bytes],
     probe: LinearProbe,
 ) -> Golden:
     where = f"golden.{index}"
+    if not isinstance(entry, dict):
+        raise BundleError(where, f"is {entry!r}; copy the bundle again")
     name = _field(entry, "image", str)
     if name not in files or where not in tensors:
         raise BundleError(where, "its image or readout is missing; copy the bundle again")
@@ -274,6 +276,9 @@ def _unpack(kind: type[Part], plain: dict[str, Any], prefix: str, tensors: Tenso
     for name in sorted(known ^ set(values)):
         problem = "is missing" if name in known else "is unknown"
         raise BundleError(f"{prefix}.{name}", f"{problem}; train the bundle again")
+    for name, hint in get_type_hints(kind).items():
+        if not fits(values[name], hint):
+            raise BundleError(f"{prefix}.{name}", f"is {values[name]!r}; train the bundle again")
     try:
         return kind(**values)
     except (TypeError, ValueError) as error:
@@ -292,10 +297,7 @@ def _unpack_risk(plain: dict[str, Any], prefix: str, tensors: Tensors) -> RiskMo
     if kind not in CALIBRATIONS:
         raise BundleError(f"{prefix}.calibration.kind", f"is {kind!r}; train the bundle again")
     calibration = _unpack(CALIBRATIONS[kind], fields, f"{prefix}.calibration", tensors)
-    model = _unpack(RiskModel, {**plain, "calibration": calibration}, prefix, tensors)
-    if model.weights.shape != (len(model.features),):
-        raise BundleError(f"{prefix}.weights", f"not one per feature {model.features}")
-    return model
+    return _unpack(RiskModel, {**plain, "calibration": calibration}, prefix, tensors)
 
 
 def _attempt_to_json(attempt: CertificateAttempt) -> dict[str, Any]:
@@ -310,19 +312,23 @@ def _attempt_to_json(attempt: CertificateAttempt) -> dict[str, Any]:
     return {**plain, "none": asdict(attempt.outcome)}
 
 
-def _attempt_from_json(plain: dict[str, Any]) -> CertificateAttempt:
+def _alpha(certificates: Mapping[str, Any]) -> float | None:
+    return None if certificates.get("alpha") is None else _field(certificates, "alpha", float)
+
+
+def _attempt_from_json(plain: Any) -> CertificateAttempt:
     outcome: Certificate | NoCertificate
+    if not isinstance(plain, dict):
+        raise BundleError("certificates", f"holds {plain!r}; certify the bundle again")
+    alpha, mode = _field(plain, "alpha", float), _field(plain, "self_consistency", str)
+    if mode not in CONSISTENCY_MODES:
+        raise BundleError("self_consistency", f"{mode!r} is no mode; certify the bundle again")
     if "certificate" in plain:
-        outcome = Certificate.from_dict(plain["certificate"])
+        outcome = Certificate.from_dict(_field(plain, "certificate", dict))
     else:
         outcome = _unpack(NoCertificate, _field(plain, "none", dict), "certificates", {})
-    slices = plain.get("slices")
-    return CertificateAttempt(
-        plain["alpha"],
-        plain["self_consistency"],
-        outcome,
-        None if slices is None else tuple(slices),
-    )
+    slices = None if plain.get("slices") is None else tuple(_field(plain, "slices", list))
+    return CertificateAttempt(alpha, mode, outcome, slices)
 
 
 def _field(section: Mapping[str, Any], name: str, kind: type[Part]) -> Part:

@@ -33,6 +33,7 @@ class BundleError(GateError):
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
         self.field = field
+        self.message = message
 
 
 class TrainingError(GateError):

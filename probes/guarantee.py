@@ -84,6 +84,11 @@ class Certificate:
         return plain if slices is None else {**plain, "slices": list(slices)}
 
     @classmethod
+    def sealed(cls, **fields: Any) -> Certificate:
+        """With the id that its other fields, as :meth:`to_dict` gives them, have."""
+        return cls.from_dict({**fields, "id": _certificate_id(fields)})
+
+    @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Certificate:
         """Read what :meth:`to_dict` wrote. Raises BundleError when a field was changed."""
         names = {field.name for field in dataclasses.fields(cls)}
@@ -247,8 +252,7 @@ def certify(
         "created": created.isoformat(),
         "expires": (created + timedelta(days=valid_days)).isoformat(),
     }
-    named = fields if slices is None else {**fields, "slices": list(slices)}
-    return Certificate(id=_certificate_id(named), **fields, slices=slices)
+    return Certificate.sealed(**fields, **({} if slices is None else {"slices": list(slices)}))
 
 
 def answers_needed(alpha: float, delta: float) -> int:

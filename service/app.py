@@ -69,6 +69,7 @@ def create_app(settings: Settings, engine: Engine, bundle: Bundle) -> FastAPI:
         (batch.router, "answer"),
         (chat.router, "answer"),
         (policy.router, "answer"),
+        (policy.admin, "admin"),
         (records.router, "review"),
     ]
     for router, scope in scopes:

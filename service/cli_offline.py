@@ -23,6 +23,9 @@ from probes.errors import DataError, GateError
 from probes.guarantee import Certificate
 from probes.store import Store
 from probes.types import GenerationSettings, Missing
+from service.cli_recertify import recertify
+from service.cli_records import Day
+from service.cli_replay import replay
 
 StoreFolder = Annotated[Path, typer.Argument(help="folder that collect wrote", file_okay=False)]
 BundleFolder = Annotated[Path, typer.Argument(help="folder of a bundle", file_okay=False)]
@@ -40,6 +43,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(bundle, name="bundle")
     policy = typer.Typer(no_args_is_help=True, help="Try out thresholds.")
     policy.command()(simulate)
+    policy.command()(replay)
     app.add_typer(policy, name="policy")
 
 
@@ -139,9 +143,13 @@ def train(
 
 
 def certify(
-    store: StoreFolder,
-    bundle: BundleFolder,
+    store: Annotated[
+        Path, typer.Argument(help="folder that collect wrote; left out with --from-records")
+    ],
     out: Out,
+    bundle: Annotated[
+        Path | None, typer.Argument(help="folder of a bundle", file_okay=False)
+    ] = None,
     alpha: Annotated[
         float, typer.Option(help="error rate among accepted answers to serve", min=0.001, max=0.5)
     ] = 0.10,
@@ -154,12 +162,28 @@ def certify(
         str | None,
         typer.Option(help="metadata key by which a request names its slice; as --slices-by"),
     ] = None,
+    from_records: Annotated[
+        bool, typer.Option("--from-records", help="test on judged answers in the records")
+    ] = False,
+    since: Day = None,
+    until: Day = None,
 ) -> None:
-    """Test thresholds on the calibration split; write the bundle with its certificates."""
+    """Test thresholds on the calibration split; write the bundle with its certificates.
+
+    With --from-records (BUNDLE --from-records --since DAY --out NEW) the evidence is what people
+    said of answers since: fix the window before you look at what is in it.
+    """
     from probes.certify import certify as run_certification
     from probes.slices import Slicing
     from probes.store import load
 
+    if from_records:
+        if bundle is not None or since is None:
+            raise typer.BadParameter("write: certify BUNDLE --from-records --since DAY --out NEW")
+        recertify(store, out, since, until, alpha=alpha, valid_days=valid_days)
+        return
+    if bundle is None:
+        raise typer.BadParameter("write: certify RUN BUNDLE --out NEW")
     with _errors(), Console(stderr=True).status("certify"):
         certified = run_certification(
             load(store), Bundle.load(bundle), out, created=datetime.now(UTC),

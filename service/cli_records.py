@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from sqlalchemy.engine import make_url
 
+from probes.errors import GateError
 from service.records.errors import RecordsError
 from service.records.head import Head
 from service.records.store import RecordStore
@@ -66,7 +67,7 @@ def verify(
     """Read every row and follow every chain; ends with 1 when something was changed."""
     from service.records.verify import verify as run_verification
 
-    with _open() as store:
+    with open_records() as store:
         keys = [_public_key(path) for path in public_key or ()]
         kept = [] if anchors is None or not anchors.exists() else _read_anchors(anchors)
         heads = store.heads()
@@ -90,8 +91,8 @@ def export(
     from service.records.export import export_parquet
     from service.records.listing import Filter
 
-    with _open() as store:
-        count = export_parquet(store, out, Filter(since=_utc(since), until=_utc(until)))
+    with open_records() as store:
+        count = export_parquet(store, out, Filter(since=utc(since), until=utc(until)))
         typer.echo(f"{count} answers in {out}")
 
 
@@ -103,7 +104,7 @@ def prune(
     from service.records.retention import delete_before
     from service.settings import load_settings
 
-    with _open() as store:
+    with open_records() as store:
         cutoff = datetime.now(UTC) - timedelta(days=days)
         deleted = delete_before(store, cutoff)
         typer.echo(f"{deleted.answers} answers and {deleted.outcomes} outcomes deleted")
@@ -112,7 +113,7 @@ def prune(
 
 
 @contextmanager
-def _open() -> Iterator[RecordStore]:
+def open_records() -> Iterator[RecordStore]:
     """The store of the settings; what goes wrong ends the command with one line."""
     from service.keeper import open_store
     from service.settings import SettingsError, load_settings
@@ -125,7 +126,7 @@ def _open() -> Iterator[RecordStore]:
             yield store
         finally:
             store.close()
-    except (RecordsError, SettingsError, OSError) as error:
+    except (GateError, RecordsError, SettingsError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
 
@@ -165,5 +166,5 @@ def _write_anchors(path: Path, heads: list[Head]) -> None:
     os.replace(draft, path)
 
 
-def _utc(day: datetime | None) -> datetime | None:
+def utc(day: datetime | None) -> datetime | None:
     return day if day is None or day.tzinfo is not None else day.replace(tzinfo=UTC)

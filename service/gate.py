@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import Literal, TypeVar
 
 import structlog
 
 from probes.bundle import Bundle, check_identity
 from probes.errors import BundleError
-from probes.guarantee import Certificate
-from probes.types import CONSISTENCY_MODES, ConsistencyMode, Missing
 from service.admission import Admission
 from service.engines.base import Engine, EngineError, EngineOverloaded, QueryRefused
 from service.errors import Invalid, Overloaded, TooLate, Unavailable
@@ -24,6 +22,7 @@ from service.parity import ParityError, check_parity
 from service.pipeline import Ask, Outcome, answer
 from service.quota import Quota
 from service.records.errors import RecordsError
+from service.rules import Rules, load_rules
 from service.settings import Settings
 from service.telemetry import Stages, Telemetry
 from service.watchdog import Watched
@@ -41,24 +40,30 @@ class Gate:
         engine: not started yet.
         bundle: loaded.
 
-    Raises RecordsError: the records' settings cannot be used.
+    Raises:
+        RecordsError: the records' settings cannot be used.
+        BundleError: the policy or the candidate of the settings cannot be used.
     """
 
     def __init__(self, settings: Settings, engine: Engine, bundle: Bundle) -> None:
         self.settings = settings
         self.engine = Watched(engine, settings.engine_timeout_seconds)
-        self.bundle = bundle
+        self.rules = load_rules(settings, bundle)
+        """What a request that begins now is judged by."""
         self.admission = Admission(settings.max_inflight, settings.max_queue)
         self.keeper: Keeper | None = None
         self.quota = Quota(settings.quota_per_second, settings.quota_burst)
-        self.telemetry = Telemetry(self.thresholds(), settings.mode, settings.metrics_slices)
+        self.telemetry = Telemetry(_edges(self.rules), settings.mode, settings.metrics_slices)
         self.telemetry.registry.register(Gauges(self))
         if settings.records_database is not None:
-            self.keeper = Keeper(settings, bundle, self.telemetry)
+            self.keeper = Keeper(settings, self.telemetry)
+            self.follow(self.with_promise(self.rules))
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
         self.image_urls = ImageUrls(
             settings.image_url_hosts, settings.max_image_bytes, settings.image_url_seconds
         )
+        self.changing = asyncio.Lock()
+        """Held while other rules are put in force."""
         self._state: State = "starting"
         self.leaving = False
         """Asked to end: not ready any more, and still answering until the listener closes."""
@@ -67,6 +72,30 @@ class Gate:
         self.engine_started = False
         self.parity: bool | None = None
         """Whether the self-test passed; None while it has not ended."""
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle in force."""
+        return self.rules.bundle
+
+    def with_promise(self, rules: Rules) -> Rules:
+        """The rules with what the records say of them, once that is read."""
+        if self.keeper is None:
+            return rules
+        return replace(rules, promise=self.keeper.promise_of(rules.bundle, rules.policy))
+
+    def follow(self, rules: Rules) -> None:
+        """Put rules in force: requests that began before keep theirs."""
+        before, self.rules = self.rules, rules
+        if self.keeper is not None:
+            self.keeper.promise = rules.promise
+        if (edges := _edges(rules)) != _edges(before):
+            self.telemetry.set_thresholds(edges)
+
+    def now_ready(self) -> None:
+        """The self-test was passed."""
+        self.parity = True
+        self._state, self.why = "ready", ""
 
     @property
     def state(self) -> State:
@@ -87,7 +116,7 @@ class Gate:
         try:
             await self.engine.start()
             self.engine_started = True
-            check_identity(self.bundle, self.engine.identity)
+            self.check_identity(self.rules)
             if self.keeper is not None:
                 await self.keeper.start()
         except (BundleError, EngineError, RecordsError) as error:
@@ -96,17 +125,22 @@ class Gate:
             raise
         log.info("started", model=self.bundle.model.name, bundle=self.bundle.id)
 
+    def check_identity(self, rules: Rules) -> None:
+        """Raise BundleError unless the engine runs the rules' model, and the candidate's."""
+        check_identity(rules.bundle, self.engine.identity)
+        if rules.candidate is not None:
+            check_identity(rules.candidate.bundle, self.engine.identity)
+
     async def test(self) -> None:
         """The parity self-test; the gate is ready, or failed for good, after it."""
         try:
-            await check_parity(self.engine, self.bundle)
+            await check_parity(self.engine, self.rules)
         except (ParityError, EngineError) as error:
             self.parity = False
             self._state, self.why = "failed", f"the parity self-test failed: {error}"
             log.error("self_test_failed", detail=str(error))
         else:
-            self.parity = True
-            self._state, self.why = "ready", ""
+            self.now_ready()
             log.info("ready")
         self.tested.set()
 
@@ -141,15 +175,14 @@ class Gate:
 
     async def answer(self, ask: Ask, stages: Stages, answer_id: str) -> Outcome:
         """Run the pipeline and keep a record; the engine's errors become the caller's."""
-        bundle = self.bundle
-        outcome = await self._answer(ask, bundle, stages)
+        outcome = await self._answer(ask, stages)
         if self.keeper is None:
             return outcome
-        return await self.keeper.keep(ask, outcome, bundle, stages, answer_id)
+        return await self.keeper.keep(ask, outcome, stages, answer_id)
 
-    async def _answer(self, ask: Ask, bundle: Bundle, stages: Stages) -> Outcome:
+    async def _answer(self, ask: Ask, stages: Stages) -> Outcome:
         try:
-            return await answer(ask, self.engine, bundle, stages, void=self.void)
+            return await answer(ask, self.engine, stages)
         except QueryRefused as error:
             raise Invalid(str(error), field="question", kind="query_refused") from error
         except EngineOverloaded as error:
@@ -175,30 +208,7 @@ class Gate:
             kind="deadline",
         )
 
-    @property
-    def void(self) -> bool:
-        """Whether audits have shown that the certificates do not hold."""
-        return self.keeper is not None and self.keeper.promise.void
 
-    def certificate(self, mode: ConsistencyMode) -> Certificate | Missing:
-        """What covers a request with the bundle's own sampling, now."""
-        bundle = self.bundle
-        found = bundle.certificate_for(
-            bundle.policy, mode, bundle.generation.samples, shortened=False, now=datetime.now(UTC)
-        )
-        return (
-            Missing("certificate_void") if self.void and not isinstance(found, Missing) else found
-        )
-
-    def thresholds(self) -> Mapping[str, float]:
-        """Thresholds in force in the default mode, by name."""
-        policy = self.bundle.policy
-        named = {
-            "accept_below": policy.threshold(self.certificate(policy.self_consistency)),
-            "reject_above": policy.reject_above,
-        }
-        return {name: value for name, value in named.items() if value is not None}
-
-    def certificates(self) -> Mapping[ConsistencyMode, Certificate | Missing]:
-        """Per self-consistency mode, what is in force."""
-        return {mode: self.certificate(mode) for mode in CONSISTENCY_MODES}
+def _edges(rules: Rules) -> Mapping[str, float]:
+    """The thresholds, also while they are void: the histogram goes on through that."""
+    return replace(rules, promise=None).thresholds()

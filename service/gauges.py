@@ -66,13 +66,15 @@ class Gauges(Collector):
         threshold = GaugeMetricFamily(
             "vlm_gate_threshold", "Thresholds on the risk in force", labels=["kind"]
         )
-        for kind, value in gate.thresholds().items():
+        for kind, value in gate.rules.thresholds().items():
             threshold.add_metric([kind], value)
         yield threshold
-        policy = gate.bundle.policy
+        if gate.rules.promise is not None:
+            yield from gate.rules.promise.collect()
+        policy = gate.rules.policy
         if policy.mode != "certified":
             return
-        valid = isinstance(gate.certificate(policy.self_consistency), Certificate)
+        valid = isinstance(gate.rules.certificate, Certificate)
         yield _gauge(
             "vlm_gate_certificate_valid", "1 while the default mode's certificate holds", valid
         )

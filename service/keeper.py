@@ -15,6 +15,7 @@ import structlog
 
 from probes.audit import Audit, choose_audit
 from probes.bundle import Bundle
+from probes.policy import Policy
 from probes.types import Missing
 from service.audit_secret import load_or_create_secret
 from service.errors import Overloaded, Unavailable
@@ -27,6 +28,7 @@ from service.records.head import SigningKey
 from service.records.recorder import Recorder
 from service.records.retention import delete_before
 from service.records.store import RecordStore
+from service.rules import Rules
 from service.settings import PREFIX, Settings
 from service.telemetry import Stages, Telemetry
 
@@ -44,20 +46,19 @@ class Keeper:
 
     Args:
         settings: with ``records_database``.
-        bundle: what decides.
-        telemetry: counts the losses and shows the promise.
+        telemetry: counts the losses.
 
     Raises:
         RecordsError: the URL, the signing key or the audit's secret cannot be used.
     """
 
-    def __init__(self, settings: Settings, bundle: Bundle, telemetry: Telemetry) -> None:
+    def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
         self._settings = settings
         self.store = open_store(settings)
         self._rate = settings.audit_rate
         self._secret = load_or_create_secret(settings.audit_secret_path) if self._rate > 0 else b""
-        self.promise = Promise(self.store, bundle, self._rate, settings.drift_window)
-        telemetry.registry.register(self.promise)
+        self.promise: Promise | None = None
+        """The one that is watched: of the rules in force."""
         self.recorder = Recorder(
             self.store,
             keep_question=settings.records_keep_question,
@@ -72,6 +73,17 @@ class Keeper:
         self._reading = 0
         self._tasks: list[asyncio.Task[None]] = []
 
+    def promise_of(self, bundle: Bundle, policy: Policy) -> Promise:
+        """A promise for other rules, not read yet. The same bundle's drift goes on."""
+        promise = Promise(self.store, bundle, self._rate, self._settings.drift_window, policy.mode)
+        if self.promise is not None and self.promise.bundle == bundle.id:
+            promise.drift = self.promise.drift
+        return promise
+
+    async def read_promise(self, promise: Promise) -> None:
+        """Read the audits of a promise before it counts. Raises RecordsUnavailable."""
+        await self._in_background(promise.read)
+
     async def start(self) -> None:
         """Open the database; one that is away is tried again in the background.
 
@@ -79,7 +91,7 @@ class Keeper:
         """
         try:
             await self._in_background(self.store.migrate)
-            await self._in_background(partial(try_to_read, self.promise))
+            await self._read()
         except RecordsUnavailable as error:
             log.error("records_unavailable", detail=str(error))
         await self.recorder.start()
@@ -108,9 +120,7 @@ class Keeper:
         if not self.ready:
             raise _unavailable("answers are not given while they cannot be recorded")
 
-    async def keep(
-        self, ask: Ask, outcome: Outcome, bundle: Bundle, stages: Stages, answer_id: str
-    ) -> Outcome:
+    async def keep(self, ask: Ask, outcome: Outcome, stages: Stages, answer_id: str) -> Outcome:
         """Draw the audit and record the answer; returns what the caller is told.
 
         Strict: returns once the record is committed. Otherwise nothing is waited for.
@@ -121,8 +131,8 @@ class Keeper:
         if audit is not None and audit.selected:
             decision = replace(outcome.decision, decision="escalate", reason="audit")
             outcome = replace(outcome, decision=decision)
-        self._observe(outcome, bundle)
-        record = record_of(ask, outcome, bundle, stages, answer_id, audit, self._settings.mode)
+        _observe(outcome, ask.rules)
+        record = record_of(ask, outcome, stages, answer_id, audit, self._settings.mode)
         if self._archive is not None and outcome.decision.decision != "accept":
             self._archive.submit(record.created, ask.picture)
         if not self._settings.records_strict:
@@ -173,18 +183,14 @@ class Keeper:
             return None
         return choose_audit(answer_id, self._rate, self._secret)
 
-    def _observe(self, outcome: Outcome, bundle: Bundle) -> None:
-        """The risk of stage one, whatever came after it."""
-        assessment = outcome.assessment
-        if self.promise.drift is not None and assessment.stage == 2:
-            unasked = replace(assessment.signals, self_consistency=Missing("not_requested"))
-            assessment = bundle.assess(unasked)
-        self.promise.observe(assessment.score)
-
     async def _watch(self) -> None:
         """Read what other replicas and reviewers wrote, again and again."""
         while True:
             await asyncio.sleep(READ_SECONDS)
+            await self._read()
+
+    async def _read(self) -> None:
+        if self.promise is not None:
             await self._in_background(partial(try_to_read, self.promise))
 
     async def _age(self) -> None:
@@ -204,6 +210,17 @@ class Keeper:
 
     async def _in_background(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._background, work)
+
+
+def _observe(outcome: Outcome, rules: Rules) -> None:
+    """The risk of stage one, whatever came after it."""
+    assessment, promise = outcome.assessment, rules.promise
+    if promise is None:
+        return
+    if promise.drift is not None and assessment.stage == 2:
+        unasked = replace(assessment.signals, self_consistency=Missing("not_requested"))
+        assessment = rules.bundle.assess(unasked)
+    promise.observe(assessment.score)
 
 
 def open_store(settings: Settings) -> RecordStore:

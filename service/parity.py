@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import numpy as np
 
-from probes.bundle import Bundle, Golden
+from probes.bundle import Golden
 from probes.types import Generation, Missing
 from service.engines.base import Engine
+from service.rules import Rules
 
+Part = Callable[[Generation], Generation]
 TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 6e-2}
 """By arithmetic: largest deviation, as a share of the readout's largest entry (at least 1)."""
 
@@ -18,24 +21,33 @@ class ParityError(Exception):
     """The engine reads something else than when the bundle was trained."""
 
 
-async def check_parity(engine: Engine, bundle: Bundle) -> None:
+async def check_parity(engine: Engine, rules: Rules) -> None:
     """Run the golden examples one by one, then all at once, and compare what was read.
+
+    The rules' own and then their candidate's, each read as it is while serving: both in one pass.
 
     Raises:
         ParityError: the bundle has none, or a readout deviates. EngineError: the engine failed.
     """
+    await _check(engine, rules, rules, rules.own)
+    if rules.candidate is not None:
+        await _check(engine, rules, rules.candidate, rules.candidates)
+
+
+async def _check(engine: Engine, rules: Rules, tested: Rules, part: Part) -> None:
+    bundle = tested.bundle
     if not bundle.golden:
         raise ParityError("golden: the bundle has no golden examples; train it again")
     tolerance = TOLERANCE.get(bundle.model.dtype)
     if tolerance is None:
         raise ParityError(f"model.dtype: there is no tolerance for {bundle.model.dtype!r}")
-    readout = bundle.readout
+    readout = rules.readout
     for number, golden in enumerate(bundle.golden):
         generation = await engine.generate(golden.query, readout)
-        _compare(f"golden {number} alone", golden, generation, tolerance)
+        _compare(f"golden {number} alone", golden, part(generation), tolerance)
     mixed = await asyncio.gather(*(engine.generate(g.query, readout) for g in bundle.golden))
     for number, (golden, generation) in enumerate(zip(bundle.golden, mixed, strict=True)):
-        _compare(f"golden {number} in a mixed batch", golden, generation, tolerance)
+        _compare(f"golden {number} in a mixed batch", golden, part(generation), tolerance)
 
 
 def _compare(which: str, golden: Golden, generation: Generation, tolerance: float) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from probes.bundle import Bundle
 from probes.guarantee import Certificate
@@ -25,8 +24,10 @@ from probes.types import (
     SelfConsistency,
     Signals,
 )
+from service.candidate import Compared, compare
 from service.engines.base import Engine, EngineError
 from service.picture import Picture
+from service.rules import Rules
 from service.telemetry import Stages
 
 
@@ -35,6 +36,7 @@ class Ask:
     """A question with how it is to be judged, and what the records keep of it.
 
     Args:
+        rules: what judges it, to its end.
         on_generation: called with the answer as soon as there is one, before it is judged.
     """
 
@@ -44,6 +46,7 @@ class Ask:
     evidence: bool
     picture: Picture
     metadata: Mapping[str, str]
+    rules: Rules
     on_generation: Callable[[Generation], None] | None = None
 
 
@@ -55,31 +58,23 @@ class Outcome:
     assessment: RiskAssessment
     decision: Decision
     certificate: Certificate | Missing
+    compared: Compared | None = None
 
 
-async def answer(
-    ask: Ask, engine: Engine, bundle: Bundle, stages: Stages, *, void: bool
-) -> Outcome:
-    """Answer a question and decide on the answer. Raises EngineError when there is no answer.
-
-    Args:
-        void: audits have shown that the certificates do not hold.
-    """
-    policy = bundle.policy
+async def answer(ask: Ask, engine: Engine, stages: Stages) -> Outcome:
+    """Answer a question and decide on the answer. Raises EngineError when there is no answer."""
+    rules = ask.rules
+    bundle, policy = rules.bundle, rules.policy
     with stages.timed("generate"):
-        generation = await engine.generate(ask.query, bundle.readout)
+        whole = await engine.generate(ask.query, rules.readout)
+    generation = rules.own(whole)
     if ask.on_generation is not None:
         ask.on_generation(generation)
-    certificate = bundle.certificate_for(
-        policy,
-        ask.self_consistency,
-        ask.samples,
-        shortened=_other_length(generation, ask.query, bundle),
-        now=datetime.now(UTC),
-        slice=bundle.slice_of(ask.metadata),
+    shortened = _other_length(generation, ask.query, bundle)
+    certificate = rules.certificate_for(
+        ask.self_consistency, ask.samples, shortened=shortened, metadata=ask.metadata
     )
-    if void and isinstance(certificate, Certificate):
-        certificate = Missing("certificate_void")
+    samples: tuple[str, ...] | Missing | None = None
     evidence: Evidence | Missing = Missing("not_requested")
     if ask.evidence:
         with stages.timed("evidence"):
@@ -94,13 +89,24 @@ async def answer(
     if wanted:
         policy = replace(policy, required=(*policy.required, "self_consistency"))
         with stages.timed("sample"):
-            consistency = await _sample(
+            samples = await _sample(
                 ask, generation, signals, policy, certificate, engine=engine, bundle=bundle
             )
+        consistency = (
+            samples
+            if isinstance(samples, Missing)
+            else measure_consistency(generation.answer, samples, ask.samples)
+        )
         assessment = bundle.assess(replace(signals, self_consistency=consistency))
     with stages.timed("decide"):
         decision = policy.decide(assessment, certificate)
-    return Outcome(generation, assessment, decision, certificate)
+    outcome = Outcome(generation, assessment, decision, certificate)
+    if rules.candidate is None:
+        return outcome
+    with stages.timed("candidate"):
+        read = rules.candidates(whole)
+        compared = compare(ask, read, samples, decision, evidence=evidence, shortened=shortened)
+    return replace(outcome, compared=compared)
 
 
 async def _sample(
@@ -112,7 +118,7 @@ async def _sample(
     *,
     engine: Engine,
     bundle: Bundle,
-) -> SelfConsistency | Missing:
+) -> tuple[str, ...] | Missing:
     """Sample answers until the decision is settled."""
 
     def decide(consistency: SelfConsistency | Missing) -> Decision:
@@ -127,7 +133,7 @@ async def _sample(
             )
     except EngineError:
         return Missing("engine_error")
-    return measure_consistency(generation.answer, samples, ask.samples)
+    return samples
 
 
 def _other_length(generation: Generation, query: Query, bundle: Bundle) -> bool:

@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 from probes.bundle import Bundle
 from probes.drift import WINDOW, DriftMonitor, RiskHistogram
 from probes.monitor import ErrorMonitor
+from probes.policy import PolicyMode
 from probes.ranking import audited_auroc
 from probes.types import Interval, Missing
 from service.records.audits import Audit, AuditTrail
@@ -78,15 +79,22 @@ class Promise(Collector):
         bundle: what decides.
         rate: share of accepted answers audited from now on, 0 to 1.
         window: answers whose risks are compared with the bundle's reference.
+        mode: of the policy in force; by default the bundle's. A manual one promises nothing.
     """
 
     def __init__(
-        self, store: RecordStore, bundle: Bundle, rate: float, window: int = WINDOW
+        self,
+        store: RecordStore,
+        bundle: Bundle,
+        rate: float,
+        window: int = WINDOW,
+        mode: PolicyMode | None = None,
     ) -> None:
         self._store = store
         self._rate = rate
+        self.bundle = bundle.id
         found = (*bundle.certificates.values(), *bundle.slice_certificates.values())
-        certified = found if bundle.policy.mode == "certified" else ()
+        certified = found if (mode or bundle.policy.mode) == "certified" else ()
         self._certificates = frozenset(certificate.id for certificate in certified)
         self._alpha, self._delta = min(
             ((certificate.alpha, certificate.delta) for certificate in certified), default=UNTESTED

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from probes.audit import Audit
-from probes.bundle import Bundle
 from probes.types import Missing, Signals
+from service.candidate import Compared
 from service.pipeline import Ask, Outcome
 from service.records.answer import AnswerRecord, question_hash
 from service.telemetry import Stages
@@ -17,7 +17,6 @@ from service.telemetry import Stages
 def record_of(
     ask: Ask,
     outcome: Outcome,
-    bundle: Bundle,
     stages: Stages,
     answer_id: str,
     audit: Audit | None,
@@ -30,6 +29,7 @@ def record_of(
         mode: ``enforce`` or ``shadow``.
     """
     decision, assessment = outcome.decision, outcome.assessment
+    bundle = ask.rules.bundle
     return AnswerRecord(
         id=answer_id,
         created=datetime.now(UTC) - timedelta(seconds=stages.total),
@@ -54,7 +54,18 @@ def record_of(
         audit_probability=None if audit is None else audit.inclusion_probability,
         question=ask.query.question,
         answer=outcome.generation.answer,
+        candidate=None if outcome.compared is None else _candidate(outcome.compared),
     )
+
+
+def _candidate(compared: Compared) -> dict[str, Any]:
+    decision, risk = compared.decision, compared.risk
+    return {
+        "bundle": compared.bundle,
+        "policy": compared.policy,
+        "risk": {"missing": risk.reason} if isinstance(risk, Missing) else risk,
+        **({"missing": decision.reason} if isinstance(decision, Missing) else asdict(decision)),
+    }
 
 
 def _part(signal: Any) -> dict[str, Any]:

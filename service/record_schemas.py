@@ -98,6 +98,9 @@ class RecordedAnswer(BaseModel):
     bundle: str
     certificate: str | None
     metadata: dict[str, str]
+    candidate: dict[str, Any] | None = Field(
+        description="what the candidate beside the rules in force said; null where there was none"
+    )
     audit: RecordedAudit | None = Field(description="null when it could not be drawn")
     outcomes: list[RecordedOutcome]
 

@@ -20,6 +20,7 @@ from probes.types import (
 )
 from service.picture import Picture
 from service.pipeline import Ask, Outcome
+from service.rules import Rules
 
 MAX_QUESTION = 2_000
 MAX_SAMPLES = 50
@@ -64,17 +65,18 @@ class AnswerOptions(BaseModel):
         examples=[{"line": "3", "camera": "A"}],
     )
 
-    def to_ask(self, picture: Picture, bundle: Bundle) -> Ask:
-        """With the bundle's defaults where the request left the choice; off the event loop."""
-        settings = bundle.generation
+    def to_ask(self, picture: Picture, rules: Rules) -> Ask:
+        """With the rules' defaults where the request left the choice; off the event loop."""
+        settings = rules.bundle.generation
         max_tokens, pixels = self.max_tokens or settings.max_tokens, picture.pixels
         return Ask(
             query=Query(pixels, self.question, max_tokens, image_features(pixels)),
-            self_consistency=self.self_consistency or bundle.policy.self_consistency,
+            self_consistency=self.self_consistency or rules.policy.self_consistency,
             samples=self.samples or settings.samples,
             evidence=self.evidence,
             picture=picture,
             metadata=self.metadata,
+            rules=rules,
         )
 
 
@@ -247,21 +249,6 @@ class AnswerResponse(BaseModel):
             mode=mode,
             timing=timing,
         )
-
-
-class PolicyResponse(BaseModel):
-    """The policy in force."""
-
-    policy: Literal["certified", "manual"]
-    mode: Literal["enforce", "shadow"]
-    accept_below: float | None = Field(description="in the default self-consistency mode")
-    reject_above: float | None
-    required: list[str]
-    self_consistency: ConsistencyMode
-    samples: int
-    certificates: dict[ConsistencyMode, CertificateBody | MissingPart]
-    bundle: str
-    model: ModelBody
 
 
 _PARTS: dict[str, type[BaseModel]] = {

@@ -34,10 +34,15 @@ class Server(uvicorn.Server):
         )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Not ready from now on; a second signal ends the wait. Asked to end, it ends with 0."""
+        """Not ready from now on. Asked to end, it ends with 0.
+
+        A second signal ends the wait for load balancers; one after that, or a second interrupt,
+        waits for no request any more. What was answered is written down all the same.
+        """
         if self.should_exit:
+            waiting = time.monotonic() < self._closes_at
             self._closes_at = -math.inf
-            self.force_exit = sig == signal.SIGINT
+            self.force_exit = sig == signal.SIGINT or not waiting
             return
         self.gate.leaving = True
         self._closes_at = time.monotonic() + self._drain_seconds

@@ -88,6 +88,15 @@ class Settings(BaseSettings):
         default_factory=lambda: Path(embedded("bundles", "llava")),
         description="folder of the bundle: probe, policy and certificates",
     )
+    policy: Path | None = Field(
+        default=None, description="TOML file of the policy; by default the bundle's own"
+    )
+    shadow_bundle: Path | None = Field(
+        default=None, description="folder of a candidate bundle that is scored beside"
+    )
+    shadow_policy: Path | None = Field(
+        default=None, description="TOML file of a candidate policy that is scored beside"
+    )
     engine: Literal["transformers", "fake"] = Field(
         default="transformers", description="what runs the model"
     )

@@ -166,6 +166,12 @@ class Telemetry:
         self.images_dropped = Counter(
             "vlm_gate_images_dropped", "Images for review that could not be kept", registry=registry
         )
+        self.shadow_decisions = Counter(
+            "vlm_gate_shadow_decisions",
+            "Answers that a candidate was scored on, by both decisions",
+            ["active", "candidate"],
+            registry=registry,
+        )
         ProcessCollector(registry=registry)
 
     def set_thresholds(self, thresholds: Mapping[str, float]) -> None:
@@ -198,6 +204,8 @@ class Telemetry:
             if decision.decision == "accept":
                 self.accepted_risk.inc(risk)
         self._observe_signals(outcome.assessment.signals)
+        if (compared := outcome.compared) is not None:
+            self.shadow_decisions.labels(compared.active, compared.verdict).inc()
         for stage, seconds in stages.seconds.items():
             self._stage(stage).observe(seconds)
         self._stage("total").observe(stages.total, exemplar)

@@ -82,7 +82,7 @@ async def give_answer(request: Request, parse: Parse) -> tuple[AnswerResponse, O
     response = AnswerResponse.from_outcome(
         outcome,
         request_id=request.state.id,
-        bundle=gate.bundle,
+        bundle=ask.rules.bundle,
         mode=mode,
         timing=Timing(
             queue_seconds=waited + outcome.generation.queue_seconds,

@@ -99,8 +99,8 @@ async def ask_of(asked: AnswerRequest, gate: Gate) -> Ask:
     """
     if is_url(asked.image):
         data = await gate.image_urls.fetch(asked.image)
-        return await gate.decode(lambda: asked.to_ask(_image(data, gate), gate.bundle))
-    return await gate.decode(lambda: asked.to_ask(_encoded(asked.image, gate), gate.bundle))
+        return await gate.decode(lambda: asked.to_ask(_image(data, gate), gate.rules))
+    return await gate.decode(lambda: asked.to_ask(_encoded(asked.image, gate), gate.rules))
 
 
 def _from_json(body: bytes) -> AnswerRequest:
@@ -127,7 +127,7 @@ def _from_form(fields: dict[str, Any], data: bytes, gate: Gate) -> Ask:
             field="metadata",
             kind="invalid_field",
         ) from error
-    return asked.to_ask(_image(data, gate), gate.bundle)
+    return asked.to_ask(_image(data, gate), gate.rules)
 
 
 def _image(data: bytes, gate: Gate) -> Picture:

@@ -83,6 +83,7 @@ class _Completion:
         self._request = request
         self._gate: Gate = request.app.state.gate
         self._asked: ChatRequest | None = None
+        self._bundle = self._gate.bundle
         self._generated: asyncio.Future[Generation] = asyncio.Future()
         # A stream that is kept under a key is kept whole.
         self._hold = self._gate.settings.stream_hold or HEADER in request.headers
@@ -112,6 +113,7 @@ class _Completion:
             )
         self._asked, own = asked, _ = await gate.decode(lambda: self._read(body, gate))
         ask = await ask_of(own, gate)
+        self._bundle = ask.rules.bundle
         if asked.stream and not self._hold:
             return replace(ask, on_generation=self._generated.set_result)
         return ask
@@ -136,7 +138,7 @@ class _Completion:
         self, answering: asyncio.Task[tuple[AnswerResponse, Outcome]]
     ) -> AsyncIterator[bytes]:
         """The answer now, the decision when it is known; an error is then the last event."""
-        bundle = self._gate.bundle
+        bundle = self._bundle
         request_id = self._request.state.id
         chunks = Chunks(request_id, bundle.model.name, bundle.id, int(time.time()))
         for chunk in chunks.text(self._generated.result().answer):

@@ -1,29 +1,62 @@
-"""``GET /v1/policy``: the rules in force."""
+"""``/v1/policy`` and ``/v1/bundle:reload``: the rules in force, and putting others there."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Request
+from pydantic import ValidationError
 
+from service.api.body import read_body
+from service.errors import Invalid, problem_responses
 from service.gate import Gate
-from service.schemas import PolicyResponse, certificate_body, model_body
+from service.policy_response import PolicyResponse
+from service.policy_schema import PolicyRequest
+from service.reload import reload_bundle, replace_policy
+from service.schemas import inlined
 
+MAX_BODY_BYTES = 16 * 1024
 router = APIRouter(tags=["policy"])
+admin = APIRouter(tags=["policy"])
 
 
 @router.get("/v1/policy", summary="Thresholds, required signals and certificates in force")
 async def get_policy(request: Request) -> PolicyResponse:
     """What decides now."""
     gate: Gate = request.app.state.gate
-    policy, thresholds = gate.bundle.policy, gate.thresholds()
-    return PolicyResponse(
-        policy=policy.mode,
-        mode=gate.settings.mode,
-        accept_below=thresholds.get("accept_below"),
-        reject_above=thresholds.get("reject_above"),
-        required=list(policy.required),
-        self_consistency=policy.self_consistency,
-        samples=gate.bundle.generation.samples,
-        certificates={mode: certificate_body(c) for mode, c in gate.certificates().items()},
-        bundle=gate.bundle.id,
-        model=model_body(gate.bundle.model),
-    )
+    return PolicyResponse.from_rules(gate.rules, gate.settings.mode)
+
+
+@admin.put(
+    "/v1/policy",
+    responses=problem_responses((413, 422, 503)),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": inlined(PolicyRequest.model_json_schema())},
+            },
+        }
+    },
+    summary="Put another policy in force until the next reload or restart",
+)
+async def put_policy(request: Request) -> PolicyResponse:
+    """What decides from now on. Requests that began before keep the policy that they began with."""
+    gate: Gate = request.app.state.gate
+    try:
+        body = await read_body(request, MAX_BODY_BYTES)
+        asked = PolicyRequest.model_validate_json(body, strict=True)
+    except ValidationError as error:
+        raise Invalid.from_validation(error) from error
+    rules = await replace_policy(gate, asked)
+    return PolicyResponse.from_rules(rules, gate.settings.mode)
+
+
+@admin.post(
+    "/v1/bundle:reload",
+    responses=problem_responses((422, 503)),
+    summary="Read bundle, policy file and candidate again, as a start does",
+)
+async def post_reload(request: Request) -> PolicyResponse:
+    """What decides from now on; after an error it is what decided before."""
+    gate: Gate = request.app.state.gate
+    rules = await reload_bundle(gate)
+    return PolicyResponse.from_rules(rules, gate.settings.mode)

@@ -230,8 +230,9 @@ class FakeEngine:
 
 def _rows(query: Query, purpose: str, readout: Readout) -> FloatArray:
     """Two attention rows to the image per layer and head, (2, layers, heads, image_tokens)."""
-    shape = (2, len(readout.attention_layers), HEADS, GRID[0] * GRID[1] + 1)
-    raw = _random(query, purpose).random(shape)
+    shape = (2, HEADS, GRID[0] * GRID[1] + 1)
+    layers = readout.attention_layers  # each the same, whichever else are read
+    raw = np.stack([_random(query, f"{purpose} {layer}").random(shape) for layer in layers], axis=1)
     rows: FloatArray = raw / raw.sum(-1, keepdims=True)
     return rows[..., :-1]  # the last key is all of the text
 

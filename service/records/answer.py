@@ -44,6 +44,7 @@ class AnswerRecord:
         audit_probability: with what probability it could be drawn, 0 to 1, if it could.
         question: its text; the recorder drops it unless told to keep it.
         answer: its text.
+        candidate: what other rules would have said: bundle, decision, risk, or ``missing``.
     """
 
     id: str
@@ -69,6 +70,7 @@ class AnswerRecord:
     audit_probability: float | None = None
     question: str | None = None
     answer: str | None = None
+    candidate: Mapping[str, Any] | None = None
 
 
 def question_hash(question: str) -> str:

@@ -43,6 +43,7 @@ SCHEMA = pa.schema(
         "signals": TEXT,  # JSON, as in the response
         "timings": TEXT,  # JSON, seconds
         "metadata": TEXT,  # JSON
+        "candidate": TEXT,  # JSON; null where none was scored
         "audit": FLAG,
         "audit_probability": NUMBER,
         "outcome_correct": FLAG,  # of the latest outcome
@@ -88,8 +89,8 @@ def _row(record: AnswerRecord, outcome: Outcome | None) -> dict[str, Any]:
     row = {name: getattr(record, name) for name in SCHEMA.names if hasattr(record, name)}
     if isinstance(record.risk, Missing):
         row |= {"risk": None, "risk_missing": record.risk.reason}
-    for name in ("signals", "timings", "metadata"):
-        row[name] = canonical_json(row[name])
+    for name in ("signals", "timings", "metadata", "candidate"):
+        row[name] = None if row[name] is None else canonical_json(row[name])
     if outcome is not None:
         row["outcome_correct"] = outcome.correct
         row["outcome_reference"] = outcome.reference

@@ -19,6 +19,7 @@ from service.records.listing import Filter, Page, page_of
 from service.records.outcome import Outcome, outcome_of, outcome_row
 from service.records.tables import answers, heads, outcomes, tails
 
+PAGE_ROWS = 500
 RACES = 3
 """Times that an outcome is tried when another replica takes its version number."""
 
@@ -142,6 +143,17 @@ class RecordStore:
         """
         with self.reading() as connection:
             return page_of(connection, where or Filter(), limit, after)
+
+    def judged(self, where: Filter | None = None) -> Iterator[tuple[AnswerRecord, Outcome | None]]:
+        """Answers, newest first, each with the latest word on it. Raises RecordsUnavailable."""
+        after: str | None = ""
+        while after is not None:
+            page = self.page(where, limit=PAGE_ROWS, after=after)
+            told = self.outcomes_of([record.id for record in page.answers])
+            latest = {outcome.answer_id: outcome for outcome in told}
+            for record in page.answers:
+                yield record, latest.get(record.id)
+            after = page.next
 
     def heads(self) -> list[Head]:
         """The signed end of each chain. Kept elsewhere, they are anchors for `verify`."""

@@ -64,6 +64,7 @@ answers = Table(
     Column("metadata", JSON, nullable=False),
     Column("audit", Boolean, nullable=False),
     Column("audit_probability", Double),
+    Column("candidate", JSON(none_as_null=True)),
     *_links(),
     UniqueConstraint("chain", "sequence"),
 )

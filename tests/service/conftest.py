@@ -161,6 +161,23 @@ def bundled(engine: FakeEngine) -> Callable[..., Bundle]:
     return lambda **changes: make_bundle(engine, **changes)
 
 
+@pytest.fixture
+def saved() -> Callable[[Bundle, Path], Bundle]:
+    """Write a bundle with its certificates, which name the id that it gets there."""
+
+    def save(bundle: Bundle, folder: Path) -> Bundle:
+        bare = replace(bundle, attempts=(), alpha=None)
+        bare = bare.save(folder.with_name(folder.name + "-bare"))
+        attempts = tuple(
+            replace(one, outcome=Certificate.sealed(**one.outcome.to_dict() | {"bundle": bare.id}))
+            for one in bundle.attempts
+            if isinstance(one.outcome, Certificate)
+        )
+        return replace(bare, attempts=attempts, alpha=bundle.alpha).save(folder)
+
+    return save
+
+
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 
@@ -174,7 +191,7 @@ def serve(engine: FakeEngine) -> Serve:
     """Serve the engine with a bundle; keyword arguments are settings."""
 
     def start(
-        bundle: Bundle | None = None, **settings: object
+        bundle: Bundle | None = None, /, **settings: object
     ) -> AbstractAsyncContextManager[httpx.AsyncClient]:
         made = Settings(**{"engine": "fake", "records_url": "", **settings})  # type: ignore[arg-type]
         return serving(create_app(made, engine, bundle or make_bundle(engine)))
@@ -231,7 +248,7 @@ def listening(settings: Settings, engine: FakeEngine, bundle: Bundle) -> Iterato
 def live(engine: FakeEngine) -> Callable[..., AbstractContextManager[Live]]:
     """Serve the engine over loopback; keyword arguments are settings."""
 
-    def start(bundle: Bundle | None = None, **settings: object) -> AbstractContextManager[Live]:
+    def start(bundle: Bundle | None = None, /, **settings: object) -> AbstractContextManager[Live]:
         made = Settings(**{"engine": "fake", "port": 0, **settings})  # type: ignore[arg-type]
         return listening(made, engine, bundle or make_bundle(engine))
 

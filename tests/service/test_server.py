@@ -6,10 +6,11 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -165,6 +166,39 @@ def test_a_bundle_of_another_model_stops_the_start_by_its_field(bundled, tmp_pat
         assert started.returncode == 1
     assert "error: model.revision" in log
     assert "Traceback" not in log
+
+
+def closed(url: str) -> bool:
+    """Whether no new connection is taken; a try costs what a request does."""
+    try:
+        httpx.get(f"{url}/readyz")
+    except httpx.TransportError:
+        return True
+    return False
+
+
+def test_a_second_signal_does_not_wait(folder, png):
+    """The first waits for a body that never ends, up to the deadline; the second does not."""
+    with process(folder, deadline_seconds="600") as (started, first):
+        port = int(first.split()[2].rpartition(":")[2])
+        until_ready(started)
+        for number in range(10):
+            asked = {"question": f"Is plate {number} whole?"}
+            url = f"http://127.0.0.1:{port}"
+            assert httpx.post(f"{url}/answer", data=asked, files={"image": png}).status_code == 200
+        with socket.create_connection(("127.0.0.1", port)) as slow:
+            head = f"POST /v1/answer HTTP/1.1\r\nHost: localhost:{port}\r\n"
+            kind = "Content-Type: application/json\r\nContent-Length: 1000\r\n"
+            slow.sendall(f"{head}{kind}Expect: 100-continue\r\n\r\n".encode())
+            assert slow.recv(64).startswith(b"HTTP/1.1 100")  # it is inside, and reads
+            started.send_signal(signal.SIGTERM)
+            assert started.stderr is not None
+            assert any(closed(url) for _ in range(1000))  # it drains
+            assert started.poll() is None
+            started.send_signal(signal.SIGTERM)
+            assert started.wait(30) == 0
+    with closing(sqlite3.connect(folder.parent / "state" / "records.db")) as records:
+        assert records.execute("SELECT count(*) FROM answers").fetchone() == (10,)
 
 
 def test_with_keys_it_listens_to_all_and_a_wrong_key_reads_its_401(folder, png, tmp_path):

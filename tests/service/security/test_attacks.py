@@ -297,6 +297,57 @@ BODIES = {
 }  # fmt: skip
 
 
+ADMIN: dict[str, tuple[str, str, bytes, int, str]] = {
+    "a policy that accepts all, certified": (
+        "PUT", "/v1/policy", b'{"policy": "certified", "accept_below": 1}', 422, "policy_refused",
+    ),
+    "a policy that needs no signal": (
+        "PUT", "/v1/policy", b'{"policy": "certified", "required": []}', 422, "policy_refused",
+    ),
+    "a policy of 20 kB": ("PUT", "/v1/policy", b" " * 20_000, 413, "too_many_bytes"),
+    "a nested policy": ("PUT", "/v1/policy", b"[" * 10_000, 400, "malformed_json"),
+    "an infinite threshold": (
+        "PUT", "/v1/policy", b'{"policy": "manual", "accept_below": 1e999, "reject_above": null}',
+        422, "invalid_field",
+    ),
+    "a policy that names a file": (
+        "PUT", "/v1/policy", b'{"policy": "certified", "file": "/etc/passwd"}', 422,
+        "invalid_field",
+    ),
+    "a bundle from elsewhere": (
+        "POST", "/v1/bundle:reload", b'{"bundle": "/tmp/evil"}', 422, "bundle_refused",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ADMIN)
+async def test_what_decides_cannot_be_bent(serve, make_key, keys_file, bearer, tmp_path, name):
+    """Even with an admin's key; the reload reads what the settings name, here a broken folder."""
+    method, path, body, status, kind = ADMIN[name]
+    key = bearer(make_key("admin", "answer"))
+    sent = {**key, "content-type": "application/json"}
+    async with serve(api_keys_file=keys_file, bundle=tmp_path / "none") as client:
+        before = (await client.get("/v1/policy", headers=key)).json()
+        reply = await client.request(method, path, content=body, headers=sent)
+        after = (await client.get("/v1/policy", headers=key)).json()
+    assert (reply.status_code, reply.json()["type"].rpartition(":")[2]) == (status, kind)
+    assert "evil" not in reply.text
+    assert before == after
+
+
+@pytest.mark.parametrize("scope", ["answer", "review"])
+async def test_only_an_admin_changes_what_decides(serve, make_key, keys_file, bearer, scope):
+    manual = {"policy": "manual", "accept_below": 1, "reject_above": None}
+    key = bearer(make_key(scope))
+    async with serve(api_keys_file=keys_file) as client:
+        for reply in (
+            await client.put("/v1/policy", json=manual, headers=key),
+            await client.post("/v1/bundle:reload", headers=key),
+        ):
+            assert reply.status_code == 403
+            assert 'scope="admin"' in reply.headers["www-authenticate"]
+
+
 @pytest.mark.parametrize("name", BODIES)
 async def test_a_hostile_body_gets_a_4xx_soon(serve, name):
     sent = {"content-type": "application/json"}

@@ -18,6 +18,23 @@ def defined(path: Path) -> set[str]:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}  # fmt: skip
 
 
+def rows(path: Path, name: str) -> int:
+    """Entries of a dictionary that a test module defines at its top."""
+    for node in ast.parse(path.read_text()).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        named = any(isinstance(t, ast.Name) and t.id == name for t in targets)
+        if named and isinstance(node.value, ast.Dict):  # type: ignore[attr-defined]
+            return len(node.value.keys)  # type: ignore[attr-defined]
+    raise AssertionError(f"{path.name} has no table {name}")
+
+
+def test_the_table_of_attacks_counts_what_is_tested():
+    listed = re.findall(r"^\|.*\| (\d+) \| `(test_\w+\.py)::(\w+)` \|$", DOCUMENT, re.MULTILINE)
+    assert sum(int(count) for count, *_ in listed) >= 150
+    for count, file, name in listed:
+        assert (name, rows(HERE / file, name)) == (name, int(count))
+
+
 def test_every_promise_names_its_test():
     assert len(PROMISES) >= 35
     for promise in PROMISES:

@@ -1,0 +1,138 @@
+"""What other rules would have said of the same answer: scored beside, never decided on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from probes.policy import PolicyMode, settled
+from probes.signals import measure
+from probes.signals.consistency import measure_consistency
+from probes.types import (
+    ConsistencyMode,
+    Decision,
+    Evidence,
+    Generation,
+    Missing,
+    SelfConsistency,
+    Signals,
+    Verdict,
+)
+from service.rules import Rules
+
+if TYPE_CHECKING:
+    from service.pipeline import Ask
+
+log = structlog.get_logger("service.candidate")
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A candidate's decision beside the one in force.
+
+    Args:
+        bundle: id of the candidate's bundle.
+        policy: mode of its policy.
+        active: what the rules in force decided, before an audit was drawn.
+        decision: what the candidate would have, or ``Missing``: ``not_sampled`` where it hangs on
+            sampled answers that the rules in force did not need, ``candidate_failed``.
+        risk: the candidate's, or why there is none.
+    """
+
+    bundle: str
+    policy: PolicyMode
+    active: Verdict
+    decision: Decision | Missing
+    risk: float | Missing
+
+    @property
+    def verdict(self) -> str:
+        """accept, escalate or reject; ``unknown`` where there is no decision."""
+        return "unknown" if isinstance(self.decision, Missing) else self.decision.decision
+
+
+def compare(
+    ask: Ask,
+    generation: Generation,
+    samples: Sequence[str] | Missing | None,
+    active: Decision,
+    *,
+    evidence: Evidence | Missing,
+    shortened: bool,
+) -> Compared:
+    """Judge an answer by the candidate of the rules that it was asked under.
+
+    Args:
+        generation: what the candidate reads of the answer.
+        samples: the answers that were sampled, why that failed, or None when none were wanted.
+        active: the decision in force.
+        evidence: as it was measured.
+        shortened: as in :meth:`probes.bundle.Bundle.certificate_for`.
+    """
+    candidate = ask.rules.candidate
+    assert candidate is not None
+    try:
+        signals = measure(ask.query, generation, candidate.bundle)
+        signals = replace(signals, evidence=evidence)
+        decision, risk = judge(
+            candidate,
+            signals,
+            ask.self_consistency,
+            samples,
+            planned=ask.samples,
+            greedy=generation.answer,
+            shortened=shortened,
+            metadata=ask.metadata,
+        )
+    except Exception:  # nothing that is only tried out may cost an answer
+        log.exception("candidate_failed")
+        decision = risk = Missing("candidate_failed")
+    return Compared(candidate.bundle.id, candidate.policy.mode, active.decision, decision, risk)
+
+
+def judge(
+    rules: Rules,
+    signals: Signals,
+    mode: ConsistencyMode,
+    samples: Sequence[str] | Missing | None,
+    *,
+    planned: int,
+    greedy: str,
+    shortened: bool,
+    metadata: Mapping[str, str],
+) -> tuple[Decision | Missing, float | Missing]:
+    """What rules decide, and their risk, with the samples that there are.
+
+    Args:
+        signals: of stage one.
+        mode: the request's self-consistency.
+        samples: as in :func:`compare`. planned: how many the request asked for.
+        greedy: the answer.
+        shortened: as in :func:`compare`. metadata: the caller's words about the request.
+
+    Returns ``Missing("not_sampled")`` as the decision where further samples could change it.
+    """
+    bundle, policy = rules.bundle, rules.policy
+    certificate = rules.certificate_for(mode, planned, shortened=shortened, metadata=metadata)
+    assessment = bundle.assess(signals)
+    wanted = mode == "always" or (mode == "auto" and policy.middle_band(assessment, certificate))
+    if not wanted:
+        return policy.decide(assessment, certificate), assessment.score
+    if samples is None:
+        return Missing("not_sampled"), assessment.score
+    policy = replace(policy, required=(*policy.required, "self_consistency"))
+
+    def decide(consistency: SelfConsistency | Missing) -> Decision:
+        assessed = bundle.assess(replace(signals, self_consistency=consistency))
+        return policy.decide(assessed, certificate)
+
+    if isinstance(samples, Missing):
+        return decide(samples), samples
+    if not settled(greedy, samples, planned, decide):
+        return Missing("not_sampled"), assessment.score
+    consistency = measure_consistency(greedy, samples, planned)
+    second = bundle.assess(replace(signals, self_consistency=consistency))
+    return policy.decide(second, certificate), second.score

@@ -1,0 +1,62 @@
+"""A certificate from judged answers breaks its promise in at most delta of runs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from probes.bundle import Bundle
+from probes.guarantee import Certificate
+from probes.recertify import SHARES, certify_judged, with_certificate
+
+RUNS, ANSWERS, ALPHA, DELTA, LIMIT = 1500, 400, 0.10, 0.05, 0.5
+BUNDLE = cast(Bundle, SimpleNamespace(id="b-test", model=SimpleNamespace(revision="r1")))
+IMAGES = np.array([f"{number:064x}" for number in range(ANSWERS)])
+
+
+def certify(risk: Any, wrong: Any, images: Any = IMAGES) -> Any:
+    return certify_judged(
+        BUNDLE, risk, wrong, images, limit=LIMIT, data="d", alpha=ALPHA, delta=DELTA,
+        created=datetime(2026, 3, 1, tzinfo=UTC), valid_days=90,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("worst", SHARES)
+def test_at_the_boundary_of_each_threshold_at_most_delta_of_runs_break_it(worst: float) -> None:
+    """Above ``worst`` of the limit the error rate of accepted answers lies just over alpha."""
+    broken = 0
+    for seed in range(RUNS):
+        random = np.random.default_rng([int(worst * 10), seed])
+        risk = random.random(ANSWERS) * LIMIT
+        # Accepted at a threshold t, answers are wrong at alpha t / (worst limit): just over alpha
+        # from worst on.
+        chance = np.minimum(1, 2 * 1.02 * ALPHA * risk / (worst * LIMIT))
+        outcome = certify(risk, random.random(ANSWERS) < chance)
+        if isinstance(outcome, Certificate) and outcome.threshold >= worst * LIMIT - 1e-12:
+            broken += 1
+    assert binom.sf(broken - 1, RUNS, DELTA) > 1e-3, f"{broken} of {RUNS}"
+
+
+def test_it_finds_the_loosest_threshold_that_holds() -> None:
+    random = np.random.default_rng(0)
+    risk = random.random(ANSWERS * 4) * LIMIT
+    wrong = random.random(ANSWERS * 4) < np.where(risk > 0.6 * LIMIT, 0.6, 0.01)
+    images = np.array([f"{number:064x}" for number in range(ANSWERS * 4)])
+    outcome = certify(risk, wrong, images)
+    assert outcome.threshold == pytest.approx(0.6 * LIMIT)
+    assert outcome.delta == DELTA
+    assert Certificate.from_dict(outcome.to_dict()) == outcome
+
+
+def test_one_answer_per_image() -> None:
+    risk, wrong = np.full(ANSWERS, 0.1), np.zeros(ANSWERS, dtype=bool)
+    assert isinstance(certify(risk, wrong), Certificate)
+    few = certify(risk, wrong, np.array([f"{number % 20:064x}" for number in range(ANSWERS)]))
+    assert (few.reason, few.answers) == ("too_few_answers", 20)
+    with pytest.raises(Exception, match="too few answers"):
+        with_certificate(BUNDLE, few, cast(Any, None))
