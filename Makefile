@@ -51,30 +51,37 @@ incident: system setup  ## an incident with the real programs, as long as deploy
 	mkdir -p docs/results
 	OMP_NUM_THREADS=1 $(BIN)/python -m deploy.incident.run --out docs/images --report docs/results/incident.md
 
-# The embedded models, the bundle and docs/results/embedded.md, from nothing. Each step writes a new
-# folder under runs/. The three models train at once, and want a GPU. `make results` took about 20
-# minutes on 2 cores.
+# The embedded models, their bundles and docs/results, from nothing. Each step writes a new folder
+# under runs/. The three models train at once, and all of it wants a GPU and some cores.
 MINUTES ?= 7
+FAMILIES := llava paligemma qwen2vl
+LINE_SCENES ?= 4200
+ALPHA ?= 0.05
 
 testbed: setup
 	$(BIN)/python -m testbed.train_all --out testbed/models --minutes $(MINUTES) --workers 4
 
 runs/%-data: | setup
-	$(BIN)/python -m testbed.dataset $* --out $@ --scenes $(if $(filter line,$*),2400,400)
+	$(BIN)/python -m testbed.dataset $* --out $@ --scenes $(if $(filter line,$*),$(LINE_SCENES),400)
 
-runs/line: runs/line-data
-	$(BIN)/vlm-gate collect $</questions.jsonl --out $@
+runs/%/reproduction.json: | runs/line-data
+	$(BIN)/vlm-gate reproduce --model testbed/models/$* --data runs/line-data/questions.jsonl --out runs/$* $(REPRODUCE)
 
-runs/catalog: runs/catalog-data
-	$(BIN)/vlm-gate collect $</questions.jsonl --out $@
+runs/%-catalog: | runs/catalog-data
+	VLM_GATE_MODEL=testbed/models/$* $(BIN)/vlm-gate collect runs/catalog-data/questions.jsonl --out $@ --max-tokens 16
 
-results: runs/line runs/catalog
-	rm -rf runs/bundle runs/report testbed/bundles/llava docs/results/embedded
-	$(BIN)/vlm-gate train runs/line --out runs/bundle
-	$(BIN)/vlm-gate certify runs/line runs/bundle --out testbed/bundles/llava --alpha 0.10
-	$(BIN)/vlm-gate evaluate runs/line testbed/bundles/llava --out docs/results/embedded --domain catalog=runs/catalog
-	$(BIN)/vlm-gate report docs/results/embedded --out runs/report
-	cp runs/report/report.md docs/results/embedded.md
+results-%: runs/%/reproduction.json runs/%-catalog
+	rm -rf testbed/bundles/$* docs/results/$* runs/$*-report
+	$(BIN)/vlm-gate certify runs/$*/store runs/$*/trained --out testbed/bundles/$* --alpha $(ALPHA)
+	$(BIN)/vlm-gate evaluate runs/$*/store testbed/bundles/$* --out docs/results/$* --blank runs/$*/blank --domain catalog=runs/$*-catalog
+	VLM_GATE_MODEL=testbed/models/$* $(BIN)/vlm-gate report docs/results/$* --out runs/$*-report --store runs/$*/store
+	cp runs/$*-report/report.md docs/results/$*.md
+	cp runs/$*/reproduction.json docs/results/$*/
+
+results: $(addprefix results-,$(FAMILIES))
+	$(BIN)/vlm-gate reproduce --merge docs/results/*/reproduction.json --out docs/results/reproduction.md
+
+.PRECIOUS: runs/%-data runs/%-catalog runs/%/reproduction.json
 
 clean:
 	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage
