@@ -33,7 +33,7 @@ class TransformersEngine:
     kept. Torch's thread count is left to the environment.
 
     Args:
-        model: folder, or name on the Hugging Face hub.
+        model: folder, or name on the Hugging Face hub; or a model that is in memory already.
         device: ``cpu``, ``cuda``, ``cuda:1``...; ``auto`` takes CUDA when there is one.
         dtype: ``float32``, ``bfloat16``, ``float16``; ``auto`` is float32 on CPU and
             the checkpoint's own on CUDA.
@@ -44,7 +44,7 @@ class TransformersEngine:
 
     def __init__(
         self,
-        model: str,
+        model: str | Checkpoint,
         *,
         device: str = "auto",
         dtype: str = "auto",
@@ -77,9 +77,10 @@ class TransformersEngine:
         )
 
     async def start(self) -> None:
-        self._loaded = loaded = await asyncio.to_thread(
-            Checkpoint.load, self._source, self._device, self._dtype
-        )
+        source = self._source
+        if isinstance(source, str):
+            source = await asyncio.to_thread(Checkpoint.load, source, self._device, self._dtype)
+        self._loaded = loaded = source
         self._batcher = Batcher(
             loaded.run,
             max_rows=self._max_batch_size,
