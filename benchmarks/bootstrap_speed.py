@@ -50,6 +50,7 @@ def main() -> None:
         "auroc_seconds": seconds["auroc"],
         "all_metrics": len(METRICS),
         "all_metrics_seconds": seconds["all"],
+        "cpu_seconds": round(time.process_time(), 1),
         "peak_rss_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
         "cores": len(os.sched_getaffinity(0)),
         "load_average": os.getloadavg()[0],

@@ -32,6 +32,7 @@ def measure(folder: Path) -> dict[str, object]:
     best = bundle.training["probe_candidates"][0]
     return {
         "train_seconds": round(seconds, 1),
+        "cpu_seconds": round(time.process_time(), 1),
         "peak_rss_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
         "fit_answers": bundle.training["split"]["answers"]["fit"],
         "best_layer": best["layer"],

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 import re
 import shutil
@@ -12,8 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from probes import bundle_folder
 from probes.bundle import Bundle, check_identity
 from probes.bundle_folder import FORMAT
+from probes.calibration import fit_isotonic, fit_platt, fit_venn_abers
 from probes.errors import BundleError
 from probes.policy import Policy
 from probes.train import train
@@ -73,6 +76,40 @@ def test_a_loaded_bundle_says_what_the_saved_one_said(run: Any, folder: Path) ->
     np.testing.assert_array_equal(loaded.probe.projection, run.certified.probe.projection)
     one = signals(Missing("not_requested"))
     assert loaded.assess(one).score == run.certified.assess(one).score
+
+
+@pytest.mark.parametrize("fit", [fit_platt, fit_isotonic, fit_venn_abers])
+def test_every_calibration_map_survives(run: Any, tmp_path: Path, fit: Any) -> None:
+    rng = np.random.default_rng(0)
+    score = rng.normal(size=300)
+    fitted = fit(score, rng.random(300) < 1 / (1 + np.exp(-score)))
+    bundle = replace(run.trained, stage_one=replace(run.trained.stage_one, calibration=fitted))
+    again = bundle.save(tmp_path / "bundle").stage_one.calibration
+    assert type(again) is type(fitted)
+    np.testing.assert_array_equal(again.predict(score), fitted.predict(score))
+
+
+def test_format_1_is_still_read(run: Any, tmp_path: Path) -> None:
+    """It had no kind of calibration, which was Platt's, and knew no slices."""
+    platt = fit_platt(np.arange(40.0), np.arange(40) % 3 > 0)
+    bundle = replace(run.trained, stage_one=replace(run.trained.stage_one, calibration=platt))
+    bundle = replace(bundle, stage_two=replace(bundle.stage_two, calibration=platt))
+    bundle.save(tmp_path / "bundle")
+    path = tmp_path / "bundle" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    content = manifest["content"]
+    for stage in ("stage_one", "stage_two"):
+        assert content[stage]["calibration"].pop("kind") == "platt"
+    del manifest["certificates"]["slicing"]
+    whole = bundle_folder._canonical(content)
+    whole += (tmp_path / "bundle" / "tensors.safetensors").read_bytes()
+    manifest["id"] = "b-" + hashlib.sha256(whole).hexdigest()[:12]
+    manifest["format"] = 1
+    path.write_bytes(bundle_folder._canonical(manifest))
+    rehash(tmp_path / "bundle")
+    loaded = Bundle.load(tmp_path / "bundle")
+    assert loaded.stage_one.calibration == platt
+    assert loaded.slicing is None
 
 
 def test_it_is_small(folder: Path) -> None:

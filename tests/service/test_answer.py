@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
+from probes.guarantee import NoCertificate
 from probes.policy import Policy
+from probes.slices import Slicing
 from probes.types import Missing
 from service.engines.base import EngineError, QueryRefused
 
@@ -290,3 +293,31 @@ async def test_a_full_queue_is_a_503_with_retry_after(serve, engine, png):
     assert refused.json()["title"] == "Overloaded"
     assert 1 <= int(refused.headers["retry-after"]) <= 60
     assert [reply.status_code for reply in answered] == [200, 200]
+
+
+async def test_the_slice_named_in_the_metadata_decides_by_its_own_certificate(serve, bundled, png):
+    """Camera A is certified up to risk 1, camera B failed its test, all together up to 0."""
+    bundle = bundled(threshold=0.0, policy=Policy())
+    (pooled,) = (one for one in bundle.attempts if one.self_consistency == "never")
+    own = replace(pooled.outcome, id="c-a", threshold=1.0, slices=("A",))
+    failed = NoCertificate("error_rate_too_high", 80)
+    bundle = replace(
+        bundle,
+        slicing=Slicing("slice", "camera"),
+        attempts=(
+            *bundle.attempts,
+            replace(pooled, outcome=own, slices=("A",)),
+            replace(pooled, outcome=failed, slices=("B",)),
+        ),
+    )
+    async with serve(bundle) as client:
+        for metadata, decision, reason, certificate in (
+            ({"camera": "A"}, "accept", "risk_below_threshold", {"id": "c-a"}),
+            ({"camera": "B"}, "escalate", "no_certificate", {"missing": "no_certificate"}),
+            ({"camera": "C"}, "escalate", "no_certificate", {"missing": "no_certificate"}),
+            ({"line": "A"}, "escalate", "risk_above_threshold", {"id": "c-never"}),
+        ):
+            asked = body(png, self_consistency="never", metadata=metadata)
+            told = (await client.post("/answer", json=asked)).json()
+            assert (told["decision"], told["reason"]) == (decision, reason)
+            assert certificate.items() <= told["certificate"].items()
