@@ -264,6 +264,8 @@ class Comparison:
                     self._resamples,
                 )
             )
+            for row in table.values():
+                row["fisher"] = _fisher(row["point_biserial"], int(wrong.size))
             probe = judged.scores["hidden_state_probe"]
             for other in (BASELINE, "self_consistency"):
                 if other in judged.scores:

@@ -321,5 +321,9 @@ def merge(files: Sequence[Path], out: Path) -> None:
         found.append(content)
     if not found:
         raise TrainingError("merge: no reproduction.json given")
+    try:
+        page = render(found)
+    except (KeyError, TypeError) as error:
+        raise StoreError(f"merge: one of the files lacks {error}; reproduce it again") from error
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(render(found), encoding="utf-8")
+    out.write_text(page, encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from probes.judge import ATTENTION_SIGNS
 from probes.papers import R_CLUSTERS, R_ENTROPY, verdict_counts
 from probes.report_tables import Table, format_interval
 
@@ -89,7 +90,8 @@ def _tables(found: Sequence[Reproduction]) -> list[Table]:
             "Fisher's interval.",
         ),
         _pivot(
-            "Attention by layer", ("metric", "from", "layer"), found, _attention_layers, "AUROC."
+            "Attention by layer", ("metric", "from", "layer"), found, _attention_layers,
+            "AUROC; R with being right.",
         ),
         _pivot(
             "Attention by head", ("metric", ""), found, _heads,
@@ -101,7 +103,8 @@ def _tables(found: Sequence[Reproduction]) -> list[Table]:
             "AUROC; R. A stand-in: content words' map minus that of the template's tokens.",
         ),
         _pivot(
-            "Signals", ("questions", "signal"), found, _signals, "AUROC; R of the risk with errors."
+            "Signals", ("questions", "signal"), found, _signals,
+            "AUROC; R of the risk with errors, its interval by image, Fisher's interval.",
         ),
         _pivot(
             "Signals against token confidence", ("signal",), found, _against,
@@ -212,13 +215,24 @@ def _bounds(value: Mapping[str, Any]) -> str:
 
 
 def _attention_layers(one: Reproduction) -> Cells:
+    """The evaluation tells R of the risk with errors, which is turned here."""
+    rows = sorted(
+        one["attention_per_layer"], key=lambda row: (row["metric"], row["position"], row["layer"])
+    )
     return {
-        (row["metric"], row["position"], str(row["layer"])): format_interval(row["auroc"])
-        for row in sorted(
-            one["attention_per_layer"],
-            key=lambda row: (row["metric"], row["position"], row["layer"]),
+        (row["metric"], row["position"], str(row["layer"])): (
+            f"{format_interval(row['auroc'])}; "
+            f"{_right(row['point_biserial'], -ATTENTION_SIGNS[row['metric']])}"
         )
+        for row in rows
     }
+
+
+def _right(value: Mapping[str, Any], sign: int) -> str:
+    if "missing" not in value and sign < 0:
+        low, high = -value["upper"], -value["lower"]
+        value = {"estimate": -value["estimate"], "lower": low, "upper": high}
+    return format_interval(value, signed=True)
 
 
 def _heads(one: Reproduction) -> Cells:
@@ -253,7 +267,7 @@ def _signals(one: Reproduction) -> Cells:
     return {
         (pool, name): (
             f"{format_interval(row['auroc'])}; "
-            f"{format_interval(row['point_biserial'], signed=True)}"
+            f"{format_interval(row['point_biserial'], signed=True)}{_bounds(row['fisher'])}"
         )
         for pool, content in one["comparison"]["signals"].items()
         for name, row in content.get("signals", {}).items()

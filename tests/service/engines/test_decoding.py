@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from service.engines.decoding import NucleusSampler, RowLimits, TokenScores, cut, uniforms
+from service.engines.decoding import (
+    ForcedTokens,
+    NucleusSampler,
+    RowLimits,
+    TokenScores,
+    cut,
+    uniforms,
+)
 
 NONE = torch.zeros((1, 0))
 
@@ -86,3 +93,15 @@ def test_rows_stop_at_their_own_limit() -> None:
 )
 def test_cut(tokens: list[int], limit: int, answer: tuple[int, ...], ended: bool) -> None:
     assert cut(tokens, limit, frozenset({2})) == (answer, ended)
+
+
+def test_forced_tokens_by_hand() -> None:
+    """Rows of one and of no token; 2 and 3 end an answer."""
+    forced = ForcedTokens([(0,), ()], frozenset((2, 3)), torch.device("cpu"))
+    first = forced(torch.empty(2, 1), torch.log(torch.tensor([[0.2, 0.5, 0.1, 0.2]] * 2)))
+    assert first.argmax(-1).tolist() == [0, 2], "the second row is given an end"
+    last = forced(torch.empty(2, 2), torch.log(torch.tensor([[0.1, 0.2, 0.3, 0.4]] * 2)))
+    assert last.argmax(-1).tolist() == [2, 2]
+    np.testing.assert_allclose(forced.logprobs[0], np.log([0.2, 0.1]), rtol=1e-6)
+    assert forced.chosen[0].tolist() == [False, False]
+    assert forced.chosen[1].tolist() == [True, True], "the other end token would be as good"
