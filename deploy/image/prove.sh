@@ -29,7 +29,7 @@ mkdir -p "$build/source" "$build/wheels-of-caller"
 if [ -d "$WHEELS" ]; then cp "$WHEELS"/*.whl "$build/wheels-of-caller/"; fi
 git ls-files -z pyproject.toml README.md LICENSE constraints.txt probes service testbed deploy/image |
     tar -c --null -T - | tar -x -C "$build/source"
-inside "$build" sh -c "cd /source && deploy/image/build.sh /wheels"
+inside "$build" sh -c "cd /source && deploy/image/build.sh /wheels constraints.txt"
 
 stage "FROM build AS build-cpu"
 inside "$build" sh -c "cd /source && deploy/image/install.sh /wheels /opt/vlm-gate transformers constraints.txt"

@@ -68,6 +68,12 @@ def test_every_fence_is_seen(page: Path) -> None:
     assert len(BLOCK.findall(text)) * 2 == len(re.findall(r"^\s*```", text, re.MULTILINE))
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 def test_every_block_is_run_or_says_why_not(block: Block) -> None:
     if found := re.fullmatch(r"run by (tests/[\w/]+\.py)", block.said):

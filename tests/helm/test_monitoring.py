@@ -28,6 +28,14 @@ def test_every_replica_is_scraped(render) -> None:
     assert found.settings["VLM_GATE_METRICS_PORT"] == str(ports[endpoint["port"]]["port"])
 
 
+def test_the_job_is_called_as_the_rules_say(render) -> None:
+    found = render({"monitoring": {"serviceMonitor": True}})
+    label = found.one("ServiceMonitor")["spec"]["jobLabel"]
+    job = found.one("Service")["metadata"]["labels"][label]
+    rules = (ROOT / "helm" / "rules" / "alerts.yaml").read_text()
+    assert f'job="{job}"' in rules
+
+
 def test_the_rules_are_those_of_the_repository(render) -> None:
     files = sorted((ROOT / "helm" / "rules").glob("*.yaml"))
     groups = [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -56,6 +57,13 @@ def test_both_targets_run_as_nobody_in_particular_and_are_watched() -> None:
     assert "useradd --uid 10001" in runtime
 
 
+def test_the_image_alone_listens_to_nobody() -> None:
+    """With an address for all, commands that do not listen would be refused for want of keys."""
+    assert "VLM_GATE_HOST" not in DOCKERFILE
+    chart = (ROOT / "helm" / "templates" / "_environment.tpl").read_text()
+    assert 'VLM_GATE_HOST: "0.0.0.0"' in chart
+
+
 def test_only_the_gpu_target_has_a_compiler() -> None:
     for name in ("python", "runtime", "cpu"):
         assert not re.search(r"\b(gcc|g\+\+|build-essential|make|-dev)\b", stage(name))
@@ -81,8 +89,18 @@ def test_the_chart_names_paths_that_the_image_has() -> None:
 def target(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the stages `build` and `build-cpu` leave, by the scripts that they run."""
     folder = tmp_path_factory.mktemp("image")
-    run(IMAGE / "build.sh", folder / "wheels")
     constraints = ROOT / "constraints.txt"
+    build = stage("build")
+    for words in re.findall(r"^COPY (.+)$", build, re.M):
+        *sources, place = words.split()
+        for source in sources:
+            copy = folder / "source" / place / (source if place == "./" else "")
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, copy, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / source, copy)
+    run("sh", "-c", f"cd {folder / 'source'} && deploy/image/build.sh ../wheels constraints.txt")
     target = folder / "vlm-gate"
     run(
         IMAGE / "install.sh",

@@ -36,7 +36,7 @@ CLIENTS = 6
 PAUSE_SECONDS = 0.05
 """Between an answer and a client's next question, so that three replicas can start beside them."""
 AUDIT_RATE = 0.2
-LIMIT_SECONDS = 120
+LIMIT_SECONDS = 300
 
 HAPROXY = """
 defaults
