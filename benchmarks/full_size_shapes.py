@@ -178,7 +178,8 @@ def _qwen2vl_config(toy: bool) -> Qwen2VLConfig:
 
 
 def _qwen2vl_processor(tokenizer: PreTrainedTokenizerFast) -> Qwen2VLParts:
-    images = Qwen2VLImageProcessorPil(min_pixels=56 * 56, max_pixels=28 * 28 * 1280)
+    # As size, not as min_pixels and max_pixels: the library would write those into its class.
+    images = Qwen2VLImageProcessorPil(size={"shortest_edge": 3136, "longest_edge": 12845056})
     return Qwen2VLParts(images, tokenizer, qwen2vl.CHAT_TEMPLATE)
 
 

@@ -14,6 +14,8 @@ from transformers import (
     LlavaForConditionalGeneration,
     LlavaProcessor,
     PreTrainedTokenizerFast,
+    VipLlavaConfig,
+    VipLlavaForConditionalGeneration,
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -41,38 +43,57 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def save_tiny_llava(folder: Path, *, layers: int = 4, hidden: int = 64, wide: int = 1) -> None:
-    """Save a random LLaVA: 64 image tokens (128 pixels, patches of 16), grouped-query attention."""
+def save_tiny_llava(
+    folder: Path, *, layers: int = 4, hidden: int = 64, wide: int = 1, vip: bool = False
+) -> None:
+    """Save a random LLaVA: 64 image tokens (128 pixels, patches of 16), grouped-query attention.
+
+    ``vip``: a VipLlava, which is in no table of families.
+    """
     tokenizer = byte_tokenizer()
     torch.manual_seed(0)
-    config = LlavaConfig(
-        vision_config=CLIPVisionConfig(
-            hidden_size=64 * wide,
-            intermediate_size=128 * wide,
-            num_hidden_layers=2 * wide,
-            num_attention_heads=4,
-            image_size=128,
-            patch_size=16,
-            projection_dim=64,
-        ),
-        text_config=LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=hidden,
-            intermediate_size=2 * hidden,
-            num_hidden_layers=layers,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=512,
-            initializer_range=0.16,
-            pad_token_id=0,
-            bos_token_id=1,
-            eos_token_id=2,
-        ),
-        image_token_id=3,
-        vision_feature_layer=-1,
-        vision_feature_select_strategy="default",
+    vision = CLIPVisionConfig(
+        hidden_size=64 * wide,
+        intermediate_size=128 * wide,
+        num_hidden_layers=2 * wide,
+        num_attention_heads=4,
+        image_size=128,
+        patch_size=16,
+        projection_dim=64,
     )
-    model = LlavaForConditionalGeneration(config)
+    text = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        initializer_range=0.16,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    model: LlavaForConditionalGeneration | VipLlavaForConditionalGeneration
+    if vip:
+        model = VipLlavaForConditionalGeneration(
+            VipLlavaConfig(
+                vision_config=vision,
+                text_config=text,
+                image_token_index=3,
+                vision_feature_layers=[-1, -2],
+            )
+        )
+    else:
+        model = LlavaForConditionalGeneration(
+            LlavaConfig(
+                vision_config=vision,
+                text_config=text,
+                image_token_id=3,
+                vision_feature_layer=-1,
+                vision_feature_select_strategy="default",
+            )
+        )
     # A checkpoint that asks for sampling: the engine has to ignore it.
     model.generation_config.do_sample = True
     model.generation_config.temperature = 5.0
@@ -95,4 +116,12 @@ def tiny_llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a tiny random LLaVA: 4 decoder layers, hidden size 64."""
     folder = tmp_path_factory.mktemp("models") / "tiny-llava"
     save_tiny_llava(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_vip_llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny random VipLlava: a family that the engine has no entry for."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-vip-llava"
+    save_tiny_llava(folder, vip=True)
     return folder
