@@ -25,15 +25,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from probes.errors import StoreError
-from probes.labels import LabelRule
+from probes.record import SCHEMA, from_row, to_row
+from probes.record import Record as Record
 from probes.types import (
-    AttentionConcentration,
     FloatArray,
     GenerationSettings,
-    Missing,
     ModelIdentity,
     Position,
-    TokenConfidence,
 )
 
 FORMAT = 2
@@ -44,28 +42,6 @@ SHOWN_IMAGES: tuple[ShownImage, ...] = get_args(ShownImage)
 
 Place: TypeAlias = tuple[int, Position]
 """A layer and a token position."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One answer's text and small numbers."""
-
-    id: str
-    image_path: str
-    image_hash: str
-    question: str
-    references: tuple[str, ...]
-    kind: str
-    slice: str
-    rule: LabelRule
-    answer: str
-    parsed: str
-    wrong: bool
-    finish_reason: Literal["stop", "length"]
-    tokens: int
-    confidence: TokenConfidence | Missing
-    attention: AttentionConcentration | Missing
-    samples: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -197,7 +173,7 @@ class Writer:
         tensors = {key: np.ascontiguousarray(getattr(arrays, key)) for key in _ARRAYS}
         tensors |= {_tensor_name(place): states for place, states in hidden.items()}
         table = pa.Table.from_pylist(
-            [_flat(record, self._folder) for record in records], schema=_SCHEMA
+            [to_row(record, self._folder) for record in records], schema=SCHEMA
         )
         self._replace(f"{name}.safetensors", lambda path: save_file(tensors, path))
         self._replace(
@@ -250,7 +226,7 @@ def load(folder: Path) -> Store:
                     with safe_open(path, "numpy") as tensors:
                         parts.append({name: tensors.get_tensor(name) for name in _ARRAYS})
                 else:
-                    records += [_record(row, folder) for row in pq.read_table(path).to_pylist()]
+                    records += [from_row(row, folder) for row in pq.read_table(path).to_pylist()]
             except (SafetensorError, pa.ArrowInvalid) as error:
                 raise StoreError(f"{path}: cannot be read ({error})") from error
     if not records:
@@ -269,51 +245,10 @@ def load(folder: Path) -> Store:
 PART = ".part"
 """End of the name of a file that is being written."""
 _ARRAYS = ("present", "attention", "attention_present", "image_features")
-_CONFIDENCE = ("mean_logprob", "first_token_entropy", "margin")
-_ATTENTION = ("spatial_entropy", "top30_mass", "image_mass", "clusters")
-_TEXTS = ("id", "image_path", "image_hash", "question", "kind", "slice", "rule", "answer")
-_SCHEMA = pa.schema(
-    [(name, pa.string()) for name in (*_TEXTS, "parsed", "finish_reason")]
-    + [(name, pa.list_(pa.string())) for name in ("references", "samples")]
-    + [("wrong", pa.bool_()), ("tokens", pa.int64())]
-    + [(name, pa.float64()) for name in (*_CONFIDENCE, *_ATTENTION)]
-    + [(name, pa.string()) for name in ("confidence_missing", "attention_missing")]
-)
 
 
 def _tensor_name(place: Place) -> str:
     return f"hidden.{place[0]}.{place[1]}"
-
-
-def _flat(record: Record, folder: Path) -> dict[str, Any]:
-    """On disk the image's path is relative to the run, so that both may be moved together."""
-    row = {
-        name: getattr(record, name)
-        for name in (*_TEXTS, "parsed", "finish_reason", "references", "samples", "wrong", "tokens")
-    }
-    row["image_path"] = os.path.relpath(record.image_path, folder)
-    for name in ("confidence", "attention"):
-        signal = getattr(record, name)
-        if isinstance(signal, Missing):
-            row[f"{name}_missing"] = signal.reason
-        else:
-            row |= asdict(signal)
-    return row
-
-
-def _record(row: dict[str, Any], folder: Path) -> Record:
-    row["image_path"] = os.path.normpath(folder / row["image_path"])
-    confidence = {name: row.pop(name) for name in _CONFIDENCE}
-    attention = {name: row.pop(name) for name in _ATTENTION}
-    no_confidence, no_attention = row.pop("confidence_missing"), row.pop("attention_missing")
-    if no_attention is None:
-        attention["clusters"] = int(attention["clusters"])
-    row["references"], row["samples"] = tuple(row["references"]), tuple(row["samples"])
-    return Record(
-        **row,
-        confidence=Missing(no_confidence) if no_confidence else TokenConfidence(**confidence),
-        attention=Missing(no_attention) if no_attention else AttentionConcentration(**attention),
-    )
 
 
 def _plain(setup: Setup) -> dict[str, Any]:
