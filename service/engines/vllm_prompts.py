@@ -1,0 +1,88 @@
+"""Queries as vLLM takes them: the prompt's tokens with one image placeholder, and the image."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from transformers import AutoConfig, AutoProcessor, GenerationConfig
+
+from probes.types import Query
+from service.engines.base import EngineError
+from service.engines.families import Family, Grid, check_question, family_of, image_token_id
+
+SIZES_KEPT = 256
+
+
+class Prompts:
+    """The checkpoint's processor, tokenizer and configuration, without its weights.
+
+    Args:
+        source: folder, or name on the Hugging Face hub.
+    """
+
+    def __init__(self, source: str) -> None:
+        try:
+            self.config: Any = AutoConfig.from_pretrained(source)
+            self.processor: Any = AutoProcessor.from_pretrained(source, backend="pil")
+        except (OSError, ValueError, ImportError, RuntimeError) as error:
+            raise EngineError(f"model: {source} cannot be loaded: {error}") from error
+        self.family: Family = family_of(self.config, self.processor)
+        self._image_token = image_token_id(self.config)
+        self.ends = _end_tokens(source, self.processor.tokenizer)
+        self._grids: OrderedDict[tuple[int, int], Grid | None] = OrderedDict()
+
+    def prompt(self, query: Query) -> dict[str, Any]:
+        """vLLM's prompt. Raises QueryRefused."""
+        check_question(query.question, self.processor)
+        text = self.family.prompt(self.processor, query.question)
+        tokenizer = self.processor.tokenizer
+        if self.config.model_type == "paligemma":
+            # vLLM sets the image's tokens, the begin token and the line's end itself.
+            text = text.replace(self.processor.image_token, "").removeprefix(tokenizer.bos_token)
+            tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
+        else:
+            begin = tokenizer.bos_token
+            special = not (begin and text.startswith(begin))
+            tokens = tokenizer(text, add_special_tokens=special)["input_ids"]
+        return {
+            "prompt_token_ids": tokens,
+            "multi_modal_data": {"image": Image.fromarray(query.image)},
+        }
+
+    def grid(self, height: int, width: int) -> Grid | None:
+        """Rows and columns of the image tokens of an image of this size.
+
+        Asked of the processor once per size, by a blank image.
+        """
+        key = (height, width)
+        if key not in self._grids:
+            blank = Image.fromarray(np.zeros((height, width, 3), np.uint8))
+            inputs = self.processor(
+                images=[blank],
+                text=[self.family.prompt(self.processor, "?")],
+                return_tensors="pt",
+            )
+            tokens = int((inputs["input_ids"] == self._image_token).sum())
+            self._grids[key] = self.family.grid(self.config, inputs, tokens)
+            if len(self._grids) > SIZES_KEPT:
+                self._grids.popitem(last=False)
+        return self._grids[key]
+
+    def text(self, tokens: tuple[int, ...]) -> str:
+        """The answer's words, stripped."""
+        decoded: str = self.processor.tokenizer.decode(tokens, skip_special_tokens=True)
+        return decoded.strip()
+
+
+def _end_tokens(source: str, tokenizer: Any) -> frozenset[int]:
+    """The checkpoint's end tokens, as transformers itself finds them."""
+    try:
+        ends = GenerationConfig.from_pretrained(source).eos_token_id
+    except OSError:
+        ends = None
+    if ends is None:
+        ends = tokenizer.eos_token_id
+    return frozenset([ends] if isinstance(ends, int) else ends or ())
