@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors.numpy import save_file
+
 from benchmarks.host import ROOT
 
 MODELS = ROOT / "testbed" / "models"
@@ -128,6 +131,8 @@ def write_shape(name: str, folder: Path, *, toy: bool = False) -> Path:
         config["vision_config"] = {**config["vision_config"], **shape.vision}
         _resize_processor(folder, shape.processor)
     config["text_config"].pop("layer_types", None)
+    # What the engine takes the model's revision from; vLLM does not read it.
+    save_file({"nothing": np.zeros(1, np.float32)}, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(config, indent=1))
     return folder
 

@@ -52,6 +52,7 @@ async def soak(found: dict[str, Any], trial: Trial, seconds: float) -> None:
         found["readout_deviation_largest"] = float(f"{worst[0]:.3g}")
         found["memory_after_bytes"] = memory()
         found["healthy"] = engine.healthy
+        found["preempted"] = (await engine._call("vlm_gate_status"))[0]["preempted"]
         found["open"] = engine._open
     finally:
         await engine.close()

@@ -96,14 +96,13 @@ class VllmEngine:
         config = self._llm.vllm_config.model_config
         self._context = config.max_model_len
         dtype = str(config.dtype).removeprefix("torch.")
-        if config.quantization is not None:
-            dtype = f"{dtype}+{config.quantization}"
-        self._identity = identify(
-            self._source, prompts.config, prompts.processor,
-            dtype=dtype, family=prompts.family.name, engine="vllm",
-        )  # fmt: skip
         try:
-            await self._arm(str(config.dtype).removeprefix("torch."))
+            self._identity = identify(
+                self._source, prompts.config, prompts.processor,
+                dtype=dtype if config.quantization is None else f"{dtype}+{config.quantization}",
+                family=prompts.family.name, engine="vllm",
+            )  # fmt: skip
+            await self._arm(dtype)
         except BaseException:
             await self.close()
             raise

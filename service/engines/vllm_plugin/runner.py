@@ -41,6 +41,8 @@ class Reader:
         self._matrix: Tensor | None = None
         self._attends = False
         self._places: dict[str, tuple[int, int]] = {}
+        self.preempted = 0
+        """How often a request lost its place in the cache and was recomputed."""
         self._scores: Tensor | None = torch.empty(0)
         self._ends_prompt = True
 
@@ -60,6 +62,7 @@ class Reader:
 
     def scheduled(self, scheduler_output: Any) -> None:
         """Learn where the images of new requests lie, forget finished ones."""
+        self.preempted += len(getattr(scheduler_output, "preempted_req_ids", None) or ())
         for name in scheduler_output.finished_req_ids:
             self._places.pop(name, None)
         for request in scheduler_output.scheduled_new_reqs:
@@ -149,7 +152,7 @@ class Reader:
             return lambda: ready
         host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
         host.copy_(values, non_blocking=True)
-        copied = torch.cuda.Event()
+        copied = torch.cuda.Event(blocking=True)
         copied.record()
 
         def wait() -> np.ndarray[Any, Any]:

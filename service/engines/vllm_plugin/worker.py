@@ -15,7 +15,7 @@ class WorkerCalls:
     model_runner: Any
 
     def vlm_gate_status(self) -> dict[str, Any]:
-        """What is armed: ``armed``, and why attention cannot be read (or nothing)."""
+        """What is armed, why attention cannot be read if it cannot, and counts."""
         reader = _reader(self.model_runner)
         if reader is None:
             return {"armed": False}
@@ -25,6 +25,7 @@ class WorkerCalls:
             "attention_layers": list(reader.attention.layers),
             "attention_missing": reader.attention.missing,
             "runner": type(self.model_runner).__module__,
+            "preempted": reader.preempted,
         }
 
     def vlm_gate_install(self, plan: Mapping[str, Any]) -> None:
