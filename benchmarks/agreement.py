@@ -143,9 +143,7 @@ async def agreement(found: dict[str, Any], trial: Trial) -> None:
         found["graphs_against_eager"] = compare(batch, answers)
 
 
-async def together(
-    engine: Engine, asked: Sequence[Query], readout: Readout
-) -> list[Generation]:
+async def together(engine: Engine, asked: Sequence[Query], readout: Readout) -> list[Generation]:
     """All answers, asked at once."""
     return await asyncio.gather(*(engine.generate(query, readout) for query in asked))
 

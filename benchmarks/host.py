@@ -44,7 +44,9 @@ class Results:
             print(found["error"], flush=True)
         found["seconds"] = round(time.perf_counter() - begun, 1)
         self.flush()
-        print(f"[{time.time() - self._begun:6.1f} s] {name}: {json.dumps(found)[:2000]}", flush=True)
+        print(
+            f"[{time.time() - self._begun:6.1f} s] {name}: {json.dumps(found)[:2000]}", flush=True
+        )
 
     def flush(self) -> None:
         """Write what there is so far."""

@@ -51,10 +51,10 @@ class Plain:
     """vLLM as it is, without the plugin's wishes, fed as the gate feeds it."""
 
     def __init__(self, folder: Path, options: VllmOptions, dtype: str) -> None:
-        arguments = engine_arguments(str(folder), dtype, options, (), ())
+        self._prompts = Prompts(str(folder))
+        arguments = engine_arguments(str(folder), dtype, options, (), (), self._prompts.loading)
         for ours in ("additional_config", "worker_extension_cls"):
             del arguments[ours]
-        self._prompts = Prompts(str(folder))
         self._llm: Any = _load(arguments)
 
     async def ask(self, query: Query) -> int:

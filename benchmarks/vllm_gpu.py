@@ -1,4 +1,4 @@
-"""Everything that is measured about vLLM on GPUs: ``python3 -m benchmarks.vllm_gpu PART... --out F``.
+"""What is measured about vLLM on GPUs: ``python3 -m benchmarks.vllm_gpu PART... --out FILE``.
 
 Parts: ``agreement`` (an embedded model against transformers), ``throughput`` (plain vLLM and the
 gate's engine in turns, at a published model's size), ``soak`` (mixed load with clients that go
@@ -67,9 +67,7 @@ async def measure(results: Results, options: argparse.Namespace) -> None:
                 memory=options.memory,
             )
             folder = Path(tempfile.mkdtemp(prefix="shape-")) / shape
-            await results.part(
-                f"throughput_{shape}", partial(throughput, load=load, folder=folder)
-            )
+            await results.part(f"throughput_{shape}", partial(throughput, load=load, folder=folder))
 
 
 def arguments() -> argparse.Namespace:

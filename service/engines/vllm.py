@@ -61,6 +61,8 @@ class VllmEngine:
         self._attention_layers = attention_layers
         self._queue_size = queue_size
         self._open = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._closing = False
         self._llm: Any = None
         self._prompts: Prompts | None = None
@@ -89,8 +91,9 @@ class VllmEngine:
         if self._attention_layers is None:
             self._attention_layers = tuple(range(1, count + 1))
         arguments = engine_arguments(
-            self._source, self._dtype, self._options, self._layers, self._attention_layers
-        )
+            self._source, self._dtype, self._options,
+            self._layers, self._attention_layers, prompts.loading,
+        )  # fmt: skip
         self._llm = await asyncio.to_thread(_load, arguments)
         self._prompts = prompts
         config = self._llm.vllm_config.model_config
@@ -108,12 +111,10 @@ class VllmEngine:
             raise
 
     async def generate(self, query: Query, readout: Readout) -> Generation:
-        llm, prompts, plans = self._ready()
+        _, prompts, plans = self._ready()
         assert self._layers is not None
         assert self._attention_layers is not None
-        check_readout(
-            readout, self.identity.layers, self._layers, self._attention_layers
-        )
+        check_readout(readout, self.identity.layers, self._layers, self._attention_layers)
         entered = time.perf_counter()
         self._enter()
         try:
@@ -190,8 +191,7 @@ class VllmEngine:
         llm, self._closing = self._llm, True
         if llm is None:
             return
-        while self._open and not llm.errored:
-            await asyncio.sleep(0.01)
+        await self._idle.wait()  # also when vLLM has died: its requests have failed then
         self._llm = None
         # On this thread: vLLM's task that waits for answers must not see its engine go.
         llm.shutdown()
@@ -205,9 +205,12 @@ class VllmEngine:
         if self._open >= self._queue_size:
             raise EngineOverloaded(f"the engine already holds {self._queue_size} requests")
         self._open += 1
+        self._idle.clear()
 
     def _leave(self) -> None:
         self._open -= 1
+        if not self._open:
+            self._idle.set()
 
     async def _render(self, query: Query) -> Any:
         """The query as the engine core takes it. Raises QueryRefused."""
@@ -253,8 +256,9 @@ class VllmEngine:
             raise EngineError(f"vLLM failed: {error.__cause__ or error}") from error
         except ValueError as error:
             raise QueryRefused(f"question: vLLM refuses the request: {error}") from error
-        if last is None or not last.finished or last.outputs[0].finish_reason == "abort":
-            raise EngineError("vLLM gave the request up")
+        if last is None or last.outputs[0].finish_reason not in ("stop", "length"):
+            reason = "no answer" if last is None else last.outputs[0].finish_reason
+            raise EngineError(f"vLLM gave the request up: {reason}")
         return last
 
     async def _call(self, method: str, *arguments: Any) -> list[Any]:
@@ -280,16 +284,26 @@ class VllmEngine:
         assert self._identity is not None
         empty = Plan((), self._layers, self._identity.hidden_size)
         self._plans = Plans(empty, self._install)
+        await self._check_prompt()
         await self._call("vlm_gate_check", True)
         await self.generate(_sample_query(0), probe)
         await asyncio.gather(*(self.generate(_sample_query(n), probe) for n in range(1, 6)))
         found = await self._call("vlm_gate_check", False)
-        self.attention_deviation = {
-            layer: max(each[layer] for each in found) for layer in found[0]
-        }
+        self.attention_deviation = {layer: max(each[layer] for each in found) for layer in found[0]}
         worst = max(self.attention_deviation.values(), default=0.0)
         if not worst <= ATTENTION_TOLERANCE.get(dtype, 0.0):
             self.attention_missing = "attention_mismatch"
+
+    async def _check_prompt(self) -> None:
+        """See that vLLM builds the prompt that the checkpoint's own processor does."""
+        assert self._prompts is not None
+        query = _sample_query(0)
+        rendered = await self._render(query)
+        if list(rendered["prompt_token_ids"]) != self._prompts.whole(query):
+            raise EngineError(
+                "vllm: builds another prompt than the checkpoint's processor does; "
+                "this version of vLLM does not fit the checkpoint"
+            )
 
 
 def sample_seed(seed: int, index: int) -> int:
@@ -304,6 +318,13 @@ def _sample_query(number: int) -> Query:
 
 def _load(arguments: dict[str, Any]) -> Any:
     """Start vLLM. Blocks for as long as that takes. Raises EngineError."""
+    try:
+        from vllm import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+    except ImportError as error:
+        raise EngineError(
+            f"engine: vllm needs the package {error.name}; install vlm-gate with the extra 'vllm'"
+        ) from error
     names = {point.name for point in entry_points(group="vllm.general_plugins")}
     if "vlm_gate" not in names:
         raise EngineError("vllm: the plugin vlm_gate is not installed; install vlm-gate itself")
@@ -311,9 +332,6 @@ def _load(arguments: dict[str, Any]) -> Any:
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     os.environ[SWITCH] = "1"
     try:
-        from vllm import AsyncEngineArgs
-        from vllm.v1.engine.async_llm import AsyncLLM
-
         return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
     except (ValueError, RuntimeError, OSError, TypeError) as error:
         raise EngineError(f"vllm: cannot start: {error}") from error

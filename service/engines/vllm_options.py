@@ -14,6 +14,7 @@ OURS = frozenset(
         "model", "dtype", "quantization", "tensor_parallel_size", "gpu_memory_utilization",
         "max_model_len", "max_num_seqs", "enforce_eager", "additional_config",
         "worker_extension_cls", "limit_mm_per_prompt", "mm_processor_kwargs",
+        "mm_processor_cache_gb",
     }
 )  # fmt: skip
 REFUSED = {
@@ -52,8 +53,14 @@ def engine_arguments(
     options: VllmOptions,
     layers: tuple[int, ...],
     attention_layers: tuple[int, ...],
+    processor: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Keyword arguments of AsyncEngineArgs. Raises EngineError for one that cannot be passed."""
+    """Keyword arguments of AsyncEngineArgs. Raises EngineError for one that cannot be passed.
+
+    Args:
+        layers: hidden-state indices to arm; attention_layers: decoder layers, 1-based.
+        processor: how vLLM is to load the checkpoint's processor.
+    """
     for name, reason in REFUSED.items():
         if options.arguments.get(name) not in (None, 1):
             raise EngineError(f"vllm_arguments.{name}: {reason}")
@@ -72,8 +79,10 @@ def engine_arguments(
         "max_num_seqs": options.max_num_seqs,
         "enforce_eager": options.enforce_eager,
         "limit_mm_per_prompt": {"image": 1},
-        # The processor that the transformers engine uses, so that both see the same pixels.
-        "mm_processor_kwargs": {"backend": "pil"},
+        "mm_processor_kwargs": dict(processor),
+        # Two caches, here and in the engine core, that differ for good once a request is given up
+        # between them; what it saves is found in the prefix cache anyway.
+        "mm_processor_cache_gb": 0,
         "worker_extension_cls": "service.engines.vllm_plugin.worker.WorkerCalls",
         # Part of the key of vLLM's compile cache, so a graph without taps is never taken.
         "additional_config": {

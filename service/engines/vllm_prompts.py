@@ -7,11 +7,21 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from transformers import AutoConfig, AutoProcessor, GenerationConfig
+from transformers import AutoConfig, GenerationConfig
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from probes.types import Query
 from service.engines.base import EngineError
-from service.engines.families import Family, Grid, check_question, family_of, image_token_id
+from service.engines.families import (
+    PALIGEMMA,
+    QWEN2_VL,
+    Family,
+    check_question,
+    family_of,
+    image_token_id,
+)
+from service.engines.patch_boxes import Grid
+from service.engines.processors import load_processor, process
 
 SIZES_KEPT = 256
 
@@ -26,7 +36,7 @@ class Prompts:
     def __init__(self, source: str) -> None:
         try:
             self.config: Any = AutoConfig.from_pretrained(source)
-            self.processor: Any = AutoProcessor.from_pretrained(source, backend="pil")
+            self.processor: Any = load_processor(source)
         except (OSError, ValueError, ImportError, RuntimeError) as error:
             raise EngineError(f"model: {source} cannot be loaded: {error}") from error
         self.family: Family = family_of(self.config, self.processor)
@@ -34,23 +44,34 @@ class Prompts:
         self.ends = _end_tokens(source, self.processor.tokenizer)
         self._grids: OrderedDict[tuple[int, int], Grid | None] = OrderedDict()
 
+    @property
+    def loading(self) -> dict[str, Any]:
+        """How vLLM is to load the processor: so that it sees the pixels that transformers does."""
+        return {} if self.family is QWEN2_VL else {"backend": "pil"}
+
+    def whole(self, query: Query) -> list[int]:
+        """The prompt's tokens as the checkpoint's own processor makes them."""
+        text = self.family.prompt(self.processor, query.question)
+        tokens: list[int] = process(self.processor, query.image, text)["input_ids"][0].tolist()
+        return tokens
+
     def prompt(self, query: Query) -> dict[str, Any]:
         """vLLM's prompt. Raises QueryRefused."""
         check_question(query.question, self.processor)
         text = self.family.prompt(self.processor, query.question)
         tokenizer = self.processor.tokenizer
-        if self.config.model_type == "paligemma":
+        if self.family is PALIGEMMA:
             # vLLM sets the image's tokens, the begin token and the line's end itself.
-            text = text.replace(self.processor.image_token, "").removeprefix(tokenizer.bos_token)
+            text = text.removeprefix(self.processor.image_token)
             tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
         else:
             begin = tokenizer.bos_token
             special = not (begin and text.startswith(begin))
             tokens = tokenizer(text, add_special_tokens=special)["input_ids"]
-        return {
-            "prompt_token_ids": tokens,
-            "multi_modal_data": {"image": Image.fromarray(query.image)},
-        }
+        image = Image.fromarray(query.image)
+        if self.family is QWEN2_VL:
+            image = resized(image, self.processor.image_processor)
+        return {"prompt_token_ids": tokens, "multi_modal_data": {"image": image}}
 
     def grid(self, height: int, width: int) -> Grid | None:
         """Rows and columns of the image tokens of an image of this size.
@@ -59,12 +80,8 @@ class Prompts:
         """
         key = (height, width)
         if key not in self._grids:
-            blank = Image.fromarray(np.zeros((height, width, 3), np.uint8))
-            inputs = self.processor(
-                images=[blank],
-                text=[self.family.prompt(self.processor, "?")],
-                return_tensors="pt",
-            )
+            blank = np.zeros((height, width, 3), np.uint8)
+            inputs = process(self.processor, blank, self.family.prompt(self.processor, "?"))
             tokens = int((inputs["input_ids"] == self._image_token).sum())
             self._grids[key] = self.family.grid(self.config, inputs, tokens)
             if len(self._grids) > SIZES_KEPT:
@@ -75,6 +92,23 @@ class Prompts:
         """The answer's words, stripped."""
         decoded: str = self.processor.tokenizer.decode(tokens, skip_special_tokens=True)
         return decoded.strip()
+
+
+def resized(image: Image.Image, image_processor: Any) -> Image.Image:
+    """The image at the size that Qwen2-VL sees it, resized as the transformers engine does.
+
+    vLLM resizes with torchvision, whose pixels differ a little; an image of this size it leaves
+    alone.
+    """
+    size = image_processor.size
+    height, width = smart_resize(
+        image.height,
+        image.width,
+        factor=image_processor.patch_size * image_processor.merge_size,
+        min_pixels=size["shortest_edge"],
+        max_pixels=size["longest_edge"],
+    )
+    return image.resize((width, height), Image.Resampling(image_processor.resample))
 
 
 def _end_tokens(source: str, tokenizer: Any) -> frozenset[int]:

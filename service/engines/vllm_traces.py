@@ -16,7 +16,7 @@ from probes.types import (
     Trace,
 )
 from service.engines.base import EngineError
-from service.engines.families import Grid
+from service.engines.patch_boxes import Grid
 from service.engines.traces import EMPTY
 from service.engines.vllm_plan import Plan
 from service.engines.vllm_plugin.record import Record

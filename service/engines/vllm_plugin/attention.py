@@ -7,18 +7,12 @@ over all keys is recomputed from these queries and the KV cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from service.engines.vllm_plugin import compat
-
-ROWS_AT_ONCE = 8
-"""Requests whose keys are gathered together; bounds the memory of one step."""
-
-Weights = Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor]
 
 
 class Attention:
@@ -184,7 +178,7 @@ def gathered_attention(
     widest: int,
     scale: float,
 ) -> Tensor:
-    """Attention to the image summed over the heads, (requests, widest), float32; request by request.
+    """Attention to the image, summed over the heads: (requests, widest), float32.
 
     Args:
         queries: (requests, heads, width).

@@ -30,7 +30,9 @@ class HiddenStates:
         decoder, modules = compat.decoder_of(model)
         wrong = [k for k in layers if not 0 <= k <= len(modules)]
         if wrong:
-            raise compat.Incompatible(f"layers: {wrong} are outside the model's 0 to {len(modules)}")
+            raise compat.Incompatible(
+                f"layers: {wrong} are outside the model's 0 to {len(modules)}"
+            )
         self._taps: list[Tensor] = []
         self._native = compat.hands_out_states(model, decoder)
         if not layers:

@@ -10,7 +10,9 @@ import triton.language as tl
 from torch import Tensor
 
 
-@triton.jit(do_not_specialize=["block_row", "place_row", "score_row", "score_head"])
+@triton.jit(  # type: ignore[untyped-decorator]
+    do_not_specialize=["block_row", "place_row", "score_row", "score_head"]
+)
 def _scores(
     queries: Any, keys: Any, blocks: Any, lengths: Any, places: Any, scores: Any, totals: Any,
     query_row: Any, query_head: Any,

@@ -152,7 +152,7 @@ class Reader:
             return lambda: ready
         host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
         host.copy_(values, non_blocking=True)
-        copied = torch.cuda.Event(blocking=True)
+        copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         copied.record()
 
         def wait() -> np.ndarray[Any, Any]:
