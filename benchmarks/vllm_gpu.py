@@ -2,7 +2,8 @@
 
 Parts: ``agreement`` (an embedded model against transformers), ``throughput`` (plain vLLM and the
 gate's engine in turns, at a published model's size), ``soak`` (mixed load with clients that go
-away), ``consistency`` (what self-consistency costs and buys on the embedded model). A part that
+away), ``consistency`` (what self-consistency costs and buys on the embedded model), ``serving``
+(``vlm-gate serve`` beside ``vllm serve``; needs all of the service's packages). A part that
 fails leaves its traceback in the result and the next one runs.
 """
 
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.host import Results, provide_plugin
 
-PARTS = ("agreement", "throughput", "soak", "consistency")
+PARTS = ("agreement", "throughput", "soak", "consistency", "serving")
 
 
 def main() -> None:
@@ -57,6 +58,16 @@ async def measure(results: Results, options: argparse.Namespace) -> None:
             if part == "soak":
                 run = partial(soak, trial=trial, seconds=options.seconds)
                 await results.part(f"soak_{model}", run)
+        for shape in options.shapes.split(",") if part == "serving" else ():
+            from benchmarks.serving import Serving, serving
+
+            over_http = Serving(
+                shape, requests=2 * options.requests, tokens=options.tokens,
+                rounds=options.rounds, memory=options.memory, toy=toy,
+            )  # fmt: skip
+            folder = Path(tempfile.mkdtemp(prefix="serving-"))
+            run = partial(serving, load=over_http, folder=folder)
+            await results.part(f"serving_{shape}", run)
         for shape in options.shapes.split(",") if part == "throughput" else ():
             load = Load(
                 shape=shape,
