@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from probes.bundle import Bundle
+from probes.collect import default_layers
 from probes.types import Readout
 from service.engines.base import Engine, EngineError
 from service.engines.fake import FakeEngine
@@ -79,14 +80,20 @@ def build_engine(
 
 
 def serving_engine(settings: Settings, bundle: Bundle) -> Engine:
-    """The engine of the settings, for a bundle: as it computes and reads. Raises EngineError."""
+    """The engine of the settings, for a bundle: as it computes and reads. Raises EngineError.
+
+    vLLM is armed for the layers that collection reads as well, so that a bundle trained on another
+    of them can take this one's place without a restart.
+    """
+    own = bundle.readout
+    layers = tuple(sorted({*own.layers, *default_layers(bundle.model.layers)}))
     return build_engine(
         settings.engine,
         settings.model,
         device=settings.device,
         dtype=bundle.model.dtype if settings.dtype == "auto" else settings.dtype,
         vllm=vllm_options(settings),
-        readout=bundle.readout,
+        readout=Readout(layers, own.positions, attention_layers=own.attention_layers),
     )
 
 

@@ -6,13 +6,24 @@ import asyncio
 import os
 import time
 import uuid
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import entry_points
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from probes.collect import default_layers
-from probes.types import Generation, ModelIdentity, Query, Readout
+from probes.types import (
+    AnswerScore,
+    FloatArray,
+    Generation,
+    Missing,
+    ModelIdentity,
+    Query,
+    Readout,
+)
 from service.engines.base import EngineError, EngineOverloaded, QueryRefused
 from service.engines.decoding import cut
 from service.engines.identity import identify
@@ -60,6 +71,8 @@ class VllmEngine:
         self._layers = layers
         self._attention_layers = attention_layers
         self._queue_size = queue_size
+        self._rendered: WeakKeyDictionary[Query, Any] = WeakKeyDictionary()
+        """Of the queries that somebody still holds: samples need the greedy answer's prompt."""
         self._open = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -187,6 +200,35 @@ class VllmEngine:
             for task in tasks
         )
 
+    async def score(self, query: Query, token_ids: Sequence[int]) -> AnswerScore:
+        """The answer's tokens follow the prompt, and vLLM tells what it thinks of a prompt."""
+        _, prompts, _ = self._ready()
+        prompts.check_answer(token_ids, query.max_tokens)
+        self._enter()
+        try:
+            rendered = await self._render(query)
+            whole = [*rendered["prompt_token_ids"], *token_ids]
+            output = await self._run(
+                {**rendered, "prompt_token_ids": whole},
+                self._sampling(replace(query, max_tokens=1), temperature=0.0, prompt_logprobs=1),
+            )
+        finally:
+            self._leave()
+        (following,) = output.outputs[0].token_ids
+        places = output.prompt_logprobs[len(whole) - len(token_ids) :]
+        scores = [place[token] for place, token in zip(places, token_ids, strict=True)]
+        ends = following in prompts.ends or len(token_ids) == query.max_tokens
+        return AnswerScore(
+            logprob=float(sum(score.logprob for score in scores)),
+            greedy=ends and all(score.rank == 1 for score in scores),
+        )
+
+    def patch_boxes(
+        self, image_size: tuple[int, int], grid: tuple[int, int]
+    ) -> FloatArray | Missing:
+        _, prompts, _ = self._ready()
+        return prompts.family.patch_boxes(prompts.config, prompts.processor, image_size, grid)
+
     async def close(self) -> None:
         llm, self._closing = self._llm, True
         if llm is None:
@@ -214,6 +256,8 @@ class VllmEngine:
 
     async def _render(self, query: Query) -> Any:
         """The query as the engine core takes it. Raises QueryRefused."""
+        if query in self._rendered:
+            return self._rendered[query]
         llm, prompts = self._llm, self._prompts
         assert prompts is not None
         bare = await asyncio.to_thread(prompts.prompt, query)
@@ -227,6 +271,7 @@ class VllmEngine:
                 f"question: {tokens} prompt tokens and max_tokens {query.max_tokens} exceed the "
                 f"model's {self._context}; shorten the question"
             )
+        self._rendered[query] = rendered
         return rendered
 
     def _sampling(self, query: Query, **settings: Any) -> Any:

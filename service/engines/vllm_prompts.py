@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,15 @@ class Prompts:
             if len(self._grids) > SIZES_KEPT:
                 self._grids.popitem(last=False)
         return self._grids[key]
+
+    def check_answer(self, token_ids: Sequence[int], max_tokens: int) -> None:
+        """Raise ValueError for tokens that no answer has."""
+        known = self.config.get_text_config().vocab_size
+        if len(token_ids) > max_tokens:
+            raise ValueError(f"token_ids: {len(token_ids)}, but max_tokens is {max_tokens}")
+        wrong = [one for one in token_ids if not 0 <= one < known or one in self.ends]
+        if wrong:
+            raise ValueError(f"token_ids: {wrong[0]} is no token of an answer")
 
     def text(self, tokens: tuple[int, ...]) -> str:
         """The answer's words, stripped."""

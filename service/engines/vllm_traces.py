@@ -17,9 +17,12 @@ from probes.types import (
 )
 from service.engines.base import EngineError
 from service.engines.patch_boxes import Grid
-from service.engines.traces import EMPTY
+from service.engines.traces import EMPTY, NOT_REQUESTED
 from service.engines.vllm_plan import Plan
 from service.engines.vllm_plugin.record import Record
+
+NOT_SUPPORTED = Missing("not_supported")
+"""What only the offline comparison reads, through the transformers engine."""
 
 
 def trace_of(
@@ -57,6 +60,9 @@ def trace_of(
         first_token_margin=record.margin,
         readouts=_readouts(record, readout, plan),
         attention=_attention(record, readout, grid, attention_layers, attention_missing),
+        heads=NOT_SUPPORTED if readout.heads else NOT_REQUESTED,
+        question=NOT_SUPPORTED if readout.question else NOT_REQUESTED,
+        lens=NOT_SUPPORTED if readout.lens else NOT_REQUESTED,
     )
 
 

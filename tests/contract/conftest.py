@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,7 +25,15 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from probes.types import Generation, ModelIdentity, Query, Readout
+from probes.types import (
+    AnswerScore,
+    FloatArray,
+    Generation,
+    Missing,
+    ModelIdentity,
+    Query,
+    Readout,
+)
 from service.engines.vllm import VllmEngine
 from service.engines.vllm_options import VllmOptions
 from testbed.families import FAMILIES
@@ -148,6 +156,14 @@ class OnOwnLoop:
         return await self.run(
             self.engine.sample(query, count, temperature=temperature, top_p=top_p, seed=seed)
         )
+
+    async def score(self, query: Query, token_ids: Sequence[int]) -> AnswerScore:
+        return await self.run(self.engine.score(query, token_ids))
+
+    def patch_boxes(
+        self, image_size: tuple[int, int], grid: tuple[int, int]
+    ) -> FloatArray | Missing:
+        return self.engine.patch_boxes(image_size, grid)
 
     async def close(self) -> None:
         await self.run(self.engine.close())

@@ -26,6 +26,8 @@ from service.engines.base import Engine, EngineError, EngineOverloaded
 from service.engines.fake import FakeEngine
 from service.engines.transformers import TransformersEngine
 
+ON_VLLM = find_spec("vllm") is not None
+"""In the environment of ``make test-vllm``, where the other engines need no second test."""
 IMAGE = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
 READ_ALL = Readout(layers=(0, 2, 4), positions=POSITIONS, attention_layers=(1, 4))
 
@@ -36,7 +38,7 @@ def build(name: str, model: Path, capacity: int = 64) -> Engine:
     return TransformersEngine(str(model), device="cpu", queue_size=capacity)
 
 
-@pytest.fixture(scope="module", params=["vllm"] if find_spec("vllm") else ["fake", "transformers"])
+@pytest.fixture(scope="module", params=["vllm"] if ON_VLLM else ["fake", "transformers"])
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -185,7 +187,7 @@ def test_a_cancelled_request_leaves_the_engine_well(engine: Engine) -> None:
     assert engine.healthy
 
 
-@pytest.mark.skipif(find_spec("vllm") is not None, reason="in test_vllm_llava.py, without a start")
+@pytest.mark.skipif(ON_VLLM, reason="in test_vllm_llava.py, without a start")
 def test_too_many_requests_are_refused_and_the_rest_answered(name: str, tiny_llava: Path) -> None:
     async def scenario() -> list[Generation | BaseException]:
         engine = build(name, tiny_llava, capacity=2)
@@ -267,6 +269,7 @@ def test_patch_boxes_tile_what_the_model_sees(engine: Engine) -> None:
     assert area.sum() >= 0.7 * 90 * 120
 
 
+@pytest.mark.skipif(ON_VLLM, reason="vLLM reads none of it, see test_vllm_llava.py")
 def test_what_the_comparison_reads(engine: Engine) -> None:
     readout = Readout((1, 4), POSITIONS, None, (1, 4), heads=True, question=True, lens=True)
     trace = ask(engine, "Is a red gear left?", readout).trace

@@ -241,3 +241,10 @@ def test_layers_that_are_not_armed_are_named(engine: Any, monkeypatch: pytest.Mo
     monkeypatch.setattr(engine.engine, "_layers", (2, 4))
     with pytest.raises(EngineError, match=r"readout\.layers: \[3\] were not armed"):
         asyncio.run(engine.generate(QUERIES[0], Readout((3,), POSITIONS)))
+
+
+def test_what_only_the_comparison_reads_is_missing(engine: Any) -> None:
+    readout = Readout((2,), POSITIONS, None, (3,), heads=True, question=True, lens=True)
+    trace = asyncio.run(engine.generate(QUERIES[0], readout)).trace
+    assert trace.heads == trace.question == trace.lens == Missing("not_supported")
+    assert isinstance(trace.attention, AttentionMaps)
