@@ -36,6 +36,21 @@ imports: setup
 pytest: setup
 	$(BIN)/pytest --cov --cov-report=term --cov-fail-under=85
 
+# vLLM's CPU build wants a torch of its own, so its engine is tested in an environment of its own.
+VENV_VLLM ?= .venv-vllm
+
+test-vllm: $(VENV_VLLM)/.installed   ## the engine on vLLM against the one on transformers
+	VLLM_CPU_KVCACHE_SPACE=1 VLLM_LOGGING_LEVEL=WARNING $(VENV_VLLM)/bin/python -m pytest -W default \
+		--durations=5 tests/contract/test_engines.py tests/contract/test_vllm_*.py
+
+$(VENV_VLLM)/.installed: tests/vllm/requirements.txt tests/vllm/torchvision_ops.py pyproject.toml
+	$(PYTHON) -m venv $(VENV_VLLM)
+	$(VENV_VLLM)/bin/pip install --quiet --disable-pip-version-check --no-deps -r tests/vllm/requirements.txt
+	$(VENV_VLLM)/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
+	cp tests/vllm/torchvision_ops.py $(VENV_VLLM)/lib/python3*/site-packages/_torchvision_ops.py
+	echo "import _torchvision_ops" > $$(echo $(VENV_VLLM)/lib/python3*/site-packages)/torchvision_ops.pth
+	touch $@
+
 audit: setup          ## requirements not met or not pinned, and versions with a hole known here
 	$(BIN)/pip check
 	$(BIN)/python -m deploy.audit

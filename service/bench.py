@@ -17,7 +17,7 @@ from rich.table import Table
 from probes.bundle import Bundle
 from probes.types import NOTHING, Query, Readout
 from service.engines.base import Engine
-from service.engines.build import build_engine
+from service.engines.build import serving_engine
 from service.local import local_service
 from service.settings import load_settings
 from testbed.drawing import render
@@ -110,9 +110,7 @@ async def signal_cost(engine: Engine, asked: Sequence[Query], readout: Readout) 
 async def _cost_in_process(asked: Sequence[Query]) -> SignalCost:
     settings = load_settings()
     bundle = Bundle.load(settings.bundle)
-    engine = build_engine(
-        settings.engine, settings.model, device=settings.device, dtype=bundle.model.dtype
-    )
+    engine = serving_engine(settings, bundle)
     await engine.start()
     try:
         return await signal_cost(engine, asked[:PER_ROUND], bundle.readout)

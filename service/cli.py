@@ -31,7 +31,7 @@ def serve() -> None:
     from service import logs
     from service.app import create_app
     from service.engines.base import EngineError
-    from service.engines.build import build_engine
+    from service.engines.build import serving_engine
     from service.metrics_port import metrics_port
     from service.records.errors import RecordsError
     from service.server import Server, bind
@@ -42,8 +42,7 @@ def serve() -> None:
         logs.configure(settings.log_level)
         listening = bind(settings)
         bundle = Bundle.load(settings.bundle)
-        dtype = bundle.model.dtype if settings.dtype == "auto" else settings.dtype
-        engine = build_engine(settings.engine, settings.model, device=settings.device, dtype=dtype)
+        engine = serving_engine(settings, bundle)
         service = create_app(settings, engine, bundle)
     except (SettingsError, GateError, EngineError, RecordsError) as error:
         _stop(str(error))

@@ -40,6 +40,7 @@ def register(app: typer.Typer) -> None:
     bundle = typer.Typer(no_args_is_help=True, help="Look at a bundle.")
     bundle.command()(inspect)
     bundle.command()(verify)
+    bundle.command()(rebind)
     app.add_typer(bundle, name="bundle")
     policy = typer.Typer(no_args_is_help=True, help="Try out thresholds.")
     policy.command()(simulate)
@@ -275,6 +276,41 @@ def verify(folder: BundleFolder) -> None:
     with _errors():
         bundle = Bundle.load(folder)
     typer.echo(f"{bundle.id}: ok")
+
+
+def rebind(
+    folder: BundleFolder,
+    out: Out,
+    store: Annotated[
+        Path | None, typer.Option(help="run collected by the new engine, to certify on")
+    ] = None,
+) -> None:
+    """Bind a bundle to the engine of the settings, checked on its golden examples.
+
+    The new bundle has no certificate: certify it on a run of that engine.
+    """
+    from probes.store import load
+    from service.engines.base import EngineError
+    from service.engines.build import serving_engine
+    from service.rebind import Rebound
+    from service.rebind import rebind as run_rebind
+    from service.settings import SettingsError, load_settings
+
+    async def go() -> Rebound:
+        engine = serving_engine(load_settings(), bundle)
+        await engine.start()
+        try:
+            return await run_rebind(bundle, engine, out, None if store is None else load(store))
+        finally:
+            await engine.close()
+
+    with _errors(EngineError, SettingsError):
+        bundle = Bundle.load(folder)
+        rebound = asyncio.run(go())
+    typer.echo(
+        f"{rebound.bundle.id}: golden readouts deviate by {rebound.deviation:.2g} at most "
+        f"(tolerance {rebound.tolerance:.2g}); no certificate yet, in {out}"
+    )
 
 
 def simulate(

@@ -17,6 +17,14 @@ TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 6e-2}
 """By arithmetic: largest deviation, as a share of the readout's largest entry (at least 1)."""
 
 
+def tolerance_of(dtype: str) -> float:
+    """The tolerance of an identity's arithmetic, with or without quantization behind a plus sign.
+
+    Raises KeyError for another one.
+    """
+    return TOLERANCE[dtype.partition("+")[0]]
+
+
 class ParityError(Exception):
     """The engine reads something else than when the bundle was trained."""
 
@@ -38,9 +46,12 @@ async def _check(engine: Engine, rules: Rules, tested: Rules, part: Part) -> Non
     bundle = tested.bundle
     if not bundle.golden:
         raise ParityError("golden: the bundle has no golden examples; train it again")
-    tolerance = TOLERANCE.get(bundle.model.dtype)
-    if tolerance is None:
-        raise ParityError(f"model.dtype: there is no tolerance for {bundle.model.dtype!r}")
+    try:
+        tolerance = tolerance_of(bundle.model.dtype)
+    except KeyError:
+        raise ParityError(
+            f"model.dtype: there is no tolerance for {bundle.model.dtype!r}"
+        ) from None
     readout = rules.readout
     for number, golden in enumerate(bundle.golden):
         generation = await engine.generate(golden.query, readout)

@@ -97,8 +97,29 @@ class Settings(BaseSettings):
     shadow_policy: Path | None = Field(
         default=None, description="TOML file of a candidate policy that is scored beside"
     )
-    engine: Literal["transformers", "fake"] = Field(
+    engine: Literal["transformers", "vllm", "fake"] = Field(
         default="transformers", description="what runs the model"
+    )
+    vllm_quantization: str | None = Field(
+        default=None, description="quantization of the weights by vLLM, such as fp8"
+    )
+    vllm_tensor_parallel_size: int = Field(
+        default=1, ge=1, le=64, description="GPUs that share one model"
+    )
+    vllm_gpu_memory_utilization: float = Field(
+        default=0.9, gt=0, le=1, description="share of a GPU's memory that vLLM takes"
+    )
+    vllm_max_model_len: int | None = Field(
+        default=None, ge=1, description="most tokens of prompt and answer; left out, the model's"
+    )
+    vllm_max_num_seqs: int | None = Field(
+        default=None, ge=1, description="most requests in one step; left out, vLLM's default"
+    )
+    vllm_enforce_eager: bool = Field(
+        default=False, description="neither compile nor capture graphs: starts sooner, runs slower"
+    )
+    vllm_arguments: dict[str, Any] = Field(
+        default_factory=dict, description="more arguments of vLLM, as one JSON object"
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto",

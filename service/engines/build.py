@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from probes.bundle import Bundle
+from probes.collect import default_layers
+from probes.types import Readout
 from service.engines.base import Engine, EngineError
 from service.engines.fake import FakeEngine
-from service.settings import load_settings
+from service.engines.vllm_options import VllmOptions
+from service.settings import Settings, load_settings
 
-ENGINES: tuple[str, ...] = ("transformers", "fake")
+ENGINES: tuple[str, ...] = ("transformers", "vllm", "fake")
 COLLECT_BATCH = 64
 """Rows generated together while collecting: nobody waits for a single answer."""
 COLLECT_WAIT_SECONDS = 0.1
@@ -24,12 +28,16 @@ def build_engine(
     max_batch_size: int = 16,
     batch_wait_seconds: float = 0.004,
     queue_size: int = 256,
+    vllm: VllmOptions | None = None,
+    readout: Readout | None = None,
 ) -> Engine:
     """An engine that is not started yet; the model is loaded by ``start()``.
 
     Args:
         engine: one of :data:`ENGINES`.
         model: folder or hub name; the fake engine has none and ignores it.
+        vllm: arguments of vLLM.
+        readout: what vLLM is to be able to read; ``None``: what collection reads.
 
     The rest are TransformersEngine's. Raises EngineError for another name, or when the engine's
     packages are not installed.
@@ -52,13 +60,49 @@ def build_engine(
             batch_wait_seconds=batch_wait_seconds,
             queue_size=queue_size,
         )
+    if engine == "vllm":
+        try:
+            from service.engines.vllm import VllmEngine
+        except ImportError as error:
+            raise EngineError(
+                f"engine: vllm needs the package {error.name}; "
+                "install vlm-gate with the extra 'vllm'"
+            ) from error
+        return VllmEngine(
+            model,
+            dtype=dtype.partition("+")[0],
+            options=vllm,
+            layers=None if readout is None else readout.layers,
+            attention_layers=None if readout is None else readout.attention_layers,
+            queue_size=queue_size,
+        )
     raise EngineError(f"engine: {engine!r} is not one of {', '.join(ENGINES)}")
+
+
+def serving_engine(settings: Settings, bundle: Bundle) -> Engine:
+    """The engine of the settings, for a bundle: as it computes and reads. Raises EngineError.
+
+    vLLM is armed for the layers that collection reads as well, so that a bundle trained on another
+    of them can take this one's place without a restart.
+    """
+    own = bundle.readout
+    layers = tuple(sorted({*own.layers, *default_layers(bundle.model.layers)}))
+    return build_engine(
+        settings.engine,
+        settings.model,
+        device=settings.device,
+        dtype=bundle.model.dtype if settings.dtype == "auto" else settings.dtype,
+        vllm=vllm_options(settings),
+        readout=Readout(layers, own.positions, attention_layers=own.attention_layers),
+    )
 
 
 def collection_engine(
     model: str | None = None, *, batch: int = COLLECT_BATCH, in_flight: int = COLLECT_BATCH
 ) -> Engine:
-    """The engine of the settings as the offline commands use it: large batches, float32 by default.
+    """The engine of the settings as the offline commands use it: large batches.
+
+    The transformers engine computes in float32 unless told otherwise, vLLM as the checkpoint says.
 
     Args:
         model: folder or hub name; the settings' if None.
@@ -68,12 +112,27 @@ def collection_engine(
     Raises EngineError, and SettingsError for a setting that cannot be used.
     """
     settings = load_settings()
+    exact = settings.dtype == "auto" and settings.engine != "vllm"
     return build_engine(
         settings.engine,
         model or settings.model,
         device=settings.device,
-        dtype="float32" if settings.dtype == "auto" else settings.dtype,
+        dtype="float32" if exact else settings.dtype,
         max_batch_size=batch,
         batch_wait_seconds=COLLECT_WAIT_SECONDS,
         queue_size=CALLS_PER_QUESTION * in_flight,
+        vllm=vllm_options(settings),
+    )
+
+
+def vllm_options(settings: Settings) -> VllmOptions:
+    """vLLM's arguments as the settings have them."""
+    return VllmOptions(
+        quantization=settings.vllm_quantization,
+        tensor_parallel_size=settings.vllm_tensor_parallel_size,
+        gpu_memory_utilization=settings.vllm_gpu_memory_utilization,
+        max_model_len=settings.vllm_max_model_len,
+        max_num_seqs=settings.vllm_max_num_seqs,
+        enforce_eager=settings.vllm_enforce_eager,
+        arguments=settings.vllm_arguments,
     )

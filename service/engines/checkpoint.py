@@ -126,7 +126,14 @@ class Checkpoint:
         except (OSError, ValueError, ImportError, RuntimeError) as error:
             raise EngineError(f"model: {source} cannot be loaded: {error}") from error
         family = family_of(model.config, processor)
-        identity = identify(source, model, processor, family=family.name, engine="transformers")
+        identity = identify(
+            source,
+            model.config,
+            processor,
+            dtype=str(model.dtype).removeprefix("torch."),
+            family=family.name,
+            engine="transformers",
+        )
         return cls(model, processor, identity)
 
     def prepare(self, query: Query, entered: float) -> Prompt:

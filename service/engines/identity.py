@@ -22,7 +22,9 @@ PROCESSOR_FILES = (
 )
 
 
-def identify(source: str, model: Any, processor: Any, *, family: str, engine: str) -> ModelIdentity:
+def identify(
+    source: str, config: Any, processor: Any, *, dtype: str, family: str, engine: str
+) -> ModelIdentity:
     """Identity of a model loaded from a folder or by its hub name.
 
     The revision is sha256 over the weights' files for a folder, the commit for a hub name. Files
@@ -30,14 +32,14 @@ def identify(source: str, model: Any, processor: Any, *, family: str, engine: st
     """
     folder = Path(source)
     local = folder.is_dir()
-    text = model.config.get_text_config()
+    text = config.get_text_config()
     return ModelIdentity(
         name=folder.resolve().name if local else source,
-        revision=_weights(folder) if local else str(model.config._commit_hash),
+        revision=_weights(folder) if local else str(config._commit_hash),
         family=family,
         layers=text.num_hidden_layers,
         hidden_size=text.hidden_size,
-        dtype=str(model.dtype).removeprefix("torch."),
+        dtype=dtype,
         engine=engine,
         processor_hash=_sha256(_processor_files(source)),
         chat_template_hash=hashlib.sha256(

@@ -14,7 +14,7 @@ def test_every_listed_engine_is_built_unstarted() -> None:
 
 
 def test_another_name_is_refused() -> None:
-    with pytest.raises(EngineError, match="'gpt' is not one of transformers, fake"):
+    with pytest.raises(EngineError, match="'gpt' is not one of transformers, vllm, fake"):
         build_engine("gpt", "some/model")
 
 

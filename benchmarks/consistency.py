@@ -1,0 +1,80 @@
+"""What self-consistency costs on an embedded model, and the coverage that it buys."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, cast
+
+import numpy as np
+
+from benchmarks.agreement import Trial, scene_questions
+from benchmarks.host import ROOT
+from probes.bundle import Bundle
+from probes.types import CONSISTENCY_MODES, ConsistencyMode, Query
+from service.engines.vllm import VllmEngine
+from service.engines.vllm_options import VllmOptions
+from service.picture import Picture
+from service.pipeline import Ask, Outcome, answer
+from service.telemetry import Stages
+
+CONCURRENCY = 64
+
+
+async def consistency(found: dict[str, Any], trial: Trial) -> None:
+    """Ask the line domain's questions in each mode, three times in turns."""
+    bundle = Bundle.load(ROOT / "testbed" / "bundles" / trial.model)
+    engine = VllmEngine(
+        str(trial.folder),
+        dtype=trial.dtype,
+        layers=bundle.readout.layers,
+        attention_layers=bundle.attention_layers,
+        options=VllmOptions(
+            gpu_memory_utilization=trial.memory,
+            max_num_seqs=1024 if trial.device == "cuda" else 16,
+            enforce_eager=trial.device == "cpu",
+            arguments=dict(trial.arguments),
+        ),
+        queue_size=8192,
+    )
+    await engine.start()
+    seconds: dict[str, list[float]] = {mode: [] for mode in CONSISTENCY_MODES}
+    found["seconds_per_question"] = seconds
+    try:
+        for number in range(4):
+            for mode in CONSISTENCY_MODES:
+                # Images of their own in every round: nothing may come from a cache.
+                seed = 600_000 + 20_000 * number + 5_000 * CONSISTENCY_MODES.index(mode)
+                asked = scene_questions(trial.questions // 4, "line", seed)
+                begun = time.perf_counter()
+                outcomes = await _ask_all(engine, bundle, asked, mode)
+                took = (time.perf_counter() - begun) / len(asked)
+                if number:  # the first round warms up
+                    seconds[mode].append(round(took, 6))
+                accepted = np.mean([each.decision.decision == "accept" for each in outcomes])
+                found.setdefault("coverage", {}).setdefault(mode, []).append(float(accepted))
+    finally:
+        await engine.close()
+    plain = np.median(seconds["never"])
+    found["cost"] = {mode: round(float(np.median(took) / plain), 3) for mode, took in
+                     seconds.items()}  # fmt: skip
+
+
+async def _ask_all(
+    engine: VllmEngine, bundle: Bundle, asked: list[Query], mode: str
+) -> list[Outcome]:
+    gate = asyncio.Semaphore(CONCURRENCY)
+
+    async def one(query: Query) -> Outcome:
+        wish = Ask(
+            query=query,
+            self_consistency=cast(ConsistencyMode, mode),
+            samples=bundle.generation.samples,
+            evidence=False,
+            picture=cast(Picture, None),
+            metadata={},
+        )
+        async with gate:
+            return await answer(wish, engine, bundle, Stages(), void=False)
+
+    return await asyncio.gather(*(one(query) for query in asked))

@@ -1,0 +1,155 @@
+"""Checkpoints without weights, of the papers' sizes: configuration, tokenizer and processor only.
+
+Made from an embedded model's files with the published models' sizes put in; vLLM fills the weights
+with random numbers (``load_format="dummy"``). Such a model says nothing, at the true speed.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from benchmarks.host import ROOT
+
+MODELS = ROOT / "testbed" / "models"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A published model's size.
+
+    Args:
+        base: the embedded model whose files are taken.
+        text: of the decoder's configuration.
+        vision: of the vision tower's.
+        whole: of the configuration itself.
+        processor: of the processor's configuration.
+        pixels: side of the square image asked about.
+        layers: hidden states read, a quarter, half, three quarters and all of the decoder.
+        attention_layers: layers whose attention is read, where it is.
+    """
+
+    base: str
+    text: Mapping[str, Any]
+    vision: Mapping[str, Any]
+    whole: Mapping[str, Any]
+    processor: Mapping[str, Any]
+    pixels: int
+    layers: tuple[int, ...]
+    attention_layers: tuple[int, ...]
+
+
+SHAPES = {
+    "llava-1.5-7b": Shape(
+        base="llava",
+        text={
+            "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
+            "num_attention_heads": 32, "num_key_value_heads": 32, "head_dim": 128,
+            "vocab_size": 32064, "max_position_embeddings": 4096,
+        },
+        vision={
+            "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
+            "num_attention_heads": 16, "image_size": 336, "patch_size": 14, "projection_dim": 768,
+        },
+        whole={"image_seq_length": 576, "vision_feature_layer": -2},
+        processor={"patch_size": 14, "size": {"shortest_edge": 336},
+                   "crop_size": {"height": 336, "width": 336}},
+        pixels=336,
+        layers=(8, 16, 24, 32),
+        attention_layers=(16, 24),
+    ),
+    "qwen2-vl-7b": Shape(
+        base="qwen2vl",
+        text={
+            "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28,
+            "num_attention_heads": 28, "num_key_value_heads": 4, "head_dim": 128,
+            "vocab_size": 152064, "max_position_embeddings": 4096,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0,
+                                "mrope_section": [16, 24, 24]},
+        },
+        vision={"depth": 32, "embed_dim": 1280, "num_heads": 16, "hidden_size": 3584,
+                "patch_size": 14, "spatial_merge_size": 2, "mlp_ratio": 4},
+        whole={},
+        processor={"patch_size": 14, "merge_size": 2,
+                   "size": {"shortest_edge": 3136, "longest_edge": 12845056}},
+        pixels=672,
+        layers=(7, 14, 21, 28),
+        attention_layers=(14, 21),
+    ),
+    "paligemma-3b": Shape(
+        base="paligemma",
+        text={
+            "hidden_size": 2048, "intermediate_size": 16384, "num_hidden_layers": 18,
+            "num_attention_heads": 8, "num_key_value_heads": 1, "head_dim": 256,
+            "vocab_size": 257216, "max_position_embeddings": 4096,
+        },
+        vision={"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27,
+                "num_attention_heads": 16, "image_size": 336, "patch_size": 14,
+                "projection_dim": 2048, "num_image_tokens": 576},
+        whole={"projection_dim": 2048, "hidden_size": 2048},
+        processor={"image_seq_length": 576, "size": {"height": 336, "width": 336}},
+        pixels=336,
+        layers=(4, 9, 14, 18),
+        attention_layers=(9, 14),
+    ),
+}  # fmt: skip
+TOY = {
+    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 2,
+    "num_key_value_heads": 2, "head_dim": 32,
+}  # fmt: skip
+"""Sizes of the decoder for a trial on a CPU."""
+
+
+def write_shape(name: str, folder: Path, *, toy: bool = False) -> Path:
+    """Write a checkpoint without weights.
+
+    Args:
+        name: of :data:`SHAPES`.
+        folder: to write to.
+        toy: a tiny decoder behind the embedded model's own tower, for a trial.
+    """
+    shape = SHAPES[name]
+    source = MODELS / shape.base
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in source.iterdir():
+        if path.suffix in (".json", ".jinja") and path.name != "training.json":
+            shutil.copy(path, folder)
+    config = json.loads((folder / "config.json").read_text())
+    text = dict(config["text_config"])
+    if toy:
+        config["text_config"] = {**text, **TOY}
+    else:
+        config.update(shape.whole)
+        config["text_config"] = {**text, **shape.text}
+        config["vision_config"] = {**config["vision_config"], **shape.vision}
+        _resize_processor(folder, shape.processor)
+    config["text_config"].pop("layer_types", None)
+    # What the engine takes the model's revision from; vLLM does not read it.
+    save_file({"nothing": np.zeros(1, np.float32)}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    return folder
+
+
+def _resize_processor(folder: Path, sizes: Mapping[str, Any]) -> None:
+    """Put sizes where the processor's files have them already."""
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        path = folder / name
+        if not path.exists():
+            continue
+        whole = json.loads(path.read_text())
+        for part in (whole, whole.get("image_processor", {})):
+            for key, value in sizes.items():
+                if key in part:
+                    part[key] = value
+        path.write_text(json.dumps(whole, indent=1))
+    path = folder / "tokenizer_config.json"
+    tokenizer = json.loads(path.read_text())
+    tokenizer["model_max_length"] = 4096
+    path.write_text(json.dumps(tokenizer, indent=1))

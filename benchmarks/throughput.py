@@ -1,0 +1,232 @@
+"""Plain vLLM beside the gate's engine, in turns on the same card: requests/s and time per token."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from benchmarks.shapes import SHAPES, Shape, write_shape
+from probes.types import POSITIONS, Generation, Query, Readout
+from service.engines.vllm import VllmEngine, _load
+from service.engines.vllm_options import VllmOptions, engine_arguments
+from service.engines.vllm_prompts import Prompts
+
+COLUMNS = 9
+"""Of each layer's projection: a probe and eight directions of the domain."""
+
+Ask = Callable[[Query], Awaitable[int]]
+"""Answers a query; returns the number of tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is asked, how often.
+
+    Args:
+        shape: of :data:`benchmarks.shapes.SHAPES`.
+        requests: at once, for the throughput.
+        tokens: of an answer.
+        rounds: of each way of asking, in turns.
+        memory: share of the card for each of the two engines.
+        toy: a trial on a CPU.
+    """
+
+    shape: str
+    requests: int = 256
+    tokens: int = 16
+    rounds: int = 3
+    memory: float = 0.45
+    toy: bool = False
+
+
+class Plain:
+    """vLLM as it is, without the plugin's wishes, fed as the gate feeds it."""
+
+    def __init__(self, folder: Path, options: VllmOptions, dtype: str) -> None:
+        self._prompts = Prompts(str(folder))
+        arguments = engine_arguments(str(folder), dtype, options, (), (), self._prompts.loading)
+        for ours in ("additional_config", "worker_extension_cls"):
+            del arguments[ours]
+        self._llm: Any = _load(arguments)
+
+    async def ask(self, query: Query) -> int:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        sampling = SamplingParams(
+            temperature=0.0,
+            max_tokens=query.max_tokens,
+            stop_token_ids=sorted(self._prompts.ends),
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        prompt = await asyncio.to_thread(self._prompts.prompt, query)
+        [rendered] = await self._llm.renderer.render_cmpl_async([prompt])
+        last = None
+        async for output in self._llm.generate(rendered, sampling, uuid.uuid4().hex):
+            last = output
+        assert last is not None
+        return len(last.outputs[0].token_ids)
+
+    def close(self) -> None:
+        self._llm.shutdown()
+
+
+async def throughput(found: dict[str, Any], load: Load, folder: Path) -> None:
+    """Measure; ``found`` gets medians, ratios and every round."""
+    shape = SHAPES[load.shape]
+    write_shape(load.shape, folder, toy=load.toy)
+    options, dtype = _options(load)
+    begun = time.perf_counter()
+    plain = await asyncio.to_thread(Plain, folder, options, dtype)
+    found["plain_start_seconds"] = round(time.perf_counter() - begun, 1)
+    begun = time.perf_counter()
+    layers = (1, 2, 3, 4) if load.toy else shape.layers
+    attention_layers = (2, 3) if load.toy else shape.attention_layers
+    gate = VllmEngine(
+        str(folder), dtype=dtype, options=options,
+        layers=layers, attention_layers=attention_layers, queue_size=4096,
+    )  # fmt: skip
+    try:
+        await gate.start()
+        found["gate_start_seconds"] = round(time.perf_counter() - begun, 1)
+        found["attention_missing"] = gate.attention_missing
+        found["attention_deviation"] = gate.attention_deviation
+        ways = _ways(plain, gate, layers, attention_layers)
+        await _throughput(found, ways, load, shape)
+        await _time_per_token(found, ways, load, shape)
+        await _consistency(found, gate, load, shape)
+    finally:
+        await gate.close()
+        plain.close()
+
+
+def _options(load: Load) -> tuple[VllmOptions, str]:
+    if load.toy:
+        few = {"load_format": "dummy", "block_size": 32}
+        return VllmOptions(max_model_len=512, max_num_seqs=16, enforce_eager=True, arguments=few), (
+            "float32"
+        )
+    return (
+        VllmOptions(
+            gpu_memory_utilization=load.memory,
+            max_model_len=2048,
+            max_num_seqs=256,
+            arguments={"load_format": "dummy"},
+        ),
+        "bfloat16",
+    )
+
+
+def _ways(
+    plain: Plain, gate: VllmEngine, layers: tuple[int, ...], attention_layers: tuple[int, ...]
+) -> dict[str, Ask]:
+    hidden = gate.identity.hidden_size
+    numbers = np.random.default_rng(0)
+    matrices = {k: numbers.normal(size=(hidden, COLUMNS)).astype(np.float32) for k in layers}
+    readouts = Readout(layers, POSITIONS, matrices)
+    both = Readout(layers, POSITIONS, matrices, attention_layers)
+
+    def reading(readout: Readout) -> Ask:
+        async def ask(query: Query) -> int:
+            return len((await gate.generate(query, readout)).token_ids)
+
+        return ask
+
+    return {"plain": plain.ask, "readouts": reading(readouts), "attention": reading(both)}
+
+
+def queries(seed: int, count: int, shape: Shape, tokens: int) -> list[Query]:
+    """Questions about images that were never asked about before."""
+    numbers = np.random.default_rng(seed)
+    return [
+        Query(
+            numbers.integers(0, 256, (shape.pixels, shape.pixels, 3), np.uint8),
+            "is there a dog?",
+            tokens,
+        )
+        for _ in range(count)
+    ]
+
+
+async def timed(ask: Ask, asked: Sequence[Query]) -> tuple[float, int]:
+    """Seconds for all at once, and tokens in all."""
+    begun = time.perf_counter()
+    tokens = await asyncio.gather(*(ask(query) for query in asked))
+    return time.perf_counter() - begun, sum(tokens)
+
+
+async def _throughput(
+    found: dict[str, Any], ways: dict[str, Ask], load: Load, shape: Shape
+) -> None:
+    rates: dict[str, list[float]] = {way: [] for way in ways}
+    found["requests_per_second"] = rates
+    names = list(ways)
+    for place, way in enumerate(names):  # everything compiled, the allocator filled
+        await timed(ways[way], queries(place, load.requests // 4, shape, load.tokens))
+    for number in range(load.rounds):
+        for place in range(len(names)):
+            way = names[(place + number) % len(names)]
+            asked = queries(10_000 + 100 * number + place, load.requests, shape, load.tokens)
+            seconds, _ = await timed(ways[way], asked)
+            rates[way].append(round(len(asked) / seconds, 2))
+    found["throughput_ratio"] = {
+        way: round(median(rates[way]) / median(rates["plain"]), 4) for way in names
+    }
+    found["throughput_ratio_by_round"] = {
+        way: [round(a / b, 4) for a, b in zip(rates[way], rates["plain"], strict=True)]
+        for way in names
+    }
+
+
+async def _time_per_token(
+    found: dict[str, Any], ways: dict[str, Ask], load: Load, shape: Shape
+) -> None:
+    """Time between tokens of 8 answers of 64 tokens at once, less what their first token takes."""
+    long = 8 if load.toy else 64
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    found["seconds_per_token_at_8"] = seconds
+    for number in range(load.rounds + 1):
+        for place, (way, ask) in enumerate(ways.items()):
+            seed = 20_000 + 10 * number + place
+            whole, tokens = await timed(ask, queries(seed, 8, shape, long))
+            one, _ = await timed(ask, queries(seed + 5000, 8, shape, 1))
+            if number and tokens == 8 * long:
+                seconds[way].append(round((whole - one) / (long - 1), 6))
+    if all(seconds.values()):
+        found["time_per_token_ratio"] = {
+            way: round(median(seconds[way]) / median(seconds["plain"]), 4) for way in ways
+        }
+
+
+async def _consistency(found: dict[str, Any], gate: VllmEngine, load: Load, shape: Shape) -> None:
+    """Cost of one answer with 10 samples beside it, as a multiple of one answer."""
+    count = max(load.requests // 4, 4)
+    readout = Readout()
+
+    async def alone(query: Query) -> Generation:
+        return await gate.generate(query, readout)
+
+    async def sampled(query: Query) -> tuple[Generation, tuple[str, ...]]:
+        answer = await gate.generate(query, readout)
+        drawn = await gate.sample(query, 10, temperature=0.7, top_p=0.9, seed=1)
+        return answer, drawn
+
+    costs = []
+    for number in range(load.rounds):
+        took = []
+        for place, way in enumerate((alone, sampled)):
+            asked = queries(40_000 + 10 * number + place, count, shape, load.tokens)
+            begun = time.perf_counter()
+            await asyncio.gather(*(way(query) for query in asked))
+            took.append(time.perf_counter() - begun)
+        costs.append(round(took[1] / took[0], 3))
+    found["ten_samples_cost"] = costs

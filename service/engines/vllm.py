@@ -1,0 +1,382 @@
+"""vLLM in this process: its throughput, with hidden states and attention read in its workers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import entry_points
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from probes.collect import default_layers
+from probes.types import (
+    AnswerScore,
+    FloatArray,
+    Generation,
+    Missing,
+    ModelIdentity,
+    Query,
+    Readout,
+)
+from service.engines.base import EngineError, EngineOverloaded, QueryRefused
+from service.engines.decoding import cut
+from service.engines.identity import identify
+from service.engines.vllm_options import VllmOptions, engine_arguments
+from service.engines.vllm_plan import Plan, Plans, check_readout
+from service.engines.vllm_plugin import SWITCH
+from service.engines.vllm_plugin.record import KEY, Record
+from service.engines.vllm_prompts import Prompts
+from service.engines.vllm_traces import trace_of
+
+ATTENTION_TOLERANCE = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 4e-2}
+"""Largest deviation of recomputed attention outputs from the layer's own, as a share of the
+largest entry, by arithmetic."""
+
+
+class VllmEngine:
+    """A checkpoint served by vLLM's ``AsyncLLM``.
+
+    Which layers can be read is fixed when vLLM starts, since they are part of the compiled model.
+    All methods must be called on the event loop that ran :meth:`start`.
+
+    Args:
+        model: folder, or name on the Hugging Face hub.
+        dtype: ``float32``, ``bfloat16``, ``float16``; ``auto`` is the checkpoint's.
+        options: vLLM's arguments.
+        layers: hidden-state indices that readouts may name; ``None`` arms those that collection
+            reads.
+        attention_layers: decoder layers (1-based) likewise; ``None`` arms all of them.
+        queue_size: most requests in the engine before it refuses with EngineOverloaded.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        dtype: str = "auto",
+        options: VllmOptions | None = None,
+        layers: tuple[int, ...] | None = None,
+        attention_layers: tuple[int, ...] | None = None,
+        queue_size: int = 256,
+    ) -> None:
+        self._source = model
+        self._dtype = dtype
+        self._options = options or VllmOptions()
+        self._layers = layers
+        self._attention_layers = attention_layers
+        self._queue_size = queue_size
+        self._rendered: WeakKeyDictionary[Query, Any] = WeakKeyDictionary()
+        """Of the queries that somebody still holds: samples need the greedy answer's prompt."""
+        self._open = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closing = False
+        self._llm: Any = None
+        self._prompts: Prompts | None = None
+        self._plans: Plans | None = None
+        self._identity: ModelIdentity | None = None
+        self._context = 0
+        self.attention_missing: str | None = None
+        """Why attention is not read, if it is not."""
+        self.attention_deviation: dict[str, float] = {}
+        """What the start-up check of attention found, by layer."""
+
+    @property
+    def identity(self) -> ModelIdentity:
+        self._ready()
+        assert self._identity is not None
+        return self._identity
+
+    @property
+    def healthy(self) -> bool:
+        return self._llm is not None and not self._closing and not self._llm.errored
+
+    async def start(self) -> None:
+        prompts = await asyncio.to_thread(Prompts, self._source)
+        count = prompts.config.get_text_config().num_hidden_layers
+        self._layers = tuple(sorted(self._layers or default_layers(count)))
+        if self._attention_layers is None:
+            self._attention_layers = tuple(range(1, count + 1))
+        arguments = engine_arguments(
+            self._source, self._dtype, self._options,
+            self._layers, self._attention_layers, prompts.loading,
+        )  # fmt: skip
+        self._llm = await asyncio.to_thread(_load, arguments)
+        self._prompts = prompts
+        config = self._llm.vllm_config.model_config
+        self._context = config.max_model_len
+        dtype = str(config.dtype).removeprefix("torch.")
+        try:
+            self._identity = identify(
+                self._source, prompts.config, prompts.processor,
+                dtype=dtype if config.quantization is None else f"{dtype}+{config.quantization}",
+                family=prompts.family.name, engine="vllm",
+            )  # fmt: skip
+            await self._arm(dtype)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def generate(self, query: Query, readout: Readout) -> Generation:
+        _, prompts, plans = self._ready()
+        assert self._layers is not None
+        assert self._attention_layers is not None
+        check_readout(readout, self.identity.layers, self._layers, self._attention_layers)
+        entered = time.perf_counter()
+        self._enter()
+        try:
+            prompt = await self._render(query)
+            grid = None
+            if readout.attention_layers:
+                grid = await asyncio.to_thread(prompts.grid, *query.image.shape[:2])
+            async with plans.using(readout) as plan:
+                started = time.perf_counter()
+                wish = {"attention": bool(readout.attention_layers)}
+                output = await self._run(
+                    prompt, self._sampling(query, temperature=0.0, extra_args={KEY: wish})
+                )
+        finally:
+            self._leave()
+        sampled = output.outputs[0].token_ids
+        tokens, ended = cut(sampled, query.max_tokens, prompts.ends)
+        packed = (output.kv_transfer_params or {}).get(KEY)
+        if packed is None:
+            raise EngineError("vLLM gave an answer without what was read of it")
+        return Generation(
+            answer=prompts.text(tokens),
+            token_ids=tokens,
+            finish_reason="stop" if ended else "length",
+            trace=trace_of(
+                Record.unpack(packed),
+                readout,
+                plan,
+                tokens=len(tokens),
+                ended=ended,
+                grid=grid,
+                attention_layers=self._attention_layers,
+                attention_missing=self.attention_missing,
+            ),
+            queue_seconds=started - entered,
+            generate_seconds=time.perf_counter() - started,
+        )
+
+    async def sample(
+        self, query: Query, count: int, *, temperature: float, top_p: float, seed: int
+    ) -> tuple[str, ...]:
+        """One request per sample; they share the prompt's cache with the greedy answer."""
+        if count < 1 or temperature <= 0 or not 0 < top_p <= 1 or seed < 0:
+            raise ValueError("needs count >= 1, temperature > 0, 0 < top_p <= 1, seed >= 0")
+        _, prompts, _ = self._ready()
+        self._enter()
+        try:
+            prompt = await self._render(query)
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(
+                        self._run(
+                            prompt,
+                            self._sampling(
+                                query,
+                                temperature=temperature,
+                                top_p=top_p,
+                                seed=sample_seed(seed, index),
+                            ),
+                        )
+                    )
+                    for index in range(count)
+                ]
+        except* EngineError as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            self._leave()
+        return tuple(
+            prompts.text(cut(task.result().outputs[0].token_ids, query.max_tokens, prompts.ends)[0])
+            for task in tasks
+        )
+
+    async def score(self, query: Query, token_ids: Sequence[int]) -> AnswerScore:
+        """The answer's tokens follow the prompt, and vLLM tells what it thinks of a prompt."""
+        _, prompts, _ = self._ready()
+        prompts.check_answer(token_ids, query.max_tokens)
+        self._enter()
+        try:
+            rendered = await self._render(query)
+            whole = [*rendered["prompt_token_ids"], *token_ids]
+            output = await self._run(
+                {**rendered, "prompt_token_ids": whole},
+                self._sampling(replace(query, max_tokens=1), temperature=0.0, prompt_logprobs=1),
+            )
+        finally:
+            self._leave()
+        (following,) = output.outputs[0].token_ids
+        places = output.prompt_logprobs[len(whole) - len(token_ids) :]
+        scores = [place[token] for place, token in zip(places, token_ids, strict=True)]
+        ends = following in prompts.ends or len(token_ids) == query.max_tokens
+        return AnswerScore(
+            logprob=float(sum(score.logprob for score in scores)),
+            greedy=ends and all(score.rank == 1 for score in scores),
+        )
+
+    def patch_boxes(
+        self, image_size: tuple[int, int], grid: tuple[int, int]
+    ) -> FloatArray | Missing:
+        _, prompts, _ = self._ready()
+        return prompts.family.patch_boxes(prompts.config, prompts.processor, image_size, grid)
+
+    async def close(self) -> None:
+        llm, self._closing = self._llm, True
+        if llm is None:
+            return
+        await self._idle.wait()  # also when vLLM has died: its requests have failed then
+        self._llm = None
+        # On this thread: vLLM's task that waits for answers must not see its engine go.
+        llm.shutdown()
+
+    def _ready(self) -> tuple[Any, Prompts, Plans]:
+        if self._llm is None or self._prompts is None or self._plans is None or self._closing:
+            raise EngineError("the engine is not running; call start() first")
+        return self._llm, self._prompts, self._plans
+
+    def _enter(self) -> None:
+        if self._open >= self._queue_size:
+            raise EngineOverloaded(f"the engine already holds {self._queue_size} requests")
+        self._open += 1
+        self._idle.clear()
+
+    def _leave(self) -> None:
+        self._open -= 1
+        if not self._open:
+            self._idle.set()
+
+    async def _render(self, query: Query) -> Any:
+        """The query as the engine core takes it. Raises QueryRefused."""
+        if query in self._rendered:
+            return self._rendered[query]
+        llm, prompts = self._llm, self._prompts
+        assert prompts is not None
+        bare = await asyncio.to_thread(prompts.prompt, query)
+        try:
+            [rendered] = await llm.renderer.render_cmpl_async([bare])
+        except ValueError as error:
+            raise QueryRefused(f"question: vLLM refuses the prompt: {error}") from error
+        tokens = len(rendered["prompt_token_ids"])
+        if tokens + query.max_tokens > self._context:
+            raise QueryRefused(
+                f"question: {tokens} prompt tokens and max_tokens {query.max_tokens} exceed the "
+                f"model's {self._context}; shorten the question"
+            )
+        self._rendered[query] = rendered
+        return rendered
+
+    def _sampling(self, query: Query, **settings: Any) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        assert self._prompts is not None
+        return SamplingParams(
+            max_tokens=query.max_tokens,
+            stop_token_ids=sorted(self._prompts.ends),
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            **settings,
+        )
+
+    async def _run(self, prompt: Any, sampling: Any) -> Any:
+        """One request. Cancelling it takes it out of vLLM."""
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+        last = None
+        try:
+            async for output in self._llm.generate(prompt, sampling, uuid.uuid4().hex):
+                last = output
+        except EngineDeadError as error:
+            raise EngineError("vLLM's engine has died; its log says why") from error
+        except EngineGenerateError as error:
+            raise EngineError(f"vLLM failed: {error.__cause__ or error}") from error
+        except ValueError as error:
+            raise QueryRefused(f"question: vLLM refuses the request: {error}") from error
+        if last is None or last.outputs[0].finish_reason not in ("stop", "length"):
+            reason = "no answer" if last is None else last.outputs[0].finish_reason
+            raise EngineError(f"vLLM gave the request up: {reason}")
+        return last
+
+    async def _call(self, method: str, *arguments: Any) -> list[Any]:
+        """Call every worker."""
+        answers: list[Any] = await self._llm.collective_rpc(method, args=arguments)
+        return answers
+
+    async def _install(self, plan: Plan) -> None:
+        await self._call("vlm_gate_install", plan.message())
+
+    async def _arm(self, dtype: str) -> None:
+        """See that the plugin runs in the workers, and that it reads attention as it is."""
+        states = await self._call("vlm_gate_status")
+        if not all(state["armed"] for state in states):
+            raise EngineError(
+                "vLLM's worker did not load the plugin vlm_gate; install vlm-gate where vLLM "
+                "runs, and name vlm_gate in VLLM_PLUGINS if that is set"
+            )
+        self.attention_missing = states[0]["attention_missing"]
+        assert self._layers is not None
+        assert self._attention_layers is not None
+        probe = Readout(attention_layers=self._attention_layers)
+        assert self._identity is not None
+        empty = Plan((), self._layers, self._identity.hidden_size)
+        self._plans = Plans(empty, self._install)
+        await self._check_prompt()
+        await self._call("vlm_gate_check", True)
+        await self.generate(_sample_query(0), probe)
+        await asyncio.gather(*(self.generate(_sample_query(n), probe) for n in range(1, 6)))
+        found = await self._call("vlm_gate_check", False)
+        self.attention_deviation = {layer: max(each[layer] for each in found) for layer in found[0]}
+        worst = max(self.attention_deviation.values(), default=0.0)
+        if not worst <= ATTENTION_TOLERANCE.get(dtype, 0.0):
+            self.attention_missing = "attention_mismatch"
+
+    async def _check_prompt(self) -> None:
+        """See that vLLM builds the prompt that the checkpoint's own processor does."""
+        assert self._prompts is not None
+        query = _sample_query(0)
+        rendered = await self._render(query)
+        if list(rendered["prompt_token_ids"]) != self._prompts.whole(query):
+            raise EngineError(
+                "vllm: builds another prompt than the checkpoint's processor does; "
+                "this version of vLLM does not fit the checkpoint"
+            )
+
+
+def sample_seed(seed: int, index: int) -> int:
+    """Seed of a request's sample: of its own, whatever else is drawn."""
+    return int(np.random.default_rng([seed, index]).integers(2**31))
+
+
+def _sample_query(number: int) -> Query:
+    image = np.random.default_rng(number).integers(0, 256, (64, 96, 3), np.uint8)
+    return Query(image, "what is this? " * (number + 1), max_tokens=4)
+
+
+def _load(arguments: dict[str, Any]) -> Any:
+    """Start vLLM. Blocks for as long as that takes. Raises EngineError."""
+    try:
+        from vllm import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+    except ImportError as error:
+        raise EngineError(
+            f"engine: vllm needs the package {error.name}; install vlm-gate with the extra 'vllm'"
+        ) from error
+    names = {point.name for point in entry_points(group="vllm.general_plugins")}
+    if "vlm_gate" not in names:
+        raise EngineError("vllm: the plugin vlm_gate is not installed; install vlm-gate itself")
+    # vLLM's processes are children of this one: a fork would copy its threads' locks.
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+    os.environ[SWITCH] = "1"
+    try:
+        return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+    except (ValueError, RuntimeError, OSError, TypeError) as error:
+        raise EngineError(f"vllm: cannot start: {error}") from error

@@ -1,0 +1,201 @@
+"""Attention of the last position of each request, recomputed from the cache of its keys.
+
+The forward pass only keeps the queries of the last positions (and the layer's own output, for the
+check); nothing but tensor work may stand there, since CUDA graphs capture it. After it, the softmax
+over all keys is recomputed from these queries and the KV cache.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from service.engines.vllm_plugin import compat
+
+
+class Attention:
+    """Reads attention at some layers.
+
+    Args:
+        runner: its model is loaded, and not compiled yet.
+        layers: decoder layers, 1-based.
+    """
+
+    def __init__(self, runner: Any, layers: tuple[int, ...]) -> None:
+        _, modules = compat.decoder_of(runner.get_model())
+        wrong = [k for k in layers if not 1 <= k <= len(modules)]
+        if wrong:
+            raise compat.Incompatible(
+                f"attention_layers: {wrong} are outside the model's 1 to {len(modules)}"
+            )
+        self.layers = layers
+        self.missing: str | None = None
+        """Why attention cannot be read, if it cannot."""
+        self._readers: list[_Layer] = []
+        self._checking = False
+        self._deviation: dict[int, float] = {}
+        found = [compat.attention_layer(modules[k - 1]) for k in layers]
+        for k, layer in zip(layers, found, strict=True):
+            reason = "unsupported_attention" if layer is None else compat.unreadable(layer)
+            if reason is not None:
+                self.missing = reason
+                return
+            self._readers.append(_Layer(k, layer, runner))
+
+    def rows(self, step: compat.Step, places: Tensor, widest: int) -> Tensor:
+        """Attention to the image from each request's last position, averaged over the heads.
+
+        Args:
+            step: of the runner.
+            places: first image position and number of image tokens per request, (2, requests).
+            widest: largest number of image tokens.
+
+        Returns (requests, layers, widest), float32, ended by 0s.
+        """
+        if self.missing is not None or not widest:
+            return torch.zeros(len(step.requests), len(self.layers), 0, device=places.device)
+        maps = [reader.rows(step, places, widest) for reader in self._readers]
+        if self._checking:
+            for reader in self._readers:
+                worst = self._deviation.get(reader.number, 0.0)
+                self._deviation[reader.number] = max(worst, reader.deviation(step))
+        return torch.stack(maps, 1)
+
+    @property
+    def checking(self) -> bool:
+        """Whether steps are being checked."""
+        return self._checking
+
+    def check(self, on: bool) -> dict[str, float]:
+        """Start (forgetting what was found) or end the check. Returns what was found so far.
+
+        Per layer, the largest deviation of softmax(qK)V, recomputed, from the layer's own output,
+        as a share of its largest entry.
+        """
+        found = {str(k): worst for k, worst in self._deviation.items()}
+        self._checking = on
+        if on:
+            self._deviation = {}
+        return found
+
+
+class _Layer:
+    """One attention layer: its kept queries and outputs, and its cache."""
+
+    def __init__(self, number: int, layer: Any, runner: Any) -> None:
+        self.number = number
+        self._layer = layer
+        impl = layer.impl
+        self._heads: int = compat.need(impl, "num_heads")
+        self._key_heads: int = compat.need(impl, "num_kv_heads")
+        self._scale = float(compat.need(impl, "scale"))
+        self._name: str = compat.need(layer, "layer_name")
+        shape = (compat.need(runner, "max_num_reqs"), self._heads, compat.need(impl, "head_size"))
+        dtype = runner.model_config.dtype
+        self._queries = torch.zeros(shape, dtype=dtype, device=runner.device)
+        self._outputs = torch.zeros(shape, dtype=dtype, device=runner.device)
+        original = impl.forward
+
+        def forward(
+            owner: Any, query: Tensor, key: Any, value: Any, cache: Any, metadata: Any,
+            *args: Any, **options: Any,
+        ) -> Any:  # fmt: skip
+            result = original(owner, query, key, value, cache, metadata, *args, **options)
+            if metadata is not None:
+                self._keep(metadata, query, options["output"] if "output" in options else args[0])
+            return result
+
+        impl.forward = forward
+
+    def _keep(self, metadata: Any, query: Tensor, output: Tensor) -> None:
+        last = metadata.query_start_loc[1:] - 1
+        count = last.shape[0]
+        for kept, whole in ((self._queries, query), (self._outputs, output)):
+            rows = whole.view(whole.shape[0], *kept.shape[1:])
+            torch.index_select(rows, 0, last, out=kept[:count])
+
+    def rows(self, step: compat.Step, places: Tensor, widest: int) -> Tensor:
+        """(requests, widest); see :meth:`Attention.rows`."""
+        count = len(step.requests)
+        queries = self._queries[:count]
+        keys, _ = compat.keys_and_values(self._layer)
+        blocks = step.blocks(self._name)
+        if keys.device.type == "cuda":
+            from service.engines.vllm_plugin.kernel import image_attention
+
+            summed = image_attention(
+                queries, keys, blocks, step.lengths, places, widest, self._scale
+            )
+        else:
+            summed = gathered_attention(
+                queries, keys, blocks, step.lengths, places, widest, self._scale
+            )
+        return compat.tensor_parallel_mean(summed / self._heads)
+
+    def deviation(self, step: compat.Step) -> float:
+        """Largest deviation of the recomputed output from the layer's own, as a share of it."""
+        count = len(step.requests)
+        queries = self._queries[:count]
+        own = self._outputs[:count].float()
+        keys, values = compat.keys_and_values(self._layer)
+        blocks = step.blocks(self._name)
+        worst = 0.0
+        for row, length in enumerate(step.lengths.tolist()):
+            table = blocks[row, : -(-length // keys.shape[2])].long()
+            weights = softmax_row(queries[row], _flat(keys[table], length), self._scale)
+            value = _flat(values[table], length).float()
+            again = torch.einsum("kgs,skd->kgd", weights, value).reshape_as(own[row])
+            largest = own[row].abs().max().clamp(min=1e-6)
+            worst = max(worst, float((again - own[row]).abs().max() / largest))
+        return worst
+
+
+def _flat(blocks: Tensor, length: int) -> Tensor:
+    """(blocks, heads, size, width) to (length, heads, width)."""
+    count, heads, size, width = blocks.shape
+    return blocks.permute(0, 2, 1, 3).reshape(count * size, heads, width)[:length]
+
+
+def softmax_row(query: Tensor, keys: Tensor, scale: float) -> Tensor:
+    """Softmax over all keys, (key heads, queries per key head, keys), float32.
+
+    Args:
+        query: (heads, width). keys: (keys, key heads, width).
+    """
+    heads, width = query.shape
+    grouped = query.view(keys.shape[1], heads // keys.shape[1], width)
+    return (torch.einsum("kgd,skd->kgs", grouped, keys).float() * scale).softmax(-1)
+
+
+def gathered_attention(
+    queries: Tensor,
+    keys: Tensor,
+    blocks: Tensor,
+    lengths: Tensor,
+    places: Tensor,
+    widest: int,
+    scale: float,
+) -> Tensor:
+    """Attention to the image, summed over the heads: (requests, widest), float32.
+
+    Args:
+        queries: (requests, heads, width).
+        keys: (blocks, key heads, block size, width).
+        blocks: which blocks hold each request's keys, in order, (requests, most blocks).
+        lengths: keys per request.
+        places: first image position and number of image tokens, (2, requests).
+        widest: columns of the result.
+        scale: of the scores.
+    """
+    found = torch.zeros(len(queries), widest, device=queries.device)
+    starts, counts = places.tolist()
+    for row, length in enumerate(lengths[: len(queries)].tolist()):
+        start, count = starts[row], counts[row]
+        if not count or start + count > length:
+            continue
+        table = blocks[row, : -(-length // keys.shape[2])].long()
+        weights = softmax_row(queries[row], _flat(keys[table], length), scale)
+        found[row, :count] = weights.sum((0, 1))[start : start + count]
+    return found

@@ -1,0 +1,120 @@
+"""What is read of one request: rows of one step in, one record out, as bytes across processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from probes.types import FloatArray
+
+KEY = "vlm_gate"
+"""Name of ours in vLLM's dictionaries: additional_config, extra_args, kv_transfer_params."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepRows:
+    """One step of the model: what stands at the last position of each of its requests.
+
+    Args:
+        requests: vLLM's ids, one per row.
+        hidden: (rows, layers, columns), float32.
+        scores: (rows, 3): log-probability of the likeliest token, entropy (nats), margin (logits);
+            entropy and margin are NaN in steps that end no prompt.
+        attention: (rows, attention layers, image tokens), float32, ended by 0s.
+        image_tokens: per row, how many of those columns are its own.
+    """
+
+    requests: Sequence[str]
+    hidden: FloatArray
+    scores: FloatArray
+    attention: FloatArray
+    image_tokens: Sequence[int]
+
+
+@dataclass(slots=True, eq=False)
+class Record:
+    """What was read of a request: its last prompt token, and the sum over its answer tokens.
+
+    Args:
+        hidden: of the last prompt token, (layers, columns).
+        attention: of the last prompt token, (attention layers, image tokens).
+        entropy: of the first answer token's distribution, nats.
+        margin: its largest minus its second-largest logit.
+        hidden_sum: over the answer tokens that have a state, shape of ``hidden``.
+        hidden_last: of the last of them.
+        attention_sum: over them, shape of ``attention``.
+        states: how many those are.
+        logprobs: of each sampled token, if it was the likeliest.
+    """
+
+    hidden: FloatArray
+    attention: FloatArray
+    entropy: float
+    margin: float
+    hidden_sum: FloatArray
+    hidden_last: FloatArray
+    attention_sum: FloatArray
+    states: int = 0
+    logprobs: list[float] = field(default_factory=list)
+
+    @staticmethod
+    def begin(rows: StepRows, row: int) -> Record:
+        """From the row of the last prompt token."""
+        hidden = rows.hidden[row]
+        attention = rows.attention[row, :, : rows.image_tokens[row]]
+        return Record(
+            hidden=hidden,
+            attention=attention,
+            entropy=float(rows.scores[row, 1]),
+            margin=float(rows.scores[row, 2]),
+            hidden_sum=np.zeros_like(hidden),
+            hidden_last=hidden,
+            attention_sum=np.zeros_like(attention),
+            logprobs=[float(rows.scores[row, 0])],
+        )
+
+    def add(self, rows: StepRows, row: int) -> None:
+        """The row of an answer token."""
+        self.hidden_last = rows.hidden[row]
+        self.hidden_sum += self.hidden_last
+        self.attention_sum += rows.attention[row, :, : rows.image_tokens[row]]
+        self.states += 1
+        self.logprobs.append(float(rows.scores[row, 0]))
+
+    def pack(self) -> dict[str, Any]:
+        """As plain values and bytes."""
+        return {
+            "states": self.states,
+            "scores": [self.entropy, self.margin],
+            "logprobs": np.asarray(self.logprobs, np.float32).tobytes(),
+            "hidden_shape": list(self.hidden.shape),
+            "hidden": np.stack([self.hidden, self.hidden_sum, self.hidden_last])
+            .astype(np.float32)
+            .tobytes(),
+            "attention_shape": list(self.attention.shape),
+            "attention": np.stack([self.attention, self.attention_sum])
+            .astype(np.float32)
+            .tobytes(),
+        }
+
+    @staticmethod
+    def unpack(packed: Mapping[str, Any]) -> Record:
+        """The record that :meth:`pack` made."""
+        hidden = np.frombuffer(packed["hidden"], np.float32).reshape(3, *packed["hidden_shape"])
+        attention = np.frombuffer(packed["attention"], np.float32)
+        attention = attention.reshape(2, *packed["attention_shape"])
+        entropy, margin = packed["scores"]
+        return Record(
+            hidden=hidden[0],
+            attention=attention[0],
+            entropy=entropy,
+            margin=margin,
+            hidden_sum=hidden[1],
+            hidden_last=hidden[2],
+            attention_sum=attention[1],
+            states=packed["states"],
+            logprobs=np.frombuffer(packed["logprobs"], np.float32).tolist(),
+        )

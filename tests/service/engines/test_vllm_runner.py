@@ -1,0 +1,234 @@
+"""The plugin's part of a model runner, on stand-ins with the V2 runner's attributes (vLLM 0.26).
+
+The V1 runner's is tested on vLLM itself, by ``make test-vllm``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from probes.types import Readout
+from service.engines.vllm_plan import Plan
+from service.engines.vllm_plugin import compat
+from service.engines.vllm_plugin.record import KEY, StepRows
+from service.engines.vllm_plugin.runner import Reader
+from service.engines.vllm_plugin.scores import token_scores
+
+HIDDEN = 4
+NUMBERS = torch.Generator().manual_seed(0)
+
+
+class Decoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Identity() for _ in range(3))
+        self.asked: tuple[int, ...] = ()
+
+    def _set_aux_hidden_state_layers(self, layers: tuple[int, ...]) -> None:
+        self.asked = layers
+
+
+class LlavaForConditionalGeneration(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.decoder = SimpleNamespace(model=Decoder())
+
+    def get_language_model(self) -> Any:
+        return self.decoder
+
+    def compute_logits(self, states: torch.Tensor) -> torch.Tensor:
+        return states @ torch.arange(HIDDEN * 6.0).view(HIDDEN, 6)
+
+
+class Runner:
+    """A V2 runner between ``execute_model`` and ``sample_tokens``."""
+
+    use_aux_hidden_state_outputs = False
+    max_num_tokens = 32
+    max_num_reqs = 8
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.model = LlavaForConditionalGeneration()
+        self.model_config = SimpleNamespace(
+            get_hidden_size=lambda: HIDDEN, dtype=torch.float32, use_mla=False
+        )
+        self.execute_model_state: Any = None
+
+    def get_model(self) -> nn.Module:
+        return self.model
+
+
+Runner.__module__ = compat.V2
+
+
+class Later:
+    """Stands for vLLM's AsyncModelRunnerOutput."""
+
+    def __init__(self, result: Any) -> None:
+        self._result = result
+
+    def get_output(self) -> Any:
+        return self._result
+
+
+@pytest.fixture
+def reader(monkeypatch: pytest.MonkeyPatch) -> tuple[Runner, Reader]:
+    monkeypatch.setattr(compat, "async_output_class", lambda: Later)
+    runner = Runner()
+    reader = Reader(runner, (3, 1), ())
+    reader.watch_logits(runner.model)
+    return runner, reader
+
+
+def request(name: str, wish: bool = True) -> Any:
+    extra = {KEY: {"attention": False}} if wish else None
+    return SimpleNamespace(
+        req_id=name, sampling_params=SimpleNamespace(extra_args=extra), mm_features=[]
+    )
+
+
+def schedule(reader: Reader, *requests: Any, finished: tuple[str, ...] = ()) -> None:
+    reader.scheduled(
+        SimpleNamespace(
+            scheduled_new_reqs=list(requests),
+            finished_req_ids=set(finished),
+            preempted_req_ids={"9"},
+        )
+    )
+
+
+def forward(runner: Runner, names: list[str], lengths: list[int], prefill: bool) -> Any:
+    """The state after a step of so many tokens per request, padded as a CUDA graph would."""
+    starts = torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32)
+    padded = torch.cat([starts, starts[-1:].expand(3)])
+    total = sum(lengths) + 2
+    states = [torch.randn(total, HIDDEN, generator=NUMBERS) for _ in range(2)]
+    batch = SimpleNamespace(
+        req_ids=names,
+        num_reqs=len(names),
+        query_start_loc=padded,
+        seq_lens=torch.tensor([*lengths, 0, 0, 0], dtype=torch.int32),
+        is_prefilling_np=np.array([prefill] * len(names)),
+    )
+    runner.execute_model_state = SimpleNamespace(
+        input_batch=batch,
+        attn_metadata={},
+        hidden_states=states[0],
+        aux_hidden_states=states,
+    )
+    return states, padded[1 : len(names) + 1].long() - 1
+
+
+def sampler(runner: Runner, output: Any) -> Callable[..., Any]:
+    """``sample_tokens``: takes the state away, computes the logits of the last positions."""
+
+    def sample_tokens(self: Runner, grammar: Any) -> Any:
+        state, self.execute_model_state = self.execute_model_state, None
+        rows = state.input_batch.query_start_loc[1 : state.input_batch.num_reqs + 1].long() - 1
+        self.model.compute_logits(state.hidden_states[rows])
+        self.model.compute_logits(state.hidden_states)  # of the prompt: not to be taken
+        return output
+
+    return sample_tokens
+
+
+def test_rows_are_those_of_each_requests_last_position(reader: tuple[Runner, Reader]) -> None:
+    runner, read = reader
+    assert read.layers == (1, 3)
+    assert runner.model.decoder.model.asked == (1, 3)
+    assert runner.use_aux_hidden_state_outputs
+    plan = Plan((Readout((1, 3), ("prompt_last",), None),), (1, 3), HIDDEN)
+    read.install(plan.message())
+    schedule(read, request("a"), request("b"), request("c", wish=False))
+    states, rows = forward(runner, ["b", "c", "a"], [1, 4, 7], prefill=True)
+    output = Later(SimpleNamespace())
+    sampled = read.sample(runner, sampler(runner, output), None)
+    assert isinstance(sampled, Later)
+    found: StepRows = getattr(sampled.get_output(), KEY)
+    assert list(found.requests) == ["b", "c", "a"]
+    expected = torch.stack([state[rows] for state in states], 1)
+    np.testing.assert_allclose(found.hidden, expected, rtol=1e-6)
+    scores = token_scores(LlavaForConditionalGeneration().compute_logits(states[0][rows]), True)
+    np.testing.assert_allclose(found.scores, scores, rtol=1e-5, atol=1e-6)
+
+
+def test_projections_and_later_steps(reader: tuple[Runner, Reader]) -> None:
+    runner, read = reader
+    matrix = np.random.default_rng(0).normal(size=(HIDDEN, 2))
+    plan = Plan((Readout((3,), ("prompt_last",), {3: matrix}),), (1, 3), HIDDEN)
+    read.install(plan.message())
+    schedule(read, request("a"))
+    states, rows = forward(runner, ["a"], [1], prefill=False)
+    result = SimpleNamespace()
+    assert read.sample(runner, sampler(runner, result), None) is result
+    found: StepRows = getattr(result, KEY)
+    np.testing.assert_allclose(found.hidden[0, 1], states[1][rows[0]].numpy() @ matrix, rtol=1e-4)
+    assert (found.hidden[0, 0] == 0).all()
+    assert np.isnan(found.scores[0, 1:]).all()
+
+
+def test_steps_without_our_requests_are_left_alone(reader: tuple[Runner, Reader]) -> None:
+    runner, read = reader
+    schedule(read, request("a"), request("b", wish=False))
+    schedule(read, finished=("a",))
+    assert read.preempted == 2
+    forward(runner, ["b"], [3], prefill=True)
+    result = SimpleNamespace()
+    assert read.sample(runner, sampler(runner, result), None) is result
+    assert not hasattr(result, KEY)
+    runner.execute_model_state = None
+    assert read.sample(runner, lambda self, grammar: None, None) is None
+
+
+def test_token_scores() -> None:
+    logits = torch.tensor([[2.0, 0.5, -torch.inf], [1.0, 1.0, 1.0]])
+    scores = token_scores(logits, True)
+    probabilities = logits.softmax(-1)
+    np.testing.assert_allclose(scores[:, 0], probabilities.amax(-1).log(), rtol=1e-6)
+    np.testing.assert_allclose(scores[:, 1], torch.special.entr(probabilities).sum(-1), rtol=1e-5)
+    np.testing.assert_allclose(scores[:, 2], [1.5, 0.0])
+    few = token_scores(logits, False)
+    np.testing.assert_allclose(few[:, 0], scores[:, 0])
+    assert few[:, 1:].isnan().all()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"pipeline_parallel_size": 2}, "pipeline_parallel_size"),
+        ({"decode_context_parallel_size": 2}, "decode_context_parallel_size"),
+        ({"speculative": object()}, "speculative"),
+        ({"mla": True}, "MLA"),
+    ],
+)
+def test_ways_of_running_that_cannot_be_read_are_refused(change: dict[str, Any], said: str) -> None:
+    config = SimpleNamespace(
+        parallel_config=SimpleNamespace(
+            pipeline_parallel_size=change.get("pipeline_parallel_size", 1),
+            decode_context_parallel_size=change.get("decode_context_parallel_size", 1),
+        ),
+        speculative_config=change.get("speculative"),
+        model_config=SimpleNamespace(use_mla=change.get("mla", False)),
+    )
+    with pytest.raises(compat.Incompatible, match=said):
+        compat.refuse(config)
+
+
+def test_the_image_lies_where_its_embeddings_do() -> None:
+    def place(offset: int, length: int, mask: list[bool] | None) -> list[Any]:
+        inside = None if mask is None else torch.tensor(mask)
+        where = SimpleNamespace(offset=offset, length=length, is_embed=inside)
+        return [SimpleNamespace(mm_position=where)]
+
+    assert compat.image_run(place(5, 64, None)) == (5, 64)
+    assert compat.image_run(place(0, 4, [True, True, True, False])) == (0, 3)
+    assert compat.image_run(place(0, 4, [True, False, True, False])) == (0, 0)
+    assert compat.image_run([]) == (0, 0)
