@@ -347,15 +347,18 @@ def test_a_policy_file_that_cannot_be_used_is_named(bundled, tmp_path, text, sai
     assert str(file) in str(caught.value)
 
 
-def test_the_documents_policy_is_one(bundled, tmp_path) -> None:
-    from service.policy_schema import PolicyRequest, read_policy
+async def test_the_documents_policy_is_one(serve, bundled, tmp_path) -> None:
+    from service.policy_schema import read_policy
 
     text = DOCUMENT.read_text()
     (toml,) = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     (tmp_path / "policy.toml").write_text(toml)
     (sent,) = re.findall(r"-d '(.*?)'", text)
     policy = read_policy(tmp_path / "policy.toml", bundled())
-    assert PolicyRequest.model_validate_json(sent).to_policy(bundled()) == policy
+    kind = {"content-type": "application/json"}
+    async with serve(bundled()) as client:
+        told = (await client.put("/v1/policy", content=sent, headers=kind)).json()
+    assert (told["policy"], told["accept_below"], told["reject_above"]) == ("manual", 0.1, 0.6)
     assert (policy.mode, policy.accept_below, policy.reject_above) == ("manual", 0.1, 0.6)
 
 
