@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from probes.bundle import Bundle
+from probes.drift import RiskHistogram
 
 pytestmark = pytest.mark.anyio
 ASKERS = 12
@@ -347,15 +348,18 @@ def test_a_policy_file_that_cannot_be_used_is_named(bundled, tmp_path, text, sai
     assert str(file) in str(caught.value)
 
 
-def test_the_documents_policy_is_one(bundled, tmp_path) -> None:
-    from service.policy_schema import PolicyRequest, read_policy
+async def test_the_documents_policy_is_one(serve, bundled, tmp_path) -> None:
+    from service.policy_schema import read_policy
 
     text = DOCUMENT.read_text()
     (toml,) = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     (tmp_path / "policy.toml").write_text(toml)
     (sent,) = re.findall(r"-d '(.*?)'", text)
     policy = read_policy(tmp_path / "policy.toml", bundled())
-    assert PolicyRequest.model_validate_json(sent).to_policy(bundled()) == policy
+    kind = {"content-type": "application/json"}
+    async with serve(bundled()) as client:
+        told = (await client.put("/v1/policy", content=sent, headers=kind)).json()
+    assert (told["policy"], told["accept_below"], told["reject_above"]) == ("manual", 0.1, 0.6)
     assert (policy.mode, policy.accept_below, policy.reject_above) == ("manual", 0.1, 0.6)
 
 
@@ -374,6 +378,54 @@ async def test_a_failed_self_test_is_mended_by_a_reload(serve, folders, png, tmp
         assert (await client.post("/v1/bundle:reload")).status_code == 200
         assert (await client.get("/readyz")).status_code == 200
         assert (await ask(client, png)).json()["bundle"] == second.id
+
+
+async def test_a_void_certificate_stays_void_through_a_manual_policy(
+    serve, bundled, png, tmp_path
+) -> None:
+    reference = RiskHistogram((0.5,), (1000, 1000)).to_dict()
+    bundle = replace(bundled(threshold=0.99), training={"risk_reference": reference})
+    url = f"sqlite:///{tmp_path / 'records.db'}"
+    manual = {"policy": "manual", "accept_below": 0.99, "reject_above": None}
+    async with serve(bundle, records_url=url, audit_rate=1.0) as client:
+        gate = client._transport.app.state.gate
+        promise = gate.rules.promise
+        while not gate.rules.void:
+            told = (await ask(client, png)).json()
+            said = {"id": told["id"], "correct": False}
+            assert (await client.post("/v1/outcomes", json=said)).status_code == 200
+            promise.read()
+        assert (await client.put("/v1/policy", json=manual)).status_code == 200
+        by_hand = (await ask(client, png)).json()
+        text = (await client.get("/metrics")).text
+        assert gate.rules.promise is not promise
+        assert gate.rules.promise.drift is promise.drift  # the same bundle's risks
+        assert gate.keeper.promise is gate.rules.promise
+        back = (await client.put("/v1/policy", json={"policy": "certified"})).json()
+        after = (await ask(client, png)).json()
+    assert (by_hand["reason"], by_hand["certificate"]) == ("audit", {"missing": "manual_policy"})
+    assert "vlm_gate_audits_judged 0.0" in text  # audits of the manual policy, none judged yet
+    assert back["accept_below"] is None
+    assert after["reason"] == "certificate_void"
+
+
+async def test_records_that_cannot_be_read_keep_what_is_in_force(
+    serve, bundled, tmp_path, monkeypatch
+) -> None:
+    from service.records.errors import RecordsUnavailable
+
+    def away(*_: object) -> None:
+        raise RecordsUnavailable("gone")
+
+    url = f"sqlite:///{tmp_path / 'records.db'}"
+    async with serve(bundled(), records_url=url) as client:
+        before = (await client.get("/v1/policy")).json()
+        monkeypatch.setattr("service.promise.Promise.read", away)
+        manual = {"policy": "manual", "accept_below": 0.5, "reject_above": None}
+        refused = await client.put("/v1/policy", json=manual)
+        assert (await client.get("/v1/policy")).json() == before
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+    assert refused.json()["type"].endswith("records_unavailable")
 
 
 async def test_a_draining_service_keeps_what_it_has(serve, folders, tmp_path) -> None:
