@@ -131,8 +131,12 @@ def _draw_lines(axes: Axes, panel: Panel, found: list[tuple[str, Series]], began
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}/s"))
     if drawn:
         small = panel.span < 12
-        axes.legend(fontsize=6.5 if small else 7.5, loc="upper left", framealpha=0.7,
-                    ncols=1 if small and len(drawn) < 5 else 2)  # fmt: skip
+        axes.legend(
+            fontsize=6.5 if small else 7.5,
+            loc="upper left" if panel.stacked else "best",
+            framealpha=0.7,
+            ncols=1 if small and len(drawn) < 5 else 2,
+        )
 
 
 def _stack(axes: Axes, drawn: list[tuple[str, list[Any]]], began: float) -> None:

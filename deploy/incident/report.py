@@ -11,8 +11,8 @@ INTRODUCTION = """# An incident, as it was paged
 
 Made by `make incident` ({made} UTC, {cores} cores): the real service with the embedded model, and
 Prometheus and Alertmanager from Debian with the deployed rules and configurations, every duration
-times {factor:g}. An inspection line asks {rate:g} questions a second about held-out images,
-{audit_rate:.0%} of the accepted answers are audited at once, and the drift is measured over
+times {factor:g}. An inspection line asks {rate:g} questions a second about held-out images;
+{audit_rate:.0%} of the accepted answers are audited at once; the drift is measured over
 {window} answers. The dashboards of this run: [Risk](../images/vlm-gate-risk.png),
 [Signals](../images/vlm-gate-signals.png), [Service](../images/vlm-gate-service.png).
 
@@ -22,7 +22,8 @@ Promises broken: {broken}.
 
 def write_report(path: Path, result: Mapping[str, Any]) -> None:
     """Markdown: what happened when, and every page."""
-    events, pages = result["events"], result["pages"]
+    events = sorted(result["events"], key=lambda event: event["at"])
+    pages = result["pages"]
     text = INTRODUCTION.format(
         made=events[0]["at"][:16].replace("T", " "),
         cores=os.cpu_count(),
