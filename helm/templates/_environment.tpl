@@ -49,6 +49,8 @@ VLM_GATE_{{ upper $what }}: {{ . }}
 {{- end }}
 {{- end }}
 {{- range $name, $value := .Values.settings }}
-VLM_GATE_{{ upper $name }}: {{ $value | toString | quote }}
+{{- /* Helm holds every number as a float, and would write 25000000 as 2.5e+07. */}}
+{{- $whole := and (kindIs "float64" $value) (eq (float64 (int64 $value)) $value) }}
+VLM_GATE_{{ upper $name }}: {{ ternary (int64 $value) $value $whole | toString | quote }}
 {{- end }}
 {{- end }}

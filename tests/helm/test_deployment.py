@@ -143,6 +143,22 @@ def test_a_model_by_url_is_fetched_and_checked_before_the_start(render) -> None:
     assert volumes(found)["cache"]["persistentVolumeClaim"] == {"claimName": "gate-vlm-gate-cache"}
 
 
+def test_settings_are_written_as_the_service_reads_them(render) -> None:
+    settings = {
+        "max_pixels": 25_000_000,
+        "audit_rate": 0.02,
+        "deadline_seconds": 20.5,
+        "records_keep_question": True,
+        "cors_origins": "https://review.example",
+    }
+    written = render({"settings": settings}).settings
+    assert written["VLM_GATE_MAX_PIXELS"] == "25000000"
+    assert written["VLM_GATE_AUDIT_RATE"] == "0.02"
+    assert written["VLM_GATE_DEADLINE_SECONDS"] == "20.5"
+    assert written["VLM_GATE_RECORDS_KEEP_QUESTION"] == "true"
+    assert written["VLM_GATE_CORS_ORIGINS"] == "https://review.example"
+
+
 def test_changed_settings_start_the_pods_anew(render) -> None:
     def checksum(values) -> str:
         template = render(values).one("Deployment")["spec"]["template"]
