@@ -201,6 +201,17 @@ def test_64_questions_alone_and_together_give_the_same(
         assert alone.answer == expected.answer
         assert alone.token_ids == expected.token_ids
         np.testing.assert_allclose(alone.trace.logprobs, expected.trace.logprobs, atol=1e-4)
+        for place, value in expected.trace.readouts.items():
+            found = alone.trace.readouts[place]
+            if isinstance(value, Missing):
+                assert found == value
+                continue
+            scale = max(1.0, float(np.abs(value).max()))
+            np.testing.assert_allclose(found, value, atol=1e-4 * scale, rtol=0)
+        one, other = alone.trace.attention, expected.trace.attention
+        assert isinstance(one, AttentionMaps)
+        assert isinstance(other, AttentionMaps)
+        np.testing.assert_allclose(one.prompt_last, other.prompt_last, atol=1e-5)
 
 
 def test_grid_and_boxes(
