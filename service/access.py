@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from time import perf_counter
 
 import structlog
@@ -12,6 +13,10 @@ from service.errors import ServiceError, problem
 from service.telemetry import Telemetry
 
 log = structlog.get_logger("service.access")
+CLIENT_GONE = "client_gone"
+"""Why a request was given up that nobody waits for any more: who sent it has hung up."""
+GONE_STATUS = 499
+"""As nginx counts them; it is never sent."""
 
 
 class Access:
@@ -38,6 +43,11 @@ class Access:
 
         try:
             await self.app(scope, receive, note)
+        except CancelledError as error:
+            if CLIENT_GONE not in error.args:
+                raise
+            state["kind"] = CLIENT_GONE
+            status = status or GONE_STATUS
         except Exception:
             # A bug of ours: told to the log, never to the caller.
             log.exception("failed", id=state["id"])

@@ -13,7 +13,7 @@ from service import __version__, errors
 from service.access import Access
 from service.api import answer, batch, chat, health, metrics, policy, records
 from service.api.openai_errors import OpenAIErrors
-from service.auth import Authentication, Authenticator, require
+from service.auth import Authentication, Authenticator, ScopeNeeded
 from service.engines.base import Engine
 from service.gate import Gate
 from service.idempotency import MOST_ANSWERS, Replies
@@ -75,7 +75,7 @@ def create_app(settings: Settings, engine: Engine, bundle: Bundle) -> FastAPI:
     for router, scope in scopes:
         app.include_router(
             router,
-            dependencies=[Depends(require(scope))],
+            dependencies=[Depends(ScopeNeeded(scope))],
             responses=errors.problem_responses((400, 401, 403)),
         )
     app.include_router(health.router)

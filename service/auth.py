@@ -2,20 +2,20 @@
 
 The service is open only on a loopback address without keys, or where the operator said so. In all
 other cases every path but ``OPEN_PATHS`` needs a key or a token, before its body is read;
-``require`` then asks for the scope that a router needs.
+``ScopeNeeded`` then asks for the scope that a router needs.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
 from urllib.parse import unquote_plus, urlsplit
 
-from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Request
+from fastapi.security import HTTPBearer
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as ConnectionScope
 
@@ -151,12 +151,12 @@ def _refuse_web_pages(request: Request, origins: tuple[str, ...]) -> None:
     browser then tells its origin, or its name as the host.
     """
     origin = request.headers.get("origin")
-    if origin not in (None, *origins) and not _is_local(_host_in(origin or "")):
+    if origin not in (None, *origins) and not _is_local(origin or ""):
         raise Forbidden(
             f"a web page elsewhere may not call this; {PREFIX}CORS_ORIGINS names those that may",
             kind="foreign_origin",
         )
-    if not _is_local(_host_in(f"//{request.headers.get('host', '')}")):
+    if not _is_local(f"//{request.headers.get('host', '')}"):
         raise Forbidden(
             "without keys this answers only to this machine's own names; call it as 127.0.0.1, "
             f"or set {PREFIX}API_KEYS_FILE (or {PREFIX}ALLOW_UNAUTHENTICATED behind a proxy)",
@@ -171,8 +171,10 @@ def _host_in(url: str) -> str:
         return ""
 
 
-def _is_local(host: str) -> bool:
+@lru_cache(maxsize=64)
+def _is_local(url: str) -> bool:
     """Loopback addresses, and names that no public DNS holds: without a dot, or .localhost."""
+    host = _host_in(url)
     if is_loopback(host) or host.endswith(".localhost"):
         return True
     return bool(host) and "." not in host and ":" not in host
@@ -216,25 +218,24 @@ def _holds_key(scope: ConnectionScope) -> bool:
     return bool(KEY.search(text) or _JWT.search(text) or plain & _KEY_NAMES)
 
 
-_documented = HTTPBearer(
-    auto_error=False,
-    scheme_name="key",
-    description="an API key (vg_...) or a JWT; none is needed on a loopback address without keys",
-)
-Documented = Annotated[HTTPAuthorizationCredentials | None, Depends(_documented)]
+class ScopeNeeded(HTTPBearer):
+    """A dependency for a router, documented as what it is: the caller must hold ``scope``."""
 
+    def __init__(self, scope: Scope) -> None:
+        super().__init__(
+            auto_error=False,
+            scheme_name="key",
+            description="an API key (vg_...) or a JWT; none is needed on a loopback address "
+            "without keys",
+        )
+        self._needed: Scope = scope
 
-def require(scope: Scope) -> Callable[[Request, Any], Awaitable[Caller]]:
-    """A dependency for a router: the caller, who must hold ``scope``. Raises Forbidden."""
-
-    async def check(request: Request, _documented: Documented) -> Caller:
+    async def __call__(self, request: HTTPConnection) -> None:
+        """Raises Forbidden."""
         caller: Caller = request.state.caller
-        if scope not in caller.scopes:
+        if self._needed not in caller.scopes:
             raise Forbidden(
-                f"this needs the scope '{scope}'; use a key that has it",
+                f"this needs the scope '{self._needed}'; use a key that has it",
                 kind="scope_missing",
-                challenge=f'{_REALM}, error="insufficient_scope", scope="{scope}"',
+                challenge=f'{_REALM}, error="insufficient_scope", scope="{self._needed}"',
             )
-        return caller
-
-    return check

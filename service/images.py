@@ -98,8 +98,8 @@ def decode_image(data: bytes, max_bytes: int, max_pixels: int) -> ImageArray:
             raise _unidentified(data) from error
         _check_header(image, max_pixels)
         image.load()
-        upright = ImageOps.exif_transpose(image)
-        return np.asarray(_to_rgb(upright)).copy()
+        ImageOps.exif_transpose(image, in_place=True)
+        return np.array(_to_rgb(image))
 
 
 def _check_bytes(size: int, max_bytes: int) -> None:
@@ -151,7 +151,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         transparent = image.convert("RGBA")
         white = Image.new("RGBA", transparent.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, transparent).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _unidentified(data: bytes) -> Invalid | UnsupportedType:

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from probes.bundle import Bundle
 from probes.policy import Policy
 from probes.types import Missing
 from service.audit_secret import load_or_create_secret
+from service.cautious_clock import CautiousClock
 from service.errors import Overloaded, Unavailable
 from service.picture_archive import PictureArchive
 from service.pipeline import Ask, Outcome
@@ -71,6 +72,7 @@ class Keeper:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="records-read")
         self._background = ThreadPoolExecutor(2, thread_name_prefix="records-watch")
         self._reading = 0
+        self._clock = CautiousClock()
         self._tasks: list[asyncio.Task[None]] = []
 
     def promise_of(self, bundle: Bundle, policy: Policy) -> Promise:
@@ -104,6 +106,8 @@ class Keeper:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.recorder.close()
+        if self.recorder.lost:  # nobody reads the counter any more
+            log.error("records_lost", lost=self.recorder.lost)
         if self._archive is not None:
             await asyncio.to_thread(self._archive.close)
         self._readers.shutdown()
@@ -197,7 +201,7 @@ class Keeper:
         """Delete what is too old, again and again."""
         while days := self._settings.records_retention_days:
             try:
-                cutoff = datetime.now(UTC) - timedelta(days=days)
+                cutoff = self._clock.now() - timedelta(days=days)
                 await self._in_background(partial(self._delete, cutoff))
             except Exception:  # a task's edge: whatever the storage raises, it is tried again
                 log.exception("retention_failed")

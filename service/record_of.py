@@ -13,6 +13,8 @@ from service.pipeline import Ask, Outcome
 from service.records.answer import AnswerRecord, question_hash
 from service.telemetry import Stages
 
+_NAMES = tuple(field.name for field in fields(Signals))
+
 
 def record_of(
     ask: Ask,
@@ -47,7 +49,7 @@ def record_of(
         stage=assessment.stage,
         accept_below=decision.accept_below,
         reject_above=decision.reject_above,
-        signals={f.name: _part(getattr(assessment.signals, f.name)) for f in fields(Signals)},
+        signals=parts_of(assessment.signals),
         timings={**stages.seconds, "total": stages.total},
         metadata=ask.metadata,
         audit=audit is not None and audit.selected,
@@ -68,5 +70,12 @@ def _candidate(compared: Compared) -> dict[str, Any]:
     }
 
 
+def parts_of(signals: Signals) -> dict[str, dict[str, Any]]:
+    """Each signal by name, as the numbers that it holds or ``{"missing": reason}``."""
+    return {name: _part(getattr(signals, name)) for name in _NAMES}
+
+
 def _part(signal: Any) -> dict[str, Any]:
-    return {"missing": signal.reason} if isinstance(signal, Missing) else asdict(signal)
+    if isinstance(signal, Missing):
+        return {"missing": signal.reason}
+    return {name: getattr(signal, name) for name in signal.__slots__}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fastapi import FastAPI
-from starlette.datastructures import MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,6 +17,16 @@ DOCS = (
     "https://cdn.redoc.ly; worker-src blob:; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
+_ON_DATA, _ON_PAGES = (
+    (
+        (b"x-content-type-options", b"nosniff"),
+        (b"cache-control", b"no-store"),
+        (b"referrer-policy", b"no-referrer"),
+        (b"content-security-policy", policy.encode()),
+    )
+    for policy in (NOTHING, DOCS)
+)
+_OURS = frozenset(name for name, _ in _ON_DATA)
 
 
 class ResponseHeaders:
@@ -29,14 +38,14 @@ class ResponseHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                page = headers.get("content-type", "").startswith("text/html")
-                headers["x-content-type-options"] = "nosniff"
-                headers["cache-control"] = "no-store"
-                headers["referrer-policy"] = "no-referrer"
-                headers["content-security-policy"] = DOCS if page else NOTHING
-                if scope["app"].state.gate.leaving:
-                    headers["connection"] = "close"  # the caller's next one goes elsewhere
+                headers = [pair for pair in message["headers"] if pair[0] not in _OURS]
+                page = any(
+                    name == b"content-type" and value.startswith(b"text/html")
+                    for name, value in headers
+                )
+                message["headers"] = [*headers, *(_ON_PAGES if page else _ON_DATA)]
+                if scope["app"].state.gate.leaving:  # the caller's next one goes elsewhere
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         await self.app(scope, receive, with_headers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import signal
 import socket
@@ -12,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.gate import Gate
+from service.http_protocol import StrictProtocol
 from service.settings import PREFIX, Settings, SettingsError
 
 
@@ -25,13 +27,20 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http="h11",  # httptools is faster, and lets requests without a host through
+                http=StrictProtocol,
+                ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=round(settings.deadline_seconds) + 1,
             )
         )
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve. What is here by then stays: the collector need not look at it again."""
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Not ready from now on. Asked to end, it ends with 0.

@@ -9,9 +9,8 @@ import re
 import signal
 import subprocess
 import sys
-import threading
+import tempfile
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -124,31 +123,34 @@ def fake_service(
         **(settings or {}),
     }
     script = HERE / "fake_service.py"
-    log = subprocess.Popen(
-        [sys.executable, str(script), "--latency-seconds", str(latency_seconds)],
-        stderr=subprocess.PIPE,
-        env=environment,
-        text=True,
-    )
-    assert log.stderr is not None
-    try:
-        first = log.stderr.readline()
-        found = re.search(r"listening on http://[\d.]+:(\d+)", first)
-        if found is None:
-            raise RuntimeError(f"the service did not start: {first}{log.stderr.read()}")
-        for line in log.stderr:
-            if '"event": "ready"' in line:
-                break
-        # Somebody must read the log on, or its pipe fills up and the service stops.
-        threading.Thread(target=deque, args=(log.stderr, 0), daemon=True).start()
-        yield log.pid, int(found.group(1))
-    finally:
-        log.send_signal(signal.SIGTERM)
+    with tempfile.TemporaryDirectory() as folder:
+        environment.setdefault("VLM_GATE_STATE_FOLDER", folder)
+        log = Path(folder) / "log"  # a file: reading it would take the processor's time
+        with log.open("w") as output:
+            service = subprocess.Popen(
+                [sys.executable, str(script), "--latency-seconds", str(latency_seconds)],
+                stderr=output,
+                env=environment,
+            )
         try:
-            log.wait(20)
-        except subprocess.TimeoutExpired:
-            log.kill()
-            log.wait()
+            yield service.pid, _port_when_ready(service, log)
+        finally:
+            service.send_signal(signal.SIGTERM)
+            try:
+                service.wait(20)
+            except subprocess.TimeoutExpired:
+                service.kill()
+                service.wait()
+
+
+def _port_when_ready(service: subprocess.Popen[bytes], log: Path) -> int:
+    while service.poll() is None:
+        told = log.read_text()
+        found = re.search(r"listening on http://[\d.]+:(\d+)", told)
+        if found is not None and '"event": "ready"' in told:
+            return int(found.group(1))
+        time.sleep(0.05)
+    raise RuntimeError(f"the service did not start: {log.read_text()}")
 
 
 def cpu_seconds(pid: int) -> float:

@@ -52,35 +52,67 @@ def image_features(image: ImageArray) -> NDArray[np.float64]:
     Laplacian at scales 1, 2, 4 and 8; sparsity is the share of flat neighbours.
     """
     height, width = image.shape[:2]
-    step = max(1, min(height, width) // _ENOUGH)
-    picture = Image.fromarray(image[::step, ::step]).resize((_SIDE, _SIDE), Image.Resampling.BOX)
-    red, green, blue = np.asarray(picture, dtype=np.float32).transpose(2, 0, 1) / np.float32(255)
+    # This runs for every request, and takes as long as decoding: few passes, each over one plane.
+    red, green, blue = _resized(image).transpose(2, 0, 1).astype(np.float32, order="C")
+    for plane in (red, green, blue):
+        plane /= np.float32(255)
     red_green = red - green
     yellow_blue = (red + green) / 2 - blue
     luma = 0.299 * red + 0.587 * green + 0.114 * blue
     centre = luma[_SIDE // 4 : -_SIDE // 4, _SIDE // 4 : -_SIDE // 4]
-    # One place at a time is several times faster, and gives the same values.
-    shadows, highlights = (np.partition(luma, k, axis=None)[k] for k in (819, 15564))  # 5 %, 95 %
+    shadows, highlights = _quantiles(luma, 819, 15564)  # 5 %, 95 %
+    brightness, contrast = _moments(luma)
+    warmth, warmth_variance = _moments(red_green)
+    yellowness, yellowness_variance = _moments(yellow_blue)
     values = [
         0.5 * math.log2(height * width),
         math.log2(width / height),
-        luma.mean(),
-        luma.std(),
+        brightness,
+        math.sqrt(contrast),
         shadows,
         highlights,
-        red_green.mean(),
-        yellow_blue.mean(),
-        math.sqrt(red_green.var() + yellow_blue.var()),
-        centre.mean() - luma.mean(),
+        warmth,
+        yellowness,
+        math.sqrt(warmth_variance + yellowness_variance),
+        float(centre.mean()) - brightness,
     ]
-    steps = np.abs(np.diff(luma, axis=1))
+    steps = luma[:, 1:] - luma[:, :-1]
+    np.abs(steps, out=steps)
     for _ in range(_SCALES):
-        laplacian = 4 * luma[1:-1, 1:-1] - luma[:-2, 1:-1] - luma[2:, 1:-1]
+        laplacian = 4 * luma[1:-1, 1:-1]
+        laplacian -= luma[:-2, 1:-1]
+        laplacian -= luma[2:, 1:-1]
         laplacian -= luma[1:-1, :-2] + luma[1:-1, 2:]
-        values.append(math.log2(float(np.abs(laplacian).mean()) + 1 / 1024))
+        mean = float(np.add.reduce(np.abs(laplacian, out=laplacian), axis=None)) / laplacian.size
+        values.append(math.log2(mean + 1 / 1024))
         luma = (luma[::2, ::2] + luma[1::2, ::2] + luma[::2, 1::2] + luma[1::2, 1::2]) / 4
-    values.append((steps < 2 / 255).mean())
+    values.append(np.count_nonzero(steps < np.float32(2 / 255)) / steps.size)
     return np.array(values, dtype=np.float64)
+
+
+def _quantiles(values: NDArray[np.float32], low: int, high: int) -> tuple[float, float]:
+    """The values at two ranks. Two partitions are several times faster than one at both."""
+    flat = values.flatten()
+    flat.partition(low)
+    rest = flat[low:]
+    rest.partition(high - low)
+    return float(flat[low]), float(rest[high - low])
+
+
+def _moments(values: NDArray[np.float32]) -> tuple[float, float]:
+    """Mean and variance."""
+    mean = values.mean()
+    centred = (values - mean).ravel()
+    return float(mean), float(centred @ centred) / centred.size
+
+
+def _resized(image: ImageArray) -> ImageArray:
+    """Shape (128, 128, 3)."""
+    if image.shape[:2] == (_SIDE, _SIDE):
+        return image
+    step = max(1, min(image.shape[:2]) // _ENOUGH)
+    picture = Image.fromarray(image[::step, ::step]).resize((_SIDE, _SIDE), Image.Resampling.BOX)
+    return np.asarray(picture)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from ulid import ULID
 
@@ -20,84 +14,13 @@ from service.records.answer import AnswerRecord, question_hash
 from service.records.head import SigningKey
 from service.records.store import RecordStore
 
-WITHOUT = "TESTS_WITHOUT_POSTGRESQL"
-
-
-class PostgresServer:
-    """A server in a folder of its own, reached by a socket there; never run by root."""
-
-    def __init__(self, binaries: Path, folder: Path) -> None:
-        self._binaries = binaries
-        self._folder = folder
-        account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
-        self._user = {} if account is None else {"user": account.pw_uid, "group": account.pw_gid}
-        if account is not None:
-            os.chown(folder, account.pw_uid, account.pw_gid)
-        self._call("initdb", "--no-sync", "--auth=trust", "--username=gate", "--encoding=UTF8")
-
-    def start(self) -> None:
-        """Start and wait until it takes connections."""
-        options = f"-c listen_addresses='' -k {self._folder} -c fsync=off"
-        log = self._folder / "log"
-        self._call("pg_ctl", "start", "--wait", f"--log={log}", f"--options={options}")
-
-    def stop(self, mode: str = "immediate") -> None:
-        """Stop; ``immediate`` is a crash of the database."""
-        self._call("pg_ctl", "stop", "--wait", f"--mode={mode}")
-
-    def empty_database(self) -> str:
-        """URL of the database, emptied: a folder for each test would cost more than the tests."""
-        server = {"host": str(self._folder), "user": "gate", "dbname": "postgres"}
-        with psycopg.connect(**server, autocommit=True) as connection:
-            connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
-            )
-            connection.execute("DROP SCHEMA public CASCADE")
-            connection.execute("CREATE SCHEMA public")
-        return f"postgresql://gate@/postgres?host={self._folder}"
-
-    def _call(self, program: str, *arguments: str) -> None:
-        subprocess.run(
-            [self._binaries / program, f"--pgdata={self._folder / 'data'}", *arguments],
-            check=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            cwd=self._folder,
-            **self._user,
-        )
-
-
-def _postgres_binaries() -> Path | None:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    on_path = shutil.which("initdb")
-    return found[-1].parent if found else Path(on_path).parent if on_path else None
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """A running PostgreSQL."""
-    if os.environ.get(WITHOUT):
-        pytest.skip(f"{WITHOUT} is set")
-    binaries = _postgres_binaries()
-    if binaries is None:
-        pytest.fail(f"there is no PostgreSQL here: install its server, or set {WITHOUT}=1")
-    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # short, for the socket's path
-    try:
-        server = PostgresServer(binaries, folder)
-        server.start()
-        yield server
-        server.stop()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URL of an empty database."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'records.db'}"
-    server: PostgresServer = request.getfixturevalue("postgres")
+    server = request.getfixturevalue("postgres")
     return server.empty_database()
 
 

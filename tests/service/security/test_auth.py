@@ -11,7 +11,7 @@ import pytest
 from fastapi import Depends, FastAPI
 
 from service.app import create_app
-from service.auth import OPEN_PATHS, Authenticator, require
+from service.auth import OPEN_PATHS, Authenticator, ScopeNeeded
 from service.key_file import SCOPES, load_keys, new_key, revoke, save_keys, utc_now
 from service.settings import Settings, SettingsError
 from service.tokens import COOLDOWN_SECONDS, FRESH_SECONDS, STALE_SECONDS, JwksError, JwksUrl
@@ -88,7 +88,7 @@ async def test_a_router_asks_for_its_scope(serve, make_key, keys_file, bearer, e
     settings = Settings(engine="fake", api_keys_file=keys_file)
     app: FastAPI = create_app(settings, engine, bundled())
     for scope in SCOPES:
-        app.get(f"/{scope}-only", dependencies=[Depends(require(scope))])(lambda: "fine")
+        app.get(f"/{scope}-only", dependencies=[Depends(ScopeNeeded(scope))])(lambda: "fine")
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://gate") as client:
         codes = [

@@ -36,7 +36,7 @@ REFUSED: dict[str, tuple[bytes, bytes]] = {
     "length and chunks, a second request hidden behind": (
         ASK + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
         b"0\r\n\r\nGET /metrics HTTP/1.1\r\nHost: gate\r\n\r\n",
-        b"401",
+        b"400",
     ),
 }  # fmt: skip
 

@@ -1,0 +1,192 @@
+"""HTTP/1.1 as it is let in: llhttp parses (fast, in C), and what it lets through is refused here.
+
+Refused with a 400 (RFC 9112): no ``Host`` or two, another protocol than HTTP/1.0 or 1.1, another
+transfer encoding than ``chunked``, a head of more than :data:`HEAD_BYTES`. A head that is not here
+after :data:`HEAD_SECONDS` gets a 408; a body that its answer did not wait for has
+:data:`REST_SECONDS` to come to its end. Bodies that are read have the deadline of who reads them.
+"""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop, Task, TimerHandle, Transport
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from service.access import CLIENT_GONE
+
+HEAD_BYTES = 64 * 1024
+"""Most bytes of a request's line and headers, of a chunk's header, and of what follows a body."""
+HEAD_SECONDS = 10.0
+REST_SECONDS = 10.0
+HELD_BYTES = 64 * 1024
+
+
+class OneWrite:
+    """A transport whose writes of one turn of the event loop go out together: head and body.
+
+    Every write wakes the reader up, which takes longer than making the response.
+    """
+
+    def __init__(self, transport: Transport, loop: AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._held: list[bytes] = []
+        self._bytes = 0
+
+    def write(self, data: bytes) -> None:
+        """Held until this turn of the loop ends, or more than :data:`HELD_BYTES` are."""
+        if not self._held:
+            self._loop.call_soon(self.flush)
+        self._held.append(data)
+        self._bytes += len(data)
+        if self._bytes > HELD_BYTES:
+            self.flush()
+
+    def close(self) -> None:
+        """Send what is held, then close."""
+        self.flush()
+        self._transport.close()
+
+    def flush(self) -> None:
+        """Send what is held."""
+        held, self._held, self._bytes = self._held, [], 0
+        if held and not self._transport.is_closing():
+            self._transport.write(b"".join(held))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class RefusedHead(Exception):
+    """The head cannot be taken; the parser turns this into its own error, uvicorn that to a 400."""
+
+
+class StrictProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._unread = 0
+        """Bytes since something was understood: the parser keeps them, so they are bounded."""
+        self._head = 0
+        self._arriving = True
+        """A head is awaited or on its way."""
+        self._whole = True
+        """The request that came last is here to its end."""
+        self._limit: TimerHandle | None = None
+        self._work: Task[None] | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(OneWrite(transport, self.loop))  # type: ignore[arg-type]
+        self._limit = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nobody is there to read an answer: what is being done for one is given up."""
+        super().connection_lost(exc)
+        self._lift()
+        if self._work is not None and not self._work.done():
+            self._work.cancel(CLIENT_GONE)
+
+    def eof_received(self) -> None:
+        """No more will come: the transport closes itself after this."""
+        self.transport.flush()  # type: ignore[attr-defined]
+
+    def data_received(self, data: bytes) -> None:
+        self._unread += len(data)
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._unread > HEAD_BYTES:
+            self.logger.warning("A request's head is too large.")
+            self.send_400_response("The request's head is too large.")
+        elif self._limit is None and (self._arriving or self._idle):
+            self._limit = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._unread = self._head = 0
+        self._arriving, self._whole = True, False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head += len(name) + len(value)
+        if self._head > HEAD_BYTES:
+            raise RefusedHead("too large")
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._check_head()
+        if not self.url.startswith(b"/"):
+            self.url = b"/" + self.url  # whatever it is, it is no path of ours
+        self._arriving = False
+        self._lift()
+        super().on_headers_complete()
+        self._unread = 0
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        self._unread = max(0, self._unread - len(body))
+
+    def on_chunk_complete(self) -> None:
+        """Called by the parser."""
+        self._unread = 0
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._unread = 0
+        self._whole = True
+        if self.cycle.response_complete:
+            self._lift()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self._whole and not self.transport.is_closing():
+            self._limit = self.loop.call_later(REST_SECONDS, self.transport.close)
+
+    @property
+    def _idle(self) -> bool:
+        """Nothing is asked, though something came (a line end, say): that is no keeping alive."""
+        done = self.cycle is not None and self.cycle.response_complete
+        return self._whole and done and self.timeout_keep_alive_task is None
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._work = task = self.loop.create_task(cycle.run_asgi(app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
+    def _check_head(self) -> None:
+        version = self.parser.get_http_version()
+        names = [name for name, _ in self.headers]
+        hosts = names.count(b"host")
+        if version not in ("1.0", "1.1") or hosts > 1 or (hosts == 0 and version == "1.1"):
+            raise RefusedHead("version or host")
+        if b"transfer-encoding" in names:
+            encodings = [
+                value.lower() for name, value in self.headers if name == b"transfer-encoding"
+            ]
+            if encodings != [b"chunked"] or version == "1.0":
+                raise RefusedHead("transfer encoding")
+
+    def _too_slow(self) -> None:
+        """A connection that sent nothing is closed without a word."""
+        if not self.transport.is_closing():
+            if not self._whole:
+                told = b"The request's head did not come in time."
+                self.transport.write(
+                    STATUS_LINE[408]
+                    + b"content-type: text/plain; charset=utf-8\r\nconnection: close\r\n"
+                    + b"content-length: %d\r\n\r\n" % len(told)
+                    + told
+                )
+            self.transport.close()
+
+    def _lift(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
