@@ -172,7 +172,15 @@ class VllmEngine:
         """One request per sample; they share the prompt's cache with the greedy answer."""
         if count < 1 or temperature <= 0 or not 0 < top_p <= 1 or seed < 0:
             raise ValueError("needs count >= 1, temperature > 0, 0 < top_p <= 1, seed >= 0")
-        _, prompts, _ = self._ready()
+        llm, prompts, _ = self._ready()
+        config = llm.vllm_config
+        if config.device_config.device_type == "cpu" and (
+            config.scheduler_config.enable_chunked_prefill
+        ):
+            raise EngineError(
+                "vLLM's CPU build cannot draw seeded samples from prompts in chunks; leave "
+                "enable_chunked_prefill off there"
+            )
         self._enter()
         try:
             prompt = await self._render(query)
@@ -365,6 +373,7 @@ def _load(arguments: dict[str, Any]) -> Any:
     """Start vLLM. Blocks for as long as that takes. Raises EngineError."""
     try:
         from vllm import AsyncEngineArgs
+        from vllm.platforms import current_platform
         from vllm.v1.engine.async_llm import AsyncLLM
     except ImportError as error:
         raise EngineError(
@@ -376,6 +385,8 @@ def _load(arguments: dict[str, Any]) -> Any:
     # vLLM's processes are children of this one: a fork would copy its threads' locks.
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     os.environ[SWITCH] = "1"
+    if current_platform.is_cpu():
+        arguments = {"enable_chunked_prefill": False, **arguments}  # see VllmEngine.sample
     try:
         return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
     except (ValueError, RuntimeError, OSError, TypeError) as error:

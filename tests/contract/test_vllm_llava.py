@@ -209,11 +209,8 @@ def test_clients_that_go_away_take_their_requests_with_them(
 
     async def scenario() -> list[Any]:
         tasks = [asyncio.create_task(engine.generate(query, READ_ALL)) for query in QUERIES]
-        samples = asyncio.create_task(
-            engine.sample(QUERIES[0], 5, temperature=0.7, top_p=0.9, seed=1)
-        )
         await tasks[0]
-        for task in (*tasks[1::2], samples):
+        for task in tasks[1::2]:
             task.cancel()
         return await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -235,6 +232,12 @@ def test_a_prompt_beyond_the_context_is_refused(engine: Any) -> None:
 def test_control_tokens_in_the_question_are_refused(engine: Any, question: str) -> None:
     with pytest.raises(QueryRefused, match="question: contains"):
         asyncio.run(engine.generate(Query(QUERIES[0].image, question), NOTHING))
+
+
+def test_seeded_samples_in_chunks_are_refused_on_the_cpu(engine: Any) -> None:
+    with pytest.raises(EngineError, match="enable_chunked_prefill"):
+        asyncio.run(engine.sample(QUERIES[0], 2, temperature=0.7, top_p=0.9, seed=1))
+    assert engine.healthy
 
 
 def test_layers_that_are_not_armed_are_named(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
