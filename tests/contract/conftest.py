@@ -252,8 +252,8 @@ def qwen2vl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def qwen2vl_on_vllm(qwen2vl_folder: Path) -> Iterator[OnOwnLoop]:
-    """A random Qwen2-VL, neither compiled nor in chunks."""
-    engine = on_vllm(qwen2vl_folder, eager=True)
+    """A random Qwen2-VL, neither compiled nor in chunks, with a small cache."""
+    engine = on_vllm(qwen2vl_folder, eager=True, num_gpu_blocks_override=20)
     asyncio.run(engine.start())
     yield engine
     asyncio.run(engine.close())

@@ -76,6 +76,31 @@ def test_images_of_any_shape_alone_and_together(engine: Any, expected: list[Gene
     assert len(grids) >= 3
 
 
+def test_after_preemption(engine: Any, qwen2vl_folder: Path) -> None:
+    """Answers of 60 tokens in a cache that holds about three of them: most are begun again."""
+    queries = [
+        Query(NUMBERS.integers(0, 256, (224, 224, 3), np.uint8), "what is it? " * (at % 4), 60)
+        for at in range(10)
+    ]
+    reference = TransformersEngine(str(qwen2vl_folder), device="cpu")
+
+    async def read() -> list[Generation]:
+        await reference.start()
+        answers = await asyncio.gather(*(reference.generate(q, READ_ALL) for q in queries))
+        await reference.close()
+        return list(answers)
+
+    async def together() -> tuple[list[Generation], int]:
+        found = await asyncio.gather(*(engine.generate(query, READ_ALL) for query in queries))
+        (status,) = await engine.run(engine.engine._call("vlm_gate_status"))
+        return list(found), status["preempted"]
+
+    answers, preempted = asyncio.run(together())
+    assert preempted > 0
+    for one, other in zip(asyncio.run(read()), answers, strict=True):
+        check(one, other)
+
+
 def test_an_engine_that_dies_is_told_and_closed(
     engine: Any, qwen2vl_folder: Path, start_vllm: Any
 ) -> None:
