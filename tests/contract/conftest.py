@@ -264,7 +264,13 @@ def llava_on_vllm() -> Iterator[OnOwnLoop]:
     """The embedded LLaVA: compiled, prompts in chunks, a cache too small for many requests."""
     from service.settings import embedded
 
-    engine = on_vllm(Path(embedded("models", "llava")), eager=False, num_gpu_blocks_override=20)
+    engine = on_vllm(
+        Path(embedded("models", "llava")),
+        eager=False,
+        num_gpu_blocks_override=20,
+        enable_chunked_prefill=True,
+        max_num_batched_tokens=64,
+    )
     asyncio.run(engine.start())
     yield engine
     asyncio.run(engine.close())
