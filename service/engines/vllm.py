@@ -30,6 +30,7 @@ from service.engines.identity import identify
 from service.engines.vllm_options import VllmOptions, engine_arguments
 from service.engines.vllm_plan import Plan, Plans, check_readout
 from service.engines.vllm_plugin import SWITCH
+from service.engines.vllm_plugin.compat import refusals
 from service.engines.vllm_plugin.record import KEY, Record
 from service.engines.vllm_prompts import Prompts
 from service.engines.vllm_traces import trace_of
@@ -82,6 +83,7 @@ class VllmEngine:
         self._plans: Plans | None = None
         self._identity: ModelIdentity | None = None
         self._context = 0
+        self._chunks_on_cpu = False
         self.attention_missing: str | None = None
         """Why attention is not read, if it is not."""
         self.attention_deviation: dict[str, float] = {}
@@ -109,6 +111,7 @@ class VllmEngine:
         )  # fmt: skip
         self._llm = await asyncio.to_thread(_load, arguments)
         self._prompts = prompts
+        self._chunks_on_cpu = _on_cpu() and bool(arguments.get("enable_chunked_prefill"))
         config = self._llm.vllm_config.model_config
         self._context = config.max_model_len
         dtype = str(config.dtype).removeprefix("torch.")
@@ -173,6 +176,11 @@ class VllmEngine:
         if count < 1 or temperature <= 0 or not 0 < top_p <= 1 or seed < 0:
             raise ValueError("needs count >= 1, temperature > 0, 0 < top_p <= 1, seed >= 0")
         _, prompts, _ = self._ready()
+        if self._chunks_on_cpu:
+            raise EngineError(
+                "vLLM's CPU build cannot draw seeded samples from prompts in chunks; leave "
+                "enable_chunked_prefill off there"
+            )
         self._enter()
         try:
             prompt = await self._render(query)
@@ -261,18 +269,21 @@ class VllmEngine:
         llm, prompts = self._llm, self._prompts
         assert prompts is not None
         bare = await asyncio.to_thread(prompts.prompt, query)
+        self._check_length(len(bare["prompt_token_ids"]), query)
         try:
             [rendered] = await llm.renderer.render_cmpl_async([bare])
-        except ValueError as error:
+        except refusals() as error:
             raise QueryRefused(f"question: vLLM refuses the prompt: {error}") from error
-        tokens = len(rendered["prompt_token_ids"])
+        self._check_length(len(rendered["prompt_token_ids"]), query)
+        self._rendered[query] = rendered
+        return rendered
+
+    def _check_length(self, tokens: int, query: Query) -> None:
         if tokens + query.max_tokens > self._context:
             raise QueryRefused(
                 f"question: {tokens} prompt tokens and max_tokens {query.max_tokens} exceed the "
                 f"model's {self._context}; shorten the question"
             )
-        self._rendered[query] = rendered
-        return rendered
 
     def _sampling(self, query: Query, **settings: Any) -> Any:
         from vllm import SamplingParams
@@ -299,7 +310,7 @@ class VllmEngine:
             raise EngineError("vLLM's engine has died; its log says why") from error
         except EngineGenerateError as error:
             raise EngineError(f"vLLM failed: {error.__cause__ or error}") from error
-        except ValueError as error:
+        except refusals() as error:
             raise QueryRefused(f"question: vLLM refuses the request: {error}") from error
         if last is None or last.outputs[0].finish_reason not in ("stop", "length"):
             reason = "no answer" if last is None else last.outputs[0].finish_reason
@@ -361,6 +372,12 @@ def _sample_query(number: int) -> Query:
     return Query(image, "what is this? " * (number + 1), max_tokens=4)
 
 
+def _on_cpu() -> bool:
+    from vllm.platforms import current_platform
+
+    return bool(current_platform.is_cpu())
+
+
 def _load(arguments: dict[str, Any]) -> Any:
     """Start vLLM. Blocks for as long as that takes. Raises EngineError."""
     try:
@@ -376,6 +393,8 @@ def _load(arguments: dict[str, Any]) -> Any:
     # vLLM's processes are children of this one: a fork would copy its threads' locks.
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     os.environ[SWITCH] = "1"
+    if _on_cpu():
+        arguments = {"enable_chunked_prefill": False, **arguments}  # see VllmEngine.sample
     try:
         return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
     except (ValueError, RuntimeError, OSError, TypeError) as error:

@@ -204,7 +204,7 @@ def on_vllm(folder: Path, *, eager: bool, **arguments: Any) -> OnOwnLoop:
     Args:
         arguments: more of vLLM's.
     """
-    few = {"block_size": 32, "max_num_batched_tokens": 64, **arguments}
+    few = {"block_size": 32, **arguments}
     return OnOwnLoop(
         VllmEngine(
             str(folder),
@@ -245,11 +245,32 @@ def save_random(name: str, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def qwen2vl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random Qwen2-VL."""
+    return save_random("qwen2vl", tmp_path_factory.mktemp("qwen2vl") / "qwen2vl")
+
+
+@pytest.fixture(scope="session")
+def qwen2vl_on_vllm(qwen2vl_folder: Path) -> Iterator[OnOwnLoop]:
+    """A random Qwen2-VL, neither compiled nor in chunks, with a small cache."""
+    engine = on_vllm(qwen2vl_folder, eager=True, num_gpu_blocks_override=20)
+    asyncio.run(engine.start())
+    yield engine
+    asyncio.run(engine.close())
+
+
+@pytest.fixture(scope="module")
 def llava_on_vllm() -> Iterator[OnOwnLoop]:
     """The embedded LLaVA: compiled, prompts in chunks, a cache too small for many requests."""
     from service.settings import embedded
 
-    engine = on_vllm(Path(embedded("models", "llava")), eager=False, num_gpu_blocks_override=20)
+    engine = on_vllm(
+        Path(embedded("models", "llava")),
+        eager=False,
+        num_gpu_blocks_override=20,
+        enable_chunked_prefill=True,
+        max_num_batched_tokens=64,
+    )
     asyncio.run(engine.start())
     yield engine
     asyncio.run(engine.close())

@@ -46,7 +46,7 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def engine(name: str, tiny_llava: Path, request: pytest.FixtureRequest) -> Iterator[Engine]:
     if name == "vllm":  # one start of vLLM serves all of its tests
-        yield request.getfixturevalue("llava_on_vllm")
+        yield request.getfixturevalue("qwen2vl_on_vllm")
         return
     engine = build(name, tiny_llava)
     asyncio.run(engine.start())

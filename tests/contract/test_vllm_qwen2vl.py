@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +28,8 @@ QUERIES = [
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, random_model: Any) -> Path:
-    path: Path = random_model("qwen2vl", tmp_path_factory.mktemp("qwen2vl") / "qwen2vl")
-    return path
-
-
-@pytest.fixture(scope="module")
-def expected(folder: Path) -> list[Generation]:
-    engine = TransformersEngine(str(folder), device="cpu")
+def expected(qwen2vl_folder: Path) -> list[Generation]:
+    engine = TransformersEngine(str(qwen2vl_folder), device="cpu")
 
     async def read() -> list[Generation]:
         await engine.start()
@@ -48,11 +41,8 @@ def expected(folder: Path) -> list[Generation]:
 
 
 @pytest.fixture(scope="module")
-def engine(folder: Path, start_vllm: Any) -> Iterator[Any]:
-    engine = start_vllm(folder, eager=True)
-    asyncio.run(engine.start())
-    yield engine
-    asyncio.run(engine.close())
+def engine(qwen2vl_on_vllm: Any) -> Any:
+    return qwen2vl_on_vllm
 
 
 def check(one: Generation, other: Generation) -> None:
@@ -86,8 +76,35 @@ def test_images_of_any_shape_alone_and_together(engine: Any, expected: list[Gene
     assert len(grids) >= 3
 
 
-def test_an_engine_that_dies_is_told_and_closed(engine: Any, folder: Path, start_vllm: Any) -> None:
-    assert not start_vllm(folder, eager=True).healthy
+def test_after_preemption(engine: Any, qwen2vl_folder: Path) -> None:
+    """Answers of 60 tokens in a cache that holds about three of them: most are begun again."""
+    queries = [
+        Query(NUMBERS.integers(0, 256, (224, 224, 3), np.uint8), "what is it? " * (at % 4), 60)
+        for at in range(10)
+    ]
+    reference = TransformersEngine(str(qwen2vl_folder), device="cpu")
+
+    async def read() -> list[Generation]:
+        await reference.start()
+        answers = await asyncio.gather(*(reference.generate(q, READ_ALL) for q in queries))
+        await reference.close()
+        return list(answers)
+
+    async def together() -> tuple[list[Generation], int]:
+        found = await asyncio.gather(*(engine.generate(query, READ_ALL) for query in queries))
+        (status,) = await engine.run(engine.engine._call("vlm_gate_status"))
+        return list(found), status["preempted"]
+
+    answers, preempted = asyncio.run(together())
+    assert preempted > 0
+    for one, other in zip(asyncio.run(read()), answers, strict=True):
+        check(one, other)
+
+
+def test_an_engine_that_dies_is_told_and_closed(
+    engine: Any, qwen2vl_folder: Path, start_vllm: Any
+) -> None:
+    assert not start_vllm(qwen2vl_folder, eager=True).healthy
     assert engine.healthy
     inner = engine.engine
 

@@ -70,6 +70,11 @@ def async_output_class() -> Any:
     return importlib.import_module("vllm.v1.outputs").AsyncModelRunnerOutput
 
 
+def refusals() -> tuple[type[Exception], ...]:
+    """What vLLM raises for a request that it cannot take."""
+    return (ValueError, importlib.import_module("vllm.exceptions").VLLMValidationError)
+
+
 def gate_config(vllm_config: Any) -> Mapping[str, Any] | None:
     """What the engine wishes of the plugin; ``None`` when this vLLM is not the gate's."""
     config = getattr(vllm_config, "additional_config", None)
