@@ -79,7 +79,7 @@ def collect(
     """
     from probes.collect import collect as run_collection
     from probes.datasets import load_dataset
-    from probes.shard import take_shard
+    from probes.partition import take_shard
     from service.engines.base import EngineError
     from service.engines.build import collection_engine
 

@@ -38,7 +38,7 @@ def merge(
 ) -> None:
     """Put the parts that workers collected together into one run."""
     from probes.errors import GateError
-    from probes.shard import merge as run_merge
+    from probes.partition import merge as run_merge
 
     try:
         store = run_merge(parts, out)

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from probes.datasets import load_jsonl
 from probes.errors import DataError, StoreError
-from probes.shard import merge, take_shard
+from probes.partition import merge, take_shard
 from probes.store import load
 from service.cli import app
 
