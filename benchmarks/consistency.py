@@ -16,6 +16,7 @@ from service.engines.vllm import VllmEngine
 from service.engines.vllm_options import VllmOptions
 from service.picture import Picture
 from service.pipeline import Ask, Outcome, answer
+from service.rules import Rules
 from service.telemetry import Stages
 
 CONCURRENCY = 64
@@ -64,6 +65,7 @@ async def _ask_all(
     engine: VllmEngine, bundle: Bundle, asked: list[Query], mode: str
 ) -> list[Outcome]:
     gate = asyncio.Semaphore(CONCURRENCY)
+    rules = Rules(bundle, bundle.policy)
 
     async def one(query: Query) -> Outcome:
         wish = Ask(
@@ -73,8 +75,9 @@ async def _ask_all(
             evidence=False,
             picture=cast(Picture, None),
             metadata={},
+            rules=rules,
         )
         async with gate:
-            return await answer(wish, engine, bundle, Stages(), void=False)
+            return await answer(wish, engine, Stages())
 
     return await asyncio.gather(*(one(query) for query in asked))

@@ -71,14 +71,13 @@ SHAPES = {
             "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28,
             "num_attention_heads": 28, "num_key_value_heads": 4, "head_dim": 128,
             "vocab_size": 152064, "max_position_embeddings": 4096,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0,
-                                "mrope_section": [16, 24, 24]},
+            "rope_theta": 1000000.0,
+            "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
         },
         vision={"depth": 32, "embed_dim": 1280, "num_heads": 16, "hidden_size": 3584,
                 "patch_size": 14, "spatial_merge_size": 2, "mlp_ratio": 4},
         whole={},
-        processor={"patch_size": 14, "merge_size": 2,
-                   "size": {"shortest_edge": 3136, "longest_edge": 12845056}},
+        processor={"min_pixels": 3136, "max_pixels": 12845056},
         pixels=672,
         layers=(7, 14, 21, 28),
         attention_layers=(14, 21),
@@ -122,15 +121,16 @@ def write_shape(name: str, folder: Path, *, toy: bool = False) -> Path:
         if path.suffix in (".json", ".jinja") and path.name != "training.json":
             shutil.copy(path, folder)
     config = json.loads((folder / "config.json").read_text())
-    text = dict(config["text_config"])
+    flat = "text_config" not in config  # Qwen2-VL's, as published
+    text = config if flat else config["text_config"]
     if toy:
-        config["text_config"] = {**text, **TOY}
+        text.update(TOY)
     else:
         config.update(shape.whole)
-        config["text_config"] = {**text, **shape.text}
+        text.update(shape.text)
         config["vision_config"] = {**config["vision_config"], **shape.vision}
         _resize_processor(folder, shape.processor)
-    config["text_config"].pop("layer_types", None)
+    text.pop("layer_types", None)
     # What the engine takes the model's revision from; vLLM does not read it.
     save_file({"nothing": np.zeros(1, np.float32)}, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(config, indent=1))

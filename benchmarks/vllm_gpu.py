@@ -16,6 +16,7 @@ import os
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks.host import Results, provide_plugin
 
@@ -34,7 +35,6 @@ def main() -> None:
 async def measure(results: Results, options: argparse.Namespace) -> None:
     """Run the parts asked for, each with its own failure."""
     from benchmarks.agreement import Trial, agreement
-    from benchmarks.consistency import consistency
     from benchmarks.soak import soak
     from benchmarks.throughput import Load, throughput
 
@@ -54,7 +54,13 @@ async def measure(results: Results, options: argparse.Namespace) -> None:
             if part == "agreement":
                 await results.part(f"agreement_{model}", partial(agreement, trial=trial))
             if part == "consistency":
-                await results.part(f"consistency_{model}", partial(consistency, trial=trial))
+
+                async def measured(found: dict[str, Any], trial: Trial = trial) -> None:
+                    from benchmarks.consistency import consistency  # needs structlog
+
+                    await consistency(found, trial)
+
+                await results.part(f"consistency_{model}", measured)
             if part == "soak":
                 run = partial(soak, trial=trial, seconds=options.seconds)
                 await results.part(f"soak_{model}", run)
