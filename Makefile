@@ -48,7 +48,7 @@ $(VENV_VLLM)/.installed: tests/vllm/requirements.txt tests/vllm/torchvision_ops.
 	$(PYTHON) -m venv $(VENV_VLLM)
 	$(VENV_VLLM)/bin/pip install --quiet --disable-pip-version-check --no-deps -r tests/vllm/requirements.txt
 	$(VENV_VLLM)/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
-	cp tests/vllm/torchvision_ops.py $(VENV_VLLM)/lib/python3*/site-packages/_torchvision_ops.py
+	cp tests/vllm/torchvision_ops.py $$(echo $(VENV_VLLM)/lib/python3*/site-packages)/_torchvision_ops.py
 	echo "import _torchvision_ops" > $$(echo $(VENV_VLLM)/lib/python3*/site-packages)/torchvision_ops.pth
 	touch $@
 
