@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import platform
@@ -24,11 +25,14 @@ class Results:
 
     Args:
         path: file to write.
-        begun: ``time.time`` at the start.
+        limit_seconds: of each part; one that takes longer is given up.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limit_seconds: float) -> None:
         self._path = path
+        self._limit_seconds = limit_seconds
+        self.gave_up = False
+        """Whether a part took too long; what it started may still run."""
         self._begun = time.time()
         self.found: dict[str, Any] = {"host": describe(), "arguments": sys.argv[1:]}
 
@@ -38,8 +42,10 @@ class Results:
         self.found[name] = found
         begun = time.perf_counter()
         try:
-            await measure(found)
+            async with asyncio.timeout(self._limit_seconds) as patience:
+                await measure(found)
         except Exception:
+            self.gave_up = self.gave_up or patience.expired()
             found["error"] = traceback.format_exc()
             print(found["error"], flush=True)
         found["seconds"] = round(time.perf_counter() - begun, 1)

@@ -27,9 +27,11 @@ def main() -> None:
     options = arguments()
     os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
     provide_plugin()
-    results = Results(options.out)
+    results = Results(options.out, options.part_seconds)
     asyncio.run(measure(results, options))
-    print(json.dumps(results.found))
+    print(json.dumps(results.found), flush=True)
+    if results.gave_up:
+        os._exit(1)  # a start of vLLM that hangs in a thread would keep this process for ever
 
 
 async def measure(results: Results, options: argparse.Namespace) -> None:
@@ -98,6 +100,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=16, help="of an answer, of throughput")
     parser.add_argument("--rounds", type=int, default=3, help="of throughput")
     parser.add_argument("--memory", type=float, default=0.45, help="of the card, of throughput")
+    parser.add_argument("--part-seconds", type=float, default=900, help="most time of one part")
     parser.add_argument("--seconds", type=float, default=600, help="of soak")
     parser.add_argument("--tensor-parallel-size", type=int, default=1)
     parser.add_argument("--eager", action="store_true", help="agreement without graphs as well")

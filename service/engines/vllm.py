@@ -397,5 +397,5 @@ def _load(arguments: dict[str, Any]) -> Any:
         arguments = {"enable_chunked_prefill": False, **arguments}  # see VllmEngine.sample
     try:
         return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
-    except (ValueError, RuntimeError, OSError, TypeError) as error:
-        raise EngineError(f"vllm: cannot start: {error}") from error
+    except (ValueError, RuntimeError, OSError, TypeError, LookupError) as error:
+        raise EngineError(f"vllm: cannot start: {type(error).__name__}: {error}") from error
