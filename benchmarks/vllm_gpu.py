@@ -58,7 +58,7 @@ async def measure(results: Results, options: argparse.Namespace) -> None:
             if part == "consistency":
 
                 async def measured(found: dict[str, Any], trial: Trial = trial) -> None:
-                    from benchmarks.consistency import consistency  # needs structlog
+                    from benchmarks.consistency import consistency  # needs structlog and sqlalchemy
 
                     await consistency(found, trial)
 
