@@ -15,6 +15,8 @@ def fits(value: Any, hint: Any) -> bool:
     An int passes as a float, a bool as neither; a float must be finite.
     """
     origin = get_origin(hint)
+    if hasattr(origin, "__value__"):  # NDArray is such an alias in numpy for Python 3.12
+        origin = get_origin(origin.__value__)
     if origin is Literal:
         return value in get_args(hint) and not isinstance(value, bool)
     if origin in (Union, types.UnionType):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
@@ -13,12 +11,12 @@ from torch import Tensor
 @triton.jit(  # type: ignore[untyped-decorator]
     do_not_specialize=["block_row", "place_row", "score_row", "score_head"]
 )
-def _scores(
-    queries: Any, keys: Any, blocks: Any, lengths: Any, places: Any, scores: Any, totals: Any,
-    query_row: Any, query_head: Any,
-    key_block: Any, key_head: Any, key_slot: Any, key_width: Any,
-    block_row: Any, place_row: Any, score_row: Any, score_head: Any,
-    scale: Any,
+def _scores(  # type: ignore[no-untyped-def]  # Triton looks annotations up, and knows tl's alone
+    queries, keys, blocks, lengths, places, scores, totals,
+    query_row, query_head,
+    key_block, key_head, key_slot, key_width,
+    block_row, place_row, score_row, score_head,
+    scale,
     HEADS: tl.constexpr, GROUP: tl.constexpr, GROUP_PAD: tl.constexpr,
     WIDTH: tl.constexpr, WIDTH_PAD: tl.constexpr, SIZE: tl.constexpr, STEP: tl.constexpr,
 ) -> None:  # fmt: skip
