@@ -63,7 +63,7 @@ def _row(evaluation: Mapping[str, Any], alpha: float) -> Mapping[str, Any] | Non
     rows = [
         row
         for row in evaluation["certificates"]
-        if row["alpha"] == alpha and row["self_consistency"] == "never" and not row.get("slice")
+        if row["alpha"] == alpha and row["self_consistency"] == "never" and not row.get("slices")
     ]
     return rows[0] if rows else None
 
