@@ -7,7 +7,7 @@ from typing import Any
 
 from probes.judge import ATTENTION_SIGNS
 from probes.papers import R_CLUSTERS, R_ENTROPY, verdict_counts
-from probes.report_tables import Table, format_interval
+from probes.table import Table, format_interval
 
 Reproduction = Mapping[str, Any]
 Cells = Mapping[tuple[str, ...], str]
