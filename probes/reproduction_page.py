@@ -116,7 +116,8 @@ def _tables(found: Sequence[Reproduction]) -> list[Table]:
             "Signals against token confidence", ("signal",), found, cells.against,
             "Paired difference of AUROC on the same answers.",
         ),
-        _pivot("Probe by layer", ("position", "layer"), found, cells.probe_layers,
+        _pivot(
+            "Probe by layer", ("position", "layer"), found, cells.probe_layers,
             "AUROC of L2 probes; the one that is shipped was chosen on other answers.",
         ),
         _pivot(
@@ -145,8 +146,8 @@ def _tables(found: Sequence[Reproduction]) -> list[Table]:
         _pivot("Accuracy", ("questions",), found, cells.accuracy),
         _pivot(
             "Certificates", ("alpha", "self-consistency"), found, cells.certificates,
-            f"At most alpha of the accepted answers are wrong, with confidence {1 - DELTA:.0%}. What "
-            "the threshold does on the test split.",
+            f"At most alpha of the accepted answers are wrong, with confidence {1 - DELTA:.0%}. "
+            "What the threshold does on the test split.",
         ),
         _pivot("Answers not measured", ("what", "reason"), found, cells.not_measured),
         _pivot("Fingerprints", ("what",), found, cells.fingerprints),
