@@ -47,7 +47,7 @@ def draw_all(evaluation: Mapping[str, Any]) -> dict[str, str]:
     }
     if not evaluation["attention_per_layer"]:
         del plots["Attention per layer (answer tokens)"]
-    for name in evaluation["curves"]["attention"]:
+    for name in evaluation["curves"].get("attention", ()):
         title = f"{name.replace('_', ' ').capitalize()} of right and wrong answers"
         plots[title] = functools.partial(_attention, name=name)
     return {title: _draw(title, plot, evaluation) for title, plot in plots.items()}

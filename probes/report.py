@@ -13,7 +13,8 @@ from probes.evaluate import EVALUATION
 from probes.plots import draw_all
 from probes.report_examples import Shown, to_card
 from probes.report_page import render_page
-from probes.report_tables import Table, build_tables, format_interval
+from probes.report_tables import build_tables
+from probes.table import Table, format_interval, to_markdown
 from probes.verdict import verdict
 
 MARKDOWN, PAGE = "report.md", "report.html"
@@ -25,20 +26,16 @@ def report(evaluation_folder: Path, out: Path, shown: Sequence[Shown] = ()) -> P
     Args:
         shown: the evaluation's examples with their images, for the page.
 
-    Returns the folder. Raises StoreError when the evaluation cannot be read or was changed, or the
-    folder exists.
+    Returns the folder. Raises StoreError when the evaluation cannot be read, was changed or lacks
+    something, or the folder exists.
     """
     evaluation, digest = load_evaluation(evaluation_folder)
     if out.exists():
         raise StoreError(f"{out}: exists already; every step writes a new folder")
-    tables = build_tables(evaluation)
-    title, first, then = heading(evaluation), verdict(evaluation), summary(evaluation)
-    pages = {
-        MARKDOWN: to_markdown(title, (*first, *then), tables),
-        PAGE: render_page(
-            title, first, then, tables, draw_all(evaluation), [to_card(one) for one in shown]
-        ),
-    }
+    try:
+        pages = _pages(evaluation, shown)
+    except KeyError as error:
+        raise StoreError(f"{evaluation_folder}: has no {error}; evaluate again") from error
     out.mkdir(parents=True)
     for name, text in pages.items():
         (out / name).write_text(text, encoding="utf-8")
@@ -51,6 +48,17 @@ def report(evaluation_folder: Path, out: Path, shown: Sequence[Shown] = ()) -> P
     }
     (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return out
+
+
+def _pages(evaluation: Mapping[str, Any], shown: Sequence[Shown]) -> dict[str, str]:
+    """File name -> text."""
+    tables, title, warned = build_tables(evaluation), heading(evaluation), warnings(evaluation)
+    first, then = verdict(evaluation), summary(evaluation)
+    plots, cards = draw_all(evaluation), [to_card(one) for one in shown]
+    return {
+        MARKDOWN: page_markdown(title, (*warned, *first, *then), tables),
+        PAGE: render_page(title, warned, first, then, tables, plots, cards),
+    }
 
 
 def load_evaluation(folder: Path) -> tuple[dict[str, Any], str]:
@@ -73,11 +81,20 @@ def heading(evaluation: Mapping[str, Any]) -> str:
     return f"How far can {evaluation['model']['name']} be trusted?"
 
 
+def warnings(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
+    """What must be said before any number is believed; that there is no certificate is verdict."""
+    flags = evaluation.get("flags", ())
+    found = [f"Warning: {one['text']}." for one in flags if one["name"] != "no_certificate"]
+    for name, other in evaluation["domains"].items():
+        found += _below_majority(name, other["accuracy"])
+    return tuple(found)
+
+
 def summary(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
     """Paragraphs before the tables."""
     test, domain = evaluation["test"], evaluation["out_of_domain"]
-    text = [
-        *(f"Warning: {flag['text']}." for flag in evaluation.get("flags", ())),
+    missing = evaluation["missing_signals"]
+    return (
         f"Test split: {test['answers']} answers about {test['images']} images, which nothing was "
         f"fitted to. {test['judged']} answers have every signal and are compared; "
         f"{test['dropped']} lack one. Intervals are 95 %, bootstrapped by image. For AUROC, R and "
@@ -87,28 +104,17 @@ def summary(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
         "compared, and never decided on.",
         "Out of the domain of validity: "
         f"{format_interval(domain['share'], percent=True)} of the test split.",
-    ]
-    for name, other in evaluation["domains"].items():
-        text += _warnings(name, other["accuracy"])
-    missing = evaluation["missing_signals"]
-    text += [f"Signal {name} is missing: {reason}." for name, reason in missing.items()]
-    return tuple(text)
+        *(f"Signal {name} is missing: {reason}." for name, reason in missing.items()),
+    )
 
 
-def to_markdown(title: str, paragraphs: Sequence[str], tables: Sequence[Table]) -> str:
+def page_markdown(title: str, paragraphs: Sequence[str], tables: Sequence[Table]) -> str:
     """The report as GitHub-flavoured Markdown."""
     blocks = [f"# {title}", "Made by `vlm-gate report`; do not edit.", *paragraphs]
-    for table in tables:
-        lines = [_row(table.head), _row(["---"] * len(table.head)), *map(_row, table.rows)]
-        blocks += [f"## {table.title}", "\n".join(lines), *table.notes]
-    return "\n\n".join(blocks) + "\n"
+    return "\n\n".join([*blocks, *map(to_markdown, tables)]) + "\n"
 
 
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def _warnings(where: str, accuracy: Mapping[str, Any]) -> list[str]:
+def _below_majority(where: str, accuracy: Mapping[str, Any]) -> list[str]:
     return [
         f"Warning: on {where}, accuracy of kind {kind} ({row['accuracy']['estimate']:.1%}) is "
         f"below always answering {row['majority_answer']!r} ({row['majority_rate']:.1%}); "

@@ -8,7 +8,7 @@ from itertools import groupby
 from jinja2 import Environment, StrictUndefined
 
 from probes.report_examples import Card
-from probes.report_tables import Table
+from probes.table import Table
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -31,10 +31,14 @@ h2 { margin-top: 2.5rem; }
 p { max-width: 48rem; }
 .verdict { background: var(--box); border-left: 4px solid #2a9d8f; padding: 0.6rem 1.2rem; }
 .verdict p:first-child { font-size: 1.15rem; font-weight: 600; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
+.scroll { overflow: auto; max-height: 36rem; }
+table { border-collapse: separate; border-spacing: 0; font-size: 0.85rem;
+  font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid var(--line); padding: 0.3rem 0.9rem 0.3rem 0;
   text-align: left; white-space: nowrap; overflow-wrap: normal; vertical-align: top; }
+thead th { position: sticky; top: 0; background: var(--page); }
+tbody th { font-weight: inherit; }
+@media print { .scroll { max-height: none; } }
 .plots { display: grid; gap: 1.5rem;
   grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); }
 .cards { display: grid; gap: 1.5rem;
@@ -54,12 +58,15 @@ nav a { color: inherit; margin-right: 1rem; display: inline-block; }
 </head>
 <body>
 <h1>{{ title }}</h1>
+{% for text in warnings -%}
+<p class="warning">{{ text }}</p>
+{% endfor -%}
 <div class="verdict">
 {% for text in verdict %}<p>{{ text }}</p>
 {% endfor -%}
 </div>
 {% for text in paragraphs -%}
-<p{% if text.startswith("Warning") %} class="warning"{% endif %}>{{ text }}</p>
+<p>{{ text }}</p>
 {% endfor -%}
 <nav class="small" aria-label="Tables">{% for table in tables -%}
 <a href="#table-{{ loop.index }}">{{ table.title }}</a>
@@ -90,15 +97,16 @@ nav a { color: inherit; margin-right: 1rem; display: inline-block; }
 {% endfor -%}
 {% for table in tables -%}
 <h2 id="table-{{ loop.index }}">{{ table.title }}</h2>
-<div class="scroll" tabindex="0"><table>
+{% for note in table.notes %}<p>{{ note }}</p>
+{% endfor -%}
+<div class="scroll" tabindex="0" role="region" aria-labelledby="table-{{ loop.index }}"><table>
 <thead><tr>{% for cell in table.head %}<th scope="col">{{ cell }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in table.rows -%}
-<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+<tr><th scope="row">{{ row[0] }}</th>{% for cell in row[1:] %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor -%}
 </tbody>
 </table></div>
-{% for note in table.notes %}<p>{{ note }}</p>{% endfor %}
 {% endfor -%}
 </body>
 </html>
@@ -107,6 +115,7 @@ nav a { color: inherit; margin-right: 1rem; display: inline-block; }
 
 def render_page(
     title: str,
+    warnings: Sequence[str],
     verdict: Sequence[str],
     paragraphs: Sequence[str],
     tables: Sequence[Table],
@@ -117,6 +126,7 @@ def render_page(
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     return environment.from_string(_PAGE).render(
         title=title,
+        warnings=warnings,
         verdict=verdict,
         paragraphs=paragraphs,
         tables=tables,

@@ -1,188 +1,200 @@
-"""An evaluation as tables of text, the same for Markdown and HTML."""
+"""An evaluation as tables of text, the same for Markdown and HTML.
+
+A table whose numbers an older evaluation does not hold is left out.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from probes.judge import BASELINE
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A titled table of text, with what must be said about it."""
-
-    title: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
+from probes.judge import ATTENTION_SIGNS
+from probes.report_probe import probe_tables
+from probes.table import Table, format_interval
 
 
 def build_tables(evaluation: Mapping[str, Any]) -> tuple[Table, ...]:
-    """Every table of the report."""
+    """Every table of the report. Raises KeyError when the evaluation lacks what each one has."""
     tables = [
-        _signal_table("Signals on the test split", evaluation["signals"]),
-        _difference_table(evaluation),
-        _accuracy_table("Accuracy on the test split", evaluation["accuracy"]),
+        *_signal_tables("the test split", evaluation["signals"]),
+        _accuracy_table("the test split", evaluation["accuracy"]),
         _certificate_table(evaluation),
-        _fusion_table(evaluation),
-        _probe_table(evaluation),
-        _control_table(evaluation),
-        _attention_table(evaluation),
+        *probe_tables(evaluation),
+        *_attention_tables(evaluation),
     ]
     for name, other in evaluation["domains"].items():
         share = format_interval(other["out_of_domain"]["share"], percent=True)
-        accuracy = _accuracy_table(f"Accuracy on {name}", other["accuracy"])
-        signals = _signal_table(f"Signals on {name}", other["signals"])
-        note = (f"Out of the domain of validity: {share}.",)
-        tables += [Table(accuracy.title, accuracy.head, accuracy.rows, note), signals]
+        outside = f"Out of the domain of validity: {share}."
+        tables.append(_accuracy_table(name, other["accuracy"], outside))
+        tables += _signal_tables(name, other["signals"])
     tables.append(_fingerprints(evaluation))
     return tuple(table for table in tables if table.rows)
 
 
-_SIGNAL_COLUMNS: Mapping[str, str] = {
+_RANKING: Mapping[str, str] = {
     "auroc": "AUROC",
+    "auroc_above_token_confidence": "above token confidence",
     "point_biserial": "point-biserial R",
-    "e_aurc": "E-AURC",
     "aurc": "AURC",
-    "coverage_at_1%": "coverage at risk 1 %",
-    "coverage_at_5%": "coverage at risk 5 %",
-    "coverage_at_10%": "coverage at risk 10 %",
-    "coverage_at_20%": "coverage at risk 20 %",
+    "e_aurc": "E-AURC",
     "brier": "Brier",
     "ece": "ECE",
-    "phi_1": "Phi at cost 1",
-    "phi_10": "Phi at cost 10",
-    "phi_100": "Phi at cost 100",
+}
+_COVERAGE: Mapping[str, str] = {
+    **{f"coverage_at_{level}%": f"coverage at risk {level} %" for level in (1, 5, 10, 20)},
+    **{f"phi_{cost}": f"Phi at cost {cost}" for cost in (1, 10, 100)},
 }
 
 
-def _signal_table(title: str, signals: Mapping[str, Any]) -> Table:
-    rows = [
-        (name, *(format_interval(row.get(column)) for column in _SIGNAL_COLUMNS))
-        for name, row in signals.items()
+def _signal_tables(where: str, signals: Mapping[str, Any]) -> list[Table]:
+    def table(title: str, columns: Mapping[str, str], note: str) -> Table:
+        rows = [
+            (
+                name,
+                *(
+                    format_interval(row.get(column), signed=column.startswith("auroc_above"))
+                    for column in columns
+                ),
+            )
+            for name, row in signals.items()
+        ]
+        return Table(title, ("signal", *columns.values()), tuple(rows), (note,))
+
+    return [
+        table(
+            f"Signals on {where}",
+            _RANKING,
+            "How well each signal ranks wrong answers above right ones: AUROC 0.5 is chance. Above "
+            "token confidence: difference of AUROC on the same answers, paired by image. Brier and "
+            "ECE are of calibrated risks alone.",
+        ),
+        table(
+            f"Coverage and reliability on {where}",
+            _COVERAGE,
+            "Coverage: the most answers that can be kept, by this signal, with that share of them "
+            "wrong; picked on these answers, so no promise. Phi is the gain per answer when a "
+            "right one kept counts 1 and a wrong one minus the cost, with the threshold from the "
+            "calibration split.",
+        ),
     ]
-    return Table(title, ("signal", *_SIGNAL_COLUMNS.values()), tuple(rows))
 
 
-def _difference_table(evaluation: Mapping[str, Any]) -> Table:
-    rows = [
-        (name, format_interval(row["auroc_above_token_confidence"], signed=True))
-        for name, row in evaluation["signals"].items()
-        if name != BASELINE and "auroc_above_token_confidence" in row
-    ]
-    return Table(
-        "AUROC above token confidence, paired", ("signal", "difference of AUROC"), tuple(rows)
-    )
-
-
-def _accuracy_table(title: str, accuracy: Mapping[str, Any]) -> Table:
+def _accuracy_table(where: str, accuracy: Mapping[str, Any], *notes: str) -> Table:
     rows = [
         (
             kind,
             str(row["answers"]),
             format_interval(row["accuracy"], percent=True),
-            f"{row['majority_rate']:.1%} ({row['majority_answer']})",
+            f"{row['majority_rate']:.1%} ({row['majority_answer']})"
+            + (", above the accuracy" if row["below_majority"] else ""),
         )
         for kind, row in accuracy.items()
     ]
-    return Table(title, ("kind", "answers", "accuracy", "commonest answer"), tuple(rows))
+    return Table(
+        f"Accuracy on {where}",
+        ("kind", "answers", "accuracy", "commonest answer"),
+        tuple(rows),
+        (
+            *notes,
+            "Commonest answer: how often one answer to every question would be right. Where that "
+            "is above the accuracy, look at the labels first.",
+        ),
+    )
 
 
 def _certificate_table(evaluation: Mapping[str, Any]) -> Table:
-    rows = []
-    for row in evaluation["certificates"]:
-        start = (f"{row['alpha']:g}", row["self_consistency"])
+    rows, found = [], evaluation["certificates"]
+    for row in found:
+        start = (
+            f"{row['alpha']:g}",
+            row["self_consistency"],
+            ", ".join(row.get("slices", ("all",))),
+        )
         if "certificate" in row:
             one, test = row["certificate"], row["test"]
-            share = f"{test['wrong']} of {test['accepted']} ({test['coverage']:.1%} coverage)"
-            tested = f"{one['k']} of {one['n']}"
-            rows.append((*start, one["id"], f"{one['threshold']:.4f}", tested, share))
+            share = f" ({test['wrong'] / test['accepted']:.1%})" if test["accepted"] else ""
+            rows.append(
+                (
+                    *start,
+                    one["id"],
+                    f"{one['threshold']:.4f}",
+                    f"{one['k']} of {one['n']}",
+                    f"{test['wrong']} of {test['accepted']}{share}",
+                    f"{test['coverage']:.1%}",
+                )
+            )
         else:
-            reason = f"none: {row['none']['reason']} ({row['none']['answers']} answers)"
-            rows.append((*start, reason, "-", "-", "-"))
-    head = ("alpha", "self-consistency", "certificate", "threshold", "wrong when calibrated")
+            none = row["none"]
+            reason = f"none: {none['reason']} ({none['answers']} answers)"
+            rows.append((*start, reason, "-", "-", "-", "-"))
     alpha = evaluation["serving_alpha"]
-    notes = (
-        ("No certificate was tried for yet.",) if alpha is None else (f"Serves: alpha {alpha:g}.",)
+    serves = "No certificate was tried for yet." if alpha is None else f"Serves: alpha {alpha:g}."
+    several = "slices" in {key for row in found for key in row}
+    about_slices = (
+        "A request that names a slice is served by that slice's certificate, or by none; one that "
+        "names none by the certificate of all slices together. Those of one alpha and one mode "
+        "share delta, so that all of them hold at once.",
     )
-    return Table("Certificates", (*head, "wrong of accepted on the test split"), tuple(rows), notes)
-
-
-def _fusion_table(evaluation: Mapping[str, Any]) -> Table:
-    rows = [
-        (
-            row["name"],
-            f"{row['auroc']:.3f}",
-            format_interval(row["best_ahead_by"]),
-            "yes" if row["chosen"] else "",
-        )
-        for row in evaluation["training"]["fusion_candidates"]
-    ]
     return Table(
-        "Fusion candidates on the selection split",
-        ("candidate", "AUROC out of fold", "best is ahead by", "chosen"),
+        "Certificates",
+        (
+            "alpha", "self-consistency", "slices", "certificate", "threshold",
+            "wrong when calibrated", "wrong of accepted on test", "accepted on test",
+        ),
         tuple(rows),
-        ("The simplest candidate within noise of the best is chosen.",),
-    )
-
-
-def _probe_table(evaluation: Mapping[str, Any]) -> Table:
-    rows = [
         (
-            str(row["layer"]),
-            row["position"],
-            f"{row['regularisation']:g}",
-            f"{row['select_auroc']:.3f}",
-            format_interval(row["auroc"]),
-        )
-        for row in evaluation["probe_per_layer"]
+            f"{serves} At most alpha of the accepted answers are wrong; accepted are risks up to "
+            "the threshold. Self-consistency: asked for never, in the middle band (auto), or "
+            "always.",
+            *(about_slices if several else ()),
+        ),
+    )  # fmt: skip
+
+
+def _attention_tables(evaluation: Mapping[str, Any]) -> list[Table]:
+    found = evaluation["attention_per_layer"]
+    metrics = [name for name in ATTENTION_SIGNS if any(row["metric"] == name for row in found)]
+    cells = {(row["position"], row["layer"], row["metric"]): row for row in found}
+    places = dict.fromkeys((row["position"], row["layer"]) for row in found)
+
+    def table(title: str, value: str, note: str) -> Table:
+        rows = [
+            (
+                position,
+                str(layer),
+                *(
+                    format_interval(cells.get((position, layer, metric), {}).get(value))
+                    for metric in metrics
+                ),
+            )
+            for position, layer in places
+        ]
+        return Table(title, ("position", "layer", *metrics), tuple(rows), (note,))
+
+    return [
+        table(
+            "Attention per layer on the test split: AUROC",
+            "auroc",
+            "Concentrated attention counts as low risk, as is believed: above 0.5 that is so, "
+            "below 0.5 it is the other way round.",
+        ),
+        table(
+            "Attention per layer on the test split: point-biserial R",
+            "point_biserial",
+            "Of that risk with errors.",
+        ),
     ]
-    head = ("layer", "position", "C", "AUROC on select", "AUROC on test")
-    return Table("Probe per layer and position", head, tuple(rows))
-
-
-def _control_table(evaluation: Mapping[str, Any]) -> Table:
-    rows = [(row["what"], format_interval(row["auroc"])) for row in evaluation["controls"].values()]
-    return Table("Control probes on the test split", ("control", "AUROC"), tuple(rows))
-
-
-def _attention_table(evaluation: Mapping[str, Any]) -> Table:
-    rows = [
-        (
-            row["position"],
-            str(row["layer"]),
-            row["metric"],
-            format_interval(row["auroc"]),
-            format_interval(row["point_biserial"]),
-        )
-        for row in evaluation["attention_per_layer"]
-    ]
-    head = ("position", "layer", "metric", "AUROC", "point-biserial R")
-    return Table("Attention per layer on the test split", head, tuple(rows))
 
 
 def _fingerprints(evaluation: Mapping[str, Any]) -> Table:
     prints, model = evaluation["fingerprints"], evaluation["model"]
+    blank = prints.get("blank")
     rows = [
         ("bundle", evaluation["bundle"]),
         ("model", f"{model['name']} at {model['revision']}, {model['dtype']}, {model['engine']}"),
         ("store", prints["store"]),
+        *([] if blank is None else [("store with blank images", blank)]),
         ("dataset", prints["dataset"]),
         *((f"store of {name}", value) for name, value in prints["domains"].items()),
     ]
     return Table("Fingerprints", ("what", "fingerprint"), tuple(rows))
-
-
-def format_interval(
-    value: Mapping[str, Any] | None, *, percent: bool = False, signed: bool = False
-) -> str:
-    """As text: ``0.712 [0.690, 0.735]``, or why it is missing, or ``-`` where none belongs."""
-    if value is None:
-        return "-"
-    if "missing" in value:
-        return f"missing: {value['missing']}"
-    form = ".1%" if percent else ("+.3f" if signed else ".3f")
-    middle, low, high = (format(value[key], form) for key in ("estimate", "lower", "upper"))
-    return f"{middle} [{low}, {high}]"

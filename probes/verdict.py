@@ -35,7 +35,7 @@ def _acceptance(evaluation: Mapping[str, Any]) -> str:
     )
     return (
         f"Accept an answer when its risk is at most {one['threshold']:.3f}. At most {alpha:.0%} of "
-        f"the accepted answers are then wrong, with confidence {1 - one['delta']:.0%} "
+        f"the accepted answers are then wrong, with confidence {100 * (1 - one['delta']):.4g}% "
         f"({one['k']} wrong of {one['n']} when calibrated). On the test split this accepts "
         f"{test['coverage']:.1%} of the answers{share}. Everything else goes to a person."
     )
@@ -63,7 +63,7 @@ def _row(evaluation: Mapping[str, Any], alpha: float) -> Mapping[str, Any] | Non
     rows = [
         row
         for row in evaluation["certificates"]
-        if row["alpha"] == alpha and row["self_consistency"] == "never" and not row.get("slice")
+        if row["alpha"] == alpha and row["self_consistency"] == "never" and not row.get("slices")
     ]
     return rows[0] if rows else None
 

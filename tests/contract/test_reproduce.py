@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from probes.datasets import Example, load_jsonl
 from probes.errors import StoreError
 from probes.papers import CLAIMS
-from probes.reproduce import Plan, reproduce
+from probes.reproduce import Plan, merge, reproduce
 from probes.signals.evidence import MASKINGS
 from probes.types import GenerationSettings
 from service.cli import app
@@ -139,6 +139,11 @@ def test_the_fake_engine(faked: tuple[Path, dict[str, Any]]) -> None:
         assert f"## {title}" in page
     assert "missing: not_supported" in page
     assert "nan" not in page
+    judged = [claim["verdict"] or "not judged" for claim in found["claims"]]
+    for verdict, count in Counter(judged).items():
+        assert page.count(f"**{verdict}**: ") == count
+    for name in found["signals"]:
+        assert page.count(f"| all | {name} |") == 2
 
 
 def test_a_signal_of_nothing_is_near_chance(faked: tuple[Path, dict[str, Any]]) -> None:
@@ -236,6 +241,17 @@ def test_pages_of_several_models_side_by_side(
         line for line in page.read_text().splitlines() if line.startswith("| claim | papers |")
     }
     assert heads == "| claim | papers | seen when | fake | second (fake) |"
+    deeper = {**found, "probe_per_layer": [*found["probe_per_layer"]]}
+    for row in found["probe_per_layer"][-1:]:
+        deeper["probe_per_layer"].append({**row, "position": "answer_mean", "layer": 5})
+    other.write_text(json.dumps(deeper))
+    merge([out / "reproduction.json", other], page)
+    layers = [
+        line.split(" | ")[1]
+        for line in page.read_text().split("## Probe by layer")[1].splitlines()
+        if line.startswith("| answer tokens |")
+    ]
+    assert layers == ["1", "2", "3", "4", "5"], "a deeper model's layers stand after the others"
     broken = CliRunner().invoke(app, ["reproduce", "--merge", str(page), "--out", str(page)])
     assert broken.exit_code == 1
     assert "both.md: cannot be read" in broken.output

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from probes.report import MARKDOWN, report
 from service.cli import app
 from service.local import local_service
 
@@ -89,10 +88,3 @@ def test_commands_and_options_exist() -> None:
 def test_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert target.startswith("https://") or (ROOT / target).exists(), target
-
-
-def test_results_page_is_the_report_of_the_committed_evaluation(tmp_path: Path) -> None:
-    results = ROOT / "docs" / "results" / "embedded"
-    report(results, tmp_path / "again")
-    page = (ROOT / "docs" / "results" / "embedded.md").read_text(encoding="utf-8")
-    assert (tmp_path / "again" / MARKDOWN).read_text(encoding="utf-8") == page

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from probes.base_accuracy import base_accuracy
 from probes.certify import certify
 from probes.evaluate import evaluate
-from probes.report import summary
+from probes.report import warnings
 from probes.store import Arrays, Store, Writer
 from probes.train import train
 from service.cli import app
@@ -94,8 +94,7 @@ def test_a_probe_of_the_question_alone_is_flagged(
     assert {"probe_not_above_question_words", "probe_not_above_blank_image"} <= set(
         names(evaluation)
     )
-    warned = [text for text in summary(evaluation) if text.startswith("Warning")]
-    assert any("the words of the question alone" in text for text in warned)
+    assert any("the words of the question alone" in text for text in warnings(evaluation))
 
 
 def test_a_bundle_trained_on_blank_images_says_so(
@@ -121,7 +120,7 @@ def test_broken_labels_warn_first(run: Any, tmp_path: Path) -> None:
     broken = replace(run.store, records=tuple(records))
     _, evaluation = judged(broken, tmp_path)
     assert names(evaluation)[0] == "accuracy_below_majority"
-    assert summary(evaluation)[0].startswith("Warning: on the test split, accuracy of kind all")
+    assert warnings(evaluation)[0].startswith("Warning: on the test split, accuracy of kind all")
 
 
 def test_train_says_the_base_accuracy_before_anything_else(run: Any, tmp_path: Path) -> None:

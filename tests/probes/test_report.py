@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import html
 import json
 import re
 from pathlib import Path
@@ -12,9 +14,10 @@ import pytest
 from probes.errors import StoreError
 from probes.evaluate import evaluate
 from probes.plots import draw_all
-from probes.report import load_evaluation, report, summary
+from probes.report import load_evaluation, report, warnings
 from probes.report_examples import Shown
-from probes.report_tables import format_interval
+from probes.report_tables import build_tables
+from probes.table import format_interval
 from probes.types import AttentionMaps, Missing
 
 
@@ -23,6 +26,103 @@ def folder(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("report") / "evaluation"
     evaluate(run.store, run.certified, out, domains={"away": run.store}, resamples=20)
     return out
+
+
+NEWER = {
+    "Probes on the selection split",
+    "Calibration of the risk on the selection split",
+    "Calibration of the risk with self-consistency on the selection split",
+    "A kind of question left out of the probe's training",
+    "Probe across domains: home and away",
+}
+
+
+def changed(folder: Path, out: Path, **values: Any) -> Path:
+    """A copy of an evaluation with other values, as if it had been written so; None takes away."""
+    evaluation, _ = load_evaluation(folder)
+    evaluation = {k: v for k, v in {**evaluation, **values}.items() if v is not None}
+    text = json.dumps(evaluation)
+    out.mkdir()
+    (out / "evaluation.json").write_text(text, encoding="utf-8")
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    (out / "manifest.json").write_text(json.dumps({"outputs": {"evaluation.json": digest}}))
+    return out
+
+
+def test_every_table_is_on_both_pages(folder: Path, tmp_path: Path) -> None:
+    tables = build_tables(load_evaluation(folder)[0])
+    assert {table.title for table in tables} >= NEWER
+    out = report(folder, tmp_path / "out")
+    markdown = (out / "report.md").read_text(encoding="utf-8")
+    page = html.unescape((out / "report.html").read_text(encoding="utf-8"))
+    for table in tables:
+        assert f"## {table.title}\n" in markdown
+        assert f">{table.title}</h2>" in page
+        assert {len(row) for row in table.rows} == {len(table.head)}
+        for cell in (cell for row in table.rows for cell in row):
+            assert f"| {cell} |" in markdown
+            assert f">{cell}</t" in page
+        for note in table.notes:
+            assert note in markdown
+            assert note in page
+
+
+def test_the_newer_tables_show_their_numbers(folder: Path) -> None:
+    evaluation, _ = load_evaluation(folder)
+    tables = {table.title: table for table in build_tables(evaluation)}
+    probes = tables["Probes on the selection split"]
+    assert [row[0] for row in probes.rows] == [
+        "L2", "L1", "L2, taught with blank images", "mean over layers", "MLP",
+    ]  # fmt: skip
+    assert [row[-1] for row in probes.rows].count("yes") == 1
+    assert probes.rows[2][2] == "missing: no_blank_run"
+    (home, away) = tables["Probe across domains: home and away"].rows
+    found = evaluation["cross_domain"]["away"]
+    assert home[1:] == tuple(map(format_interval, found["trained_here"].values()))
+    assert away[2] == format_interval(found["trained_there"]["judged_there"])
+    for row in tables["A kind of question left out of the probe's training"].rows:
+        assert row[3] == format_interval(evaluation["kind_left_out"][row[0]]["without_it"])
+    controls = tables["Control probes on the test split"]
+    above = [row["probe_above"] for row in evaluation["controls"].values()]
+    assert [row[2] for row in controls.rows] == [format_interval(one, signed=True) for one in above]
+    maps = tables["Calibration of the risk on the selection split"].rows
+    assert [row[0] for row in maps] == ["platt", "isotonic", "venn_abers"]
+
+
+def test_certificates_of_slices_are_told_apart(folder: Path) -> None:
+    evaluation, _ = load_evaluation(folder)
+    (row,) = evaluation["certificates"][:1]
+    evaluation["certificates"].append({**row, "slices": ["camera-1", "camera-2"]})
+    (table,) = (one for one in build_tables(evaluation) if one.title == "Certificates")
+    assert [row[2] for row in table.rows] == ["all"] * 6 + ["camera-1, camera-2"]
+    assert any("names a slice" in note for note in table.notes)
+
+
+def test_an_evaluation_from_before_those_tables_has_none_of_them(
+    folder: Path, tmp_path: Path
+) -> None:
+    evaluation, _ = load_evaluation(folder)
+    older = ("fusion_candidates", "probe_candidates", "risk_reference", "split")
+    controls = {
+        name: {key: value for key, value in row.items() if key != "probe_above"}
+        for name, row in evaluation["controls"].items()
+    }
+    training = {key: evaluation["training"][key] for key in older}
+    curves = {k: v for k, v in evaluation["curves"].items() if k != "attention"}
+    gone = dict.fromkeys(("cross_domain", "kind_left_out", "flags"))
+    more = {"training": training, "controls": controls, "curves": curves}
+    copy = changed(folder, tmp_path / "old", **more, **gone)
+    tables = {table.title: table for table in build_tables(load_evaluation(copy)[0])}
+    assert not NEWER & tables.keys()
+    assert tables["Control probes on the test split"].head == ("control", "AUROC")
+    report(copy, tmp_path / "out")
+
+
+def test_an_evaluation_that_lacks_the_rest_is_refused(folder: Path, tmp_path: Path) -> None:
+    copy = changed(folder, tmp_path / "copy", accuracy=None)
+    with pytest.raises(StoreError, match="has no 'accuracy'; evaluate again"):
+        report(copy, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_markdown_holds_every_signal_and_certificate(folder: Path, tmp_path: Path) -> None:
@@ -74,9 +174,20 @@ def test_a_changed_evaluation_is_refused(folder: Path, tmp_path: Path) -> None:
 
 def test_accuracy_below_the_commonest_answer_warns(folder: Path) -> None:
     evaluation, _ = load_evaluation(folder)
-    assert not any("kind all" in text for text in summary(evaluation))
+    assert warnings(evaluation) == ()
+    assert "), above the accuracy" not in str(build_tables(evaluation))
     evaluation["domains"]["away"]["accuracy"]["all"] |= {"below_majority": True}
-    assert any("kind all" in text for text in summary(evaluation) if text.startswith("Warning"))
+    (told,) = warnings(evaluation)
+    assert told.startswith("Warning: on away, accuracy of kind all")
+    assert "), above the accuracy" in str(build_tables(evaluation))
+
+
+def test_warnings_come_before_the_verdict(folder: Path, tmp_path: Path) -> None:
+    copy = changed(folder, tmp_path / "copy", flags=[{"name": "odd", "text": "labels are odd"}])
+    out = report(copy, tmp_path / "out")
+    for page in ("report.md", "report.html"):
+        text = (out / page).read_text(encoding="utf-8")
+        assert text.index("Warning: labels are odd.") < text.index("Accept an answer when")
 
 
 def test_examples_are_shown_with_their_images_and_attention(folder: Path, tmp_path: Path) -> None:

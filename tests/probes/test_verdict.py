@@ -43,6 +43,14 @@ def test_says_what_to_accept_and_how_sure_that_is() -> None:
     assert "no better than chance (AUROC 0.50 [0.40, 0.60])" in fourth
 
 
+def test_certificates_of_slices_change_nothing() -> None:
+    found = evaluation()
+    (row, none) = found["certificates"]
+    of_slices = [{**one, "slices": ["camera-2"]} for one in (none | {"alpha": 0.1}, row)]
+    for certificates in ([*of_slices, row, none], [row, none, *of_slices]):
+        assert verdict({**found, "certificates": certificates}) == verdict(found)
+
+
 def test_without_a_certificate_nothing_is_accepted() -> None:
     assert verdict(evaluation(certificate=False))[0].startswith("Accept nothing: no threshold")
     untried = {**evaluation(), "serving_alpha": None, "certificates": []}
