@@ -25,7 +25,7 @@ REGULARISATION = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Inverse strengths C of the L2 penalty that cross-validation chooses from, strongest first."""
 
 FOLDS = 4
-COMPONENTS = 16
+COMPONENTS = 8
 SMALLEST_SCALE = 1e-6
 _DENSE = 512
 """Widths up to which all eigenvectors are worked out at once."""
