@@ -9,7 +9,8 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
-from service.errors import ServiceError, problem
+from service.errors import ServiceError
+from service.problems import problem
 from service.telemetry import Telemetry
 
 log = structlog.get_logger("service.access")

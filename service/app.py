@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from fastapi import APIRouter, Depends, FastAPI
 
 from probes.bundle import Bundle
-from service import __version__, errors
+from service import __version__, problems
 from service.access import Access
 from service.api import answer, batch, chat, health, metrics, policy, records
 from service.api.openai_errors import OpenAIErrors
@@ -57,7 +57,7 @@ def create_app(settings: Settings, engine: Engine, bundle: Bundle) -> FastAPI:
     app.state.gate = Gate(settings, engine, bundle)
     app.state.replies = Replies(settings.idempotency_seconds, MOST_ANSWERS)
     app.state.batch_slots = asyncio.Semaphore(settings.batch_concurrency)
-    errors.install(app)
+    problems.install(app)
     app.add_middleware(Authentication, authenticator=Authenticator.from_settings(settings))
     allow_origins(app, settings.cors_origins)
     app.add_middleware(Access)
@@ -76,7 +76,7 @@ def create_app(settings: Settings, engine: Engine, bundle: Bundle) -> FastAPI:
         app.include_router(
             router,
             dependencies=[Depends(ScopeNeeded(scope))],
-            responses=errors.problem_responses((400, 401, 403)),
+            responses=problems.problem_responses((400, 401, 403)),
         )
     app.include_router(health.router)
     if settings.metrics_port is None:
