@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, Depends, FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from probes.bundle import Bundle
 from service import __version__, problems
@@ -72,6 +75,8 @@ def create_app(settings: Settings, engine: Engine, bundle: Bundle) -> FastAPI:
         (policy.admin, "admin"),
         (records.router, "review"),
     ]
+    for path in answer.PATHS:
+        app.add_route(path, _directly(path), methods=["POST"], include_in_schema=False)
     for router, scope in scopes:
         app.include_router(
             router,
@@ -82,3 +87,19 @@ def create_app(settings: Settings, engine: Engine, bundle: Bundle) -> FastAPI:
     if settings.metrics_port is None:
         app.include_router(metrics.router)
     return app
+
+
+def _directly(path: str) -> Callable[[Request], Awaitable[Response]]:
+    """The busiest route, past what FastAPI does for every request: that took a fifth of its time.
+
+    What is documented, and the same route with its dependency, stands in ``answer.router``.
+    """
+    may = ScopeNeeded("answer")
+    route = Route(path, answer.post_answer)
+
+    async def post_answer(request: Request) -> Response:
+        request.scope["route"] = route  # its template is the metrics' label
+        await may(request)
+        return await answer.post_answer(request)
+
+    return post_answer

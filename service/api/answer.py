@@ -20,6 +20,7 @@ from service.schemas import AnswerForm, AnswerRequest, AnswerResponse, Timing
 from service.telemetry import Stages
 
 router = APIRouter(tags=["answers"])
+PATHS = ("/v1/answer", "/answer")
 Parse = Callable[[Request, bytes, Gate], Awaitable[Ask]]
 """Reads a body as a question: (request, body, gate) to Ask."""
 
@@ -34,9 +35,9 @@ _REQUEST_BODY: dict[str, Any] = {
 }
 
 
-@router.post("/answer", include_in_schema=False)
+@router.post(PATHS[1], include_in_schema=False)
 @router.post(
-    "/v1/answer",
+    PATHS[0],
     response_model=AnswerResponse,
     responses=problem_responses((400, 413, 415, 422, 429, 503, 504)),
     openapi_extra=_REQUEST_BODY,
