@@ -39,7 +39,15 @@ ROOM = 2**18
 
 
 class DecoderDied(Exception):
-    """The process ended before it replied."""
+    """The process ended before it replied.
+
+    Args:
+        process: it.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        super().__init__(process.pid)
+        self.process = process
 
 
 class DecodersError(Exception):
@@ -64,7 +72,6 @@ class Decoder(asyncio.BufferedProtocol):
     ) -> None:
         self.process = process
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.dead = False
         self._max_pixels, self._free, self._died = max_pixels, free, died
         self._reply: asyncio.Future[Picture] | None = None
         self._file = b""
@@ -77,11 +84,10 @@ class Decoder(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
 
-    def ask(self, file: bytes) -> asyncio.Future[Picture]:
+    def ask(self, file: bytes, reply: asyncio.Future[Picture]) -> None:
         """Send a file, while it is free. Who does not want the reply any more cancels it."""
-        self._reply, self._file = asyncio.get_running_loop().create_future(), file
+        self._reply, self._file = reply, file
         self._transport.writelines([LENGTH.pack(len(file)), file])
-        return self._reply
 
     def close(self) -> None:
         """End it, whatever it does."""
@@ -105,10 +111,9 @@ class Decoder(asyncio.BufferedProtocol):
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.dead = True
         for waiting in (self.ready, self._reply):
             if waiting is not None and not waiting.done():
-                waiting.set_exception(DecoderDied())
+                waiting.set_exception(DecoderDied(self.process))
         self._died(self)
 
     def _begin(self, data: bytes) -> None:
@@ -163,7 +168,9 @@ class Decoders:
     ) -> None:
         self._count, self._max_pixels = count, max_pixels
         self._arguments = [str(max_bytes), str(max_pixels), str(image_seconds)]
-        self._idle: asyncio.Queue[Decoder] = asyncio.Queue()
+        self._idle: list[Decoder] = []
+        self._waiting: dict[asyncio.Future[Picture], bytes] = {}
+        """Files that no decoder is free for, in order of coming."""
         self._running: set[Decoder] = set()
         self._replacing: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -191,14 +198,18 @@ class Decoders:
         """
         died = 0
         while died < TRIES:
-            decoder = await self._idle.get()
-            if decoder.dead:  # while nobody used it
-                continue
+            reply: asyncio.Future[Picture] = asyncio.get_running_loop().create_future()
+            if self._idle:
+                self._idle.pop().ask(file, reply)
+            else:
+                self._waiting[reply] = file
             try:
-                return await decoder.ask(file)
-            except DecoderDied:
-                code = await asyncio.to_thread(decoder.process.wait)
+                return await reply
+            except DecoderDied as error:
+                code = await asyncio.to_thread(error.process.wait)
                 died += TRIES if code == -signal.SIGALRM else 1
+            finally:
+                self._waiting.pop(reply, None)
         raise Invalid(
             "the image takes too long to decode, or breaks the decoder; send it in another format",
             field="image",
@@ -227,7 +238,7 @@ class Decoders:
                 ours.close()
                 raise DecodersError(f"no process can be started: {error}") from error
         _, decoder = await asyncio.get_running_loop().create_unix_connection(
-            lambda: Decoder(process, self._max_pixels, self._idle.put_nowait, self._lost),
+            lambda: Decoder(process, self._max_pixels, self._free, self._lost),
             sock=ours,
         )
         self._running.add(decoder)
@@ -239,12 +250,24 @@ class Decoders:
             decoder.close()
             code = await asyncio.to_thread(process.wait)
             raise DecodersError(f"a process that decodes images ended with {code}") from error
-        self._idle.put_nowait(decoder)
+        self._free(decoder)
+
+    def _free(self, decoder: Decoder) -> None:
+        """Give it the next file, before whoever waits for the last one goes on."""
+        while self._waiting:
+            reply = next(iter(self._waiting))
+            file = self._waiting.pop(reply)
+            if not reply.done():
+                decoder.ask(file, reply)
+                return
+        self._idle.append(decoder)
 
     def _lost(self, decoder: Decoder) -> None:
         if self._closing or decoder not in self._running:  # never ready: who starts it knows
             return
         self._running.discard(decoder)
+        if decoder in self._idle:
+            self._idle.remove(decoder)
         task = asyncio.create_task(self._replace(decoder))
         self._replacing.add(task)
         task.add_done_callback(self._replacing.discard)
