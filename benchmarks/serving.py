@@ -216,7 +216,7 @@ def gate(load: Serving, model: Path, bundle: Path, url: str) -> Iterator[Path]:
         "ENGINE": "vllm", "MODEL": str(model), "BUNDLE": str(bundle), "PORT": url.split(":")[-1],
         "RECORDS_URL": "", "MAX_INFLIGHT": "512", "MAX_QUEUE": "4096", "DEADLINE_SECONDS": "120",
         "VLLM_GPU_MEMORY_UTILIZATION": str(load.memory), "VLLM_MAX_MODEL_LEN": str(load.context),
-        "VLLM_ENFORCE_EAGER": str(load.toy).lower(), "DECODE_THREADS": "8",
+        "VLLM_ENFORCE_EAGER": str(load.toy).lower(), "DECODE_PROCESSES": "8",
         "STATE_FOLDER": str(bundle.parent), "VLLM_ARGUMENTS": json.dumps(load.arguments),
     }  # fmt: skip
     environment = {**os.environ, **{f"VLM_GATE_{name}": text for name, text in settings.items()}}

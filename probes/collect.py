@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from probes.datasets import Example
 from probes.errors import DataError
+from probes.image_features import image_features
 from probes.images import blank_image, load_image, read_image
 from probes.labels import is_wrong
 from probes.sampling import CHUNK, Sampler, draw_chunk, image_hash
 from probes.signals.attention import ATTENTION_METRICS, attention_table, measure_attention
 from probes.signals.confidence import measure_confidence
-from probes.signals.domain import image_features
 from probes.store import Arrays, Record, Setup, ShownImage, Store, Writer
 from probes.types import (
     POSITIONS,

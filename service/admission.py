@@ -21,6 +21,8 @@ WINDOW = 64
 """Completions over which the drain rate is measured."""
 LONGEST_RETRY_SECONDS = 60
 ANONYMOUS = "anonymous"
+CAUTION = 1.25
+"""Over the time expected: an answer that comes just too late was worked on for nobody."""
 SMOOTHING = 0.1
 """Weight of the newest answer in the mean time of work."""
 
@@ -183,7 +185,7 @@ class Admission:
         while self.inflight < self._max_inflight and (place := self._next()) is not None:
             if place.turn.done():  # given up, and not yet out of the line
                 continue
-            late = self.clock() + self._work_seconds > place.deadline
+            late = self.clock() + CAUTION * self._work_seconds > place.deadline
             if late and (self.inflight or any(self._lines)):  # alone it is tried: estimates age
                 place.turn.set_exception(
                     self._refusal("the deadline came too near", "deadline_unreachable")
@@ -217,7 +219,8 @@ class Admission:
         if rate is None or self.inflight < self._max_inflight:
             return True
         ahead = 1 + self._ahead(place)
-        return self.clock() + ahead / rate + self._work_seconds <= place.deadline
+        expected = ahead / rate + self._work_seconds
+        return self.clock() + CAUTION * expected <= place.deadline
 
     def _ahead(self, place: Place) -> int:
         """How many of those who wait get their turn before a newcomer."""

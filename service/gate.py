@@ -13,12 +13,14 @@ import structlog
 from probes.bundle import Bundle, check_identity
 from probes.errors import BundleError
 from service.admission import Admission
+from service.decoders import Decoders, DecodersError
 from service.engines.base import Engine, EngineError, EngineOverloaded, QueryRefused
 from service.errors import Invalid, Overloaded, TooLate, Unavailable
 from service.gauges import Gauges
 from service.image_urls import ImageUrls
 from service.keeper import Keeper
 from service.parity import ParityError, check_parity
+from service.picture import Picture
 from service.pipeline import Ask, Outcome, answer
 from service.quota import Quota
 from service.records.errors import RecordsError
@@ -29,6 +31,10 @@ from service.watchdog import Watched
 
 log = structlog.get_logger("service.gate")
 Result = TypeVar("Result")
+PARSERS = 2
+"""Threads."""
+SMALL_BYTES = 2**16
+"""Parsed in less time than handing it to a thread would take."""
 State = Literal["starting", "ready", "failed", "draining", "records_unavailable"]
 
 
@@ -58,7 +64,12 @@ class Gate:
         if settings.records_database is not None:
             self.keeper = Keeper(settings, self.telemetry)
             self.follow(self.with_promise(self.rules))
-        self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
+        self._parsers = ThreadPoolExecutor(PARSERS, thread_name_prefix="parse")
+        self._decoders = (
+            Decoders(settings.decode_processes, settings.max_image_bytes, settings.max_pixels)
+            if settings.decode_processes
+            else None
+        )
         self.image_urls = ImageUrls(
             settings.image_url_hosts, settings.max_image_bytes, settings.image_url_seconds
         )
@@ -110,18 +121,23 @@ class Gate:
         """Start the engine and check that it runs the bundle's model.
 
         Raises:
+            DecodersError: no process can be started.
             EngineError: the model cannot be loaded. BundleError: the bundle belongs to another.
             RecordsError: the records' tables are of a newer version.
         """
         try:
+            if self._decoders is not None:
+                await self._decoders.start()
             await self.engine.start()
             self.engine_started = True
             self.check_identity(self.rules)
             if self.keeper is not None:
                 await self.keeper.start()
-        except (BundleError, EngineError, RecordsError) as error:
+        except (BundleError, DecodersError, EngineError, RecordsError) as error:
             self._state, self.why = "failed", str(error)
             await self.engine.close()
+            if self._decoders is not None:
+                await self._decoders.close()
             raise
         log.info("started", model=self.bundle.model.name, bundle=self.bundle.id)
 
@@ -150,13 +166,27 @@ class Gate:
         await self.engine.close()
         if self.keeper is not None:
             await self.keeper.close()
-        self._decoders.shutdown()
+        if self._decoders is not None:
+            await self._decoders.close()
+        self._parsers.shutdown()
         self.image_urls.close()
         log.info("closed")
 
-    async def decode(self, work: Callable[[], Result]) -> Result:
-        """Run parsing or decoding on the decoders' threads, off the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
+    async def parse(self, size: int, work: Callable[[], Result]) -> Result:
+        """Parse something of so many bytes: what is large goes to a thread, off the event loop."""
+        return work() if size <= SMALL_BYTES else await self.aside(work)
+
+    async def aside(self, work: Callable[[], Result]) -> Result:
+        """Run something on a thread, off the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._parsers, work)
+
+    async def decode(self, file: bytes) -> Picture:
+        """Decode an image's file. Raises TooLarge, UnsupportedType, Invalid."""
+        if self._decoders is not None:
+            return await self._decoders.decode(file)
+        settings = self.settings
+        most = settings.max_image_bytes, settings.max_pixels
+        return await self.aside(lambda: Picture.decode(file, *most))
 
     def check_ready(self) -> None:
         """Raise Unavailable unless questions can be answered now."""

@@ -31,7 +31,7 @@ async def reload_bundle(gate: Gate) -> Rules:
     async with gate.changing:
         _check_settled(gate)
         try:
-            rules = await gate.decode(lambda: load_rules(gate.settings))
+            rules = await gate.aside(lambda: load_rules(gate.settings))
             gate.check_identity(rules)
             await check_parity(gate.engine, rules)
         except BundleError as error:

@@ -8,7 +8,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from probes.bundle import Bundle
 from probes.guarantee import Certificate
-from probes.signals.domain import image_features
 from probes.types import (
     ConsistencyMode,
     Missing,
@@ -66,11 +65,11 @@ class AnswerOptions(BaseModel):
     )
 
     def to_ask(self, picture: Picture, rules: Rules) -> Ask:
-        """With the rules' defaults where the request left the choice; off the event loop."""
+        """With the rules' defaults where the request left the choice."""
         settings = rules.bundle.generation
-        max_tokens, pixels = self.max_tokens or settings.max_tokens, picture.pixels
+        max_tokens = self.max_tokens or settings.max_tokens
         return Ask(
-            query=Query(pixels, self.question, max_tokens, image_features(pixels)),
+            query=Query(picture.pixels, self.question, max_tokens, picture.features),
             self_consistency=self.self_consistency or rules.policy.self_consistency,
             samples=self.samples or settings.samples,
             evidence=self.evidence,

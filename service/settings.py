@@ -167,7 +167,12 @@ class Settings(BaseSettings):
         ge=1,
         description="most pixels of an image; more get a 413",
     )
-    decode_threads: int = Field(default=2, ge=1, le=64, description="images decoded at once")
+    decode_processes: int = Field(
+        default=2,
+        ge=0,
+        le=64,
+        description="processes that decode images, one at a time each; 0: threads in this one",
+    )
     state_folder: Path = Field(
         default=Path("vlm-gate-state"),
         description="folder of the records' database, the signing key and the audit's secret",

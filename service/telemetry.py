@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from time import perf_counter, time_ns
@@ -45,14 +44,9 @@ class Stages:
         self.spans: list[tuple[str, int, int]] = []
         self._started = perf_counter()
 
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
+    def timed(self, stage: str) -> Timed:
         """Add the time of the block to ``stage``."""
-        started = perf_counter()
-        try:
-            yield
-        finally:
-            self.add(stage, perf_counter() - started)
+        return Timed(self, stage)
 
     def add(self, stage: str, seconds: float) -> None:
         """Add seconds that end now to ``stage``."""
@@ -64,6 +58,21 @@ class Stages:
     def total(self) -> float:
         """Seconds since the request came."""
         return perf_counter() - self._started
+
+
+class Timed:
+    """The block that :meth:`Stages.timed` times."""
+
+    __slots__ = ("_stage", "_stages", "_started")
+
+    def __init__(self, stages: Stages, stage: str) -> None:
+        self._stages, self._stage = stages, stage
+
+    def __enter__(self) -> None:
+        self._started = perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._stages.add(self._stage, perf_counter() - self._started)
 
 
 class Telemetry:

@@ -153,12 +153,22 @@ def _port_when_ready(service: subprocess.Popen[bytes], log: Path) -> int:
     raise RuntimeError(f"the service did not start: {log.read_text()}")
 
 
+def _family(pid: int) -> list[int]:
+    """A service and the processes that decode for it."""
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [pid, *(int(child) for one in lists for child in one.read_text().split())]
+
+
 def cpu_seconds(pid: int) -> float:
-    """Processor time that a process has used so far, all its threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Processor time that a service has used so far, all its threads and processes."""
+    ticks = 0
+    for one in _family(pid):
+        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def resident_bytes(pid: int) -> int:
-    """Memory of a process that is in RAM now."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    """Memory of a service that is in RAM now, pages that its processes share counted for each."""
+    pages = (int(Path(f"/proc/{one}/statm").read_text().split()[1]) for one in _family(pid))
+    return sum(pages) * os.sysconf("SC_PAGE_SIZE")

@@ -55,7 +55,7 @@ def concentration(row: FloatArray, grid: tuple[int, int]) -> AttentionConcentrat
     shares = weights / mass
     top = top_mask(shares)
     positive = shares[shares > 0]
-    _, clusters = ndimage.label(top.reshape(grid))
+    _, clusters = ndimage.label(top.reshape(grid), structure=_FOUR)
     return AttentionConcentration(
         spatial_entropy=max(0.0, -float(positive @ np.log(positive))),
         top30_mass=float(shares[top].sum()),

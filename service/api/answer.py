@@ -12,14 +12,15 @@ from starlette.responses import Response
 from probes.types import Missing
 from service.api.body import parse_ask, read_body
 from service.api.time_limit import time_limit
-from service.errors import problem_responses
 from service.gate import Gate
 from service.idempotency import once
 from service.pipeline import Ask, Outcome
+from service.problems import problem_responses
 from service.schemas import AnswerForm, AnswerRequest, AnswerResponse, Timing
 from service.telemetry import Stages
 
 router = APIRouter(tags=["answers"])
+PATHS = ("/v1/answer", "/answer")
 Parse = Callable[[Request, bytes, Gate], Awaitable[Ask]]
 """Reads a body as a question: (request, body, gate) to Ask."""
 
@@ -34,9 +35,9 @@ _REQUEST_BODY: dict[str, Any] = {
 }
 
 
-@router.post("/answer", include_in_schema=False)
+@router.post(PATHS[1], include_in_schema=False)
 @router.post(
-    "/v1/answer",
+    PATHS[0],
     response_model=AnswerResponse,
     responses=problem_responses((400, 413, 415, 422, 429, 503, 504)),
     openapi_extra=_REQUEST_BODY,

@@ -23,11 +23,10 @@ from service.errors import (
     TooLarge,
     TooLate,
     UnsupportedType,
-    problem_body,
-    problem_responses,
 )
 from service.gate import Gate
 from service.idempotency import HEADER
+from service.problems import problem_body, problem_responses
 from service.schemas import AnswerRequest
 from service.tracing import RequestSpan
 

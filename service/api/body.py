@@ -16,7 +16,6 @@ from service.errors import Invalid, Malformed, TooLarge, UnsupportedType
 from service.gate import Gate
 from service.image_urls import is_url
 from service.images import decode_base64
-from service.picture import Picture
 from service.pipeline import Ask
 from service.schemas import AnswerOptions, AnswerRequest
 
@@ -77,14 +76,15 @@ async def parse_ask(request: Request, body: bytes, gate: Gate) -> Ask:
             "the body is empty; send a question and an image", field="body", kind="empty_body"
         )
     if kind == "application/json":
-        return await ask_of(await gate.decode(lambda: _from_json(body)), gate)
+        return await ask_of(await gate.parse(len(body), lambda: _from_json(body)), gate)
     if kind == "multipart/form-data":
         form = await _parse_form(request, body)
         try:
             fields, data = _form(form)
         finally:
             await form.close()
-        return await gate.decode(lambda: _from_form(fields, data, gate))
+        asked = await gate.parse(len(body) - len(data), lambda: _from_form(fields))
+        return asked.to_ask(await gate.decode(data), gate.rules)
     raise UnsupportedType(
         f"the body's type {kind!r} is not read; send application/json or multipart/form-data",
         field="Content-Type",
@@ -97,10 +97,12 @@ async def ask_of(asked: AnswerRequest, gate: Gate) -> Ask:
 
     Raises TooLarge, UnsupportedType, Invalid.
     """
-    if is_url(asked.image):
-        data = await gate.image_urls.fetch(asked.image)
-        return await gate.decode(lambda: asked.to_ask(_image(data, gate), gate.rules))
-    return await gate.decode(lambda: asked.to_ask(_encoded(asked.image, gate), gate.rules))
+    text, limit = asked.image, gate.settings.max_image_bytes
+    if is_url(text):
+        data = await gate.image_urls.fetch(text)
+    else:
+        data = await gate.parse(len(text), lambda: decode_base64(text, limit))
+    return asked.to_ask(await gate.decode(data), gate.rules)
 
 
 def _from_json(body: bytes) -> AnswerRequest:
@@ -110,15 +112,11 @@ def _from_json(body: bytes) -> AnswerRequest:
         raise Invalid.from_validation(error) from error
 
 
-def _encoded(text: str, gate: Gate) -> Picture:
-    return _image(decode_base64(text, gate.settings.max_image_bytes), gate)
-
-
-def _from_form(fields: dict[str, Any], data: bytes, gate: Gate) -> Ask:
+def _from_form(fields: dict[str, Any]) -> AnswerOptions:
     try:
         if "metadata" in fields:
             fields["metadata"] = json.loads(fields["metadata"])
-        asked = AnswerOptions.model_validate_strings(fields)
+        return AnswerOptions.model_validate_strings(fields)
     except ValidationError as error:
         raise Invalid.from_validation(error) from error
     except (ValueError, RecursionError) as error:
@@ -127,11 +125,6 @@ def _from_form(fields: dict[str, Any], data: bytes, gate: Gate) -> Ask:
             field="metadata",
             kind="invalid_field",
         ) from error
-    return asked.to_ask(_image(data, gate), gate.rules)
-
-
-def _image(data: bytes, gate: Gate) -> Picture:
-    return Picture.decode(data, gate.settings.max_image_bytes, gate.settings.max_pixels)
 
 
 async def _parse_form(request: Request, body: bytes) -> FormData:

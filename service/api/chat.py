@@ -19,10 +19,11 @@ from service.api.answer import give_answer
 from service.api.body import ask_of
 from service.api.openai_errors import error_body, error_responses
 from service.chat import ChatRequest, Chunks, Completion
-from service.errors import Invalid, NotFound, ServiceError, UnsupportedType, problem_body
+from service.errors import Invalid, NotFound, ServiceError, UnsupportedType
 from service.gate import Gate
 from service.idempotency import HEADER, once
 from service.pipeline import Ask, Outcome
+from service.problems import problem_body
 from service.schemas import AnswerRequest, AnswerResponse, inlined
 
 log = structlog.get_logger("service.api.chat")
@@ -111,7 +112,7 @@ class _Completion:
                 field="Content-Type",
                 kind="unsupported_body",
             )
-        self._asked, own = asked, _ = await gate.decode(lambda: self._read(body, gate))
+        self._asked, own = asked, _ = await gate.parse(len(body), lambda: self._read(body, gate))
         ask = await ask_of(own, gate)
         self._bundle = ask.rules.bundle
         if asked.stream and not self._hold:

@@ -7,8 +7,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from service.errors import problem_responses
 from service.gate import Gate
+from service.problems import problem_responses
 
 router = APIRouter(
     tags=["health"],

@@ -6,10 +6,11 @@ from fastapi import APIRouter, Request
 from pydantic import ValidationError
 
 from service.api.body import read_body
-from service.errors import Invalid, problem_responses
+from service.errors import Invalid
 from service.gate import Gate
 from service.policy_response import PolicyResponse
 from service.policy_schema import PolicyRequest
+from service.problems import problem_responses
 from service.reload import reload_bundle, replace_policy
 from service.schemas import inlined
 

@@ -13,8 +13,9 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 
 from probes.types import Reason, Verdict
 from service.api.body import read_body
-from service.errors import Invalid, NotFound, problem_responses
+from service.errors import Invalid, NotFound
 from service.gate import Gate
+from service.problems import problem_responses
 from service.record_schemas import (
     MOST_PER_PAGE,
     AnswerList,

@@ -29,6 +29,8 @@ from service.engines.patch_boxes import resized_boxes
 
 GRID = (4, 4)
 HEADS = 2
+REMEMBERED = 64
+"""Queries whose numbers are kept: drawing them takes longer than what is measured around them."""
 _EMPTY = Missing("empty_answer")
 
 
@@ -71,6 +73,7 @@ class FakeEngine:
         self._sample_for = sample_for
         self._latency_seconds = latency_seconds
         self._capacity = capacity
+        self._remembered = lru_cache(maxsize=REMEMBERED)(self._trace)
         self._running = False
         self._open = 0
         self._gate = asyncio.Event()
@@ -99,25 +102,11 @@ class FakeEngine:
         self._check(readout)
         await self._work()
         tokens, ended = self._greedy(query)
-        numbers = _random(query, "token")
         return Generation(
             answer=tokens.decode(errors="ignore").strip(),
             token_ids=tuple(tokens),
             finish_reason="stop" if ended else "length",
-            trace=Trace(
-                logprobs=-numbers.random(len(tokens)),
-                first_token_entropy=float(numbers.random()),
-                first_token_margin=float(numbers.random()),
-                readouts={
-                    (layer, position): self._read(query, readout, layer, position, bool(tokens))
-                    for layer in readout.layers
-                    for position in readout.positions
-                },
-                attention=self._attention(query, readout, bool(tokens)),
-                heads=self._heads(query, readout, bool(tokens)),
-                question=self._question(query, readout),
-                lens=self._lens(query, readout),
-            ),
+            trace=self._remembered(_digest(query), readout, len(tokens)),
             generate_seconds=time.perf_counter() - entered,
         )
 
@@ -137,7 +126,7 @@ class FakeEngine:
             raise ValueError("token_ids: at most max_tokens bytes")
         await self._work()
         tokens, _ = self._greedy(query)
-        logprobs = -_random(query, "token").random(len(token_ids))
+        logprobs = -_random(_digest(query), "token").random(len(token_ids))
         padded = [*tokens, *[-1] * len(token_ids)]
         other = sum(mine != theirs for mine, theirs in zip(token_ids, padded, strict=False))
         return AnswerScore(float(logprobs.sum()) - other, bytes(token_ids) == tokens)
@@ -149,7 +138,10 @@ class FakeEngine:
 
     def state(self, query: Query, layer: int, position: Position) -> FloatArray:
         """The whole hidden state that :meth:`generate` reads, shape (hidden,)."""
-        numbers = _random(query, f"{layer} {position}")
+        return self._state(_digest(query), layer, position)
+
+    def _state(self, digest: bytes, layer: int, position: Position) -> FloatArray:
+        numbers = _random(digest, f"{layer} {position}")
         return numbers.standard_normal(self.identity.hidden_size).astype(np.float32)
 
     def _greedy(self, query: Query) -> tuple[bytes, bool]:
@@ -157,21 +149,40 @@ class FakeEngine:
         whole = self._answer_for(query).strip().encode()
         return whole[: query.max_tokens], len(whole) < query.max_tokens
 
+    def _trace(self, digest: bytes, readout: Readout, tokens: int) -> Trace:
+        numbers = _random(digest, "token")
+        return Trace(
+            logprobs=-numbers.random(tokens),
+            first_token_entropy=float(numbers.random()),
+            first_token_margin=float(numbers.random()),
+            readouts={
+                (layer, position): self._read(digest, readout, layer, position, tokens > 0)
+                for layer in readout.layers
+                for position in readout.positions
+            },
+            attention=self._attention(digest, readout, tokens > 0),
+            heads=self._heads(digest, readout, tokens > 0),
+            question=self._question(digest, readout),
+            lens=self._lens(digest, readout),
+        )
+
     def _read(
-        self, query: Query, readout: Readout, layer: int, position: Position, answered: bool
+        self, digest: bytes, readout: Readout, layer: int, position: Position, answered: bool
     ) -> FloatArray | Missing:
         if not answered and position != "prompt_last":
             return _EMPTY
-        state = self.state(query, layer, position)
+        state = self._state(digest, layer, position)
         if readout.projections is None:
             return state
         projected: FloatArray = state @ readout.projections[layer]
         return projected
 
-    def _attention(self, query: Query, readout: Readout, answered: bool) -> AttentionMaps | Missing:
+    def _attention(
+        self, digest: bytes, readout: Readout, answered: bool
+    ) -> AttentionMaps | Missing:
         if not readout.attention_layers:
             return Missing("not_requested")
-        rows = _rows(query, "attention", readout).mean(2)
+        rows = _rows(digest, "attention", readout).mean(2)
         return AttentionMaps(
             layers=readout.attention_layers,
             prompt_last=rows[0],
@@ -179,10 +190,10 @@ class FakeEngine:
             grid=GRID,
         )
 
-    def _heads(self, query: Query, readout: Readout, answered: bool) -> AttentionMaps | Missing:
+    def _heads(self, digest: bytes, readout: Readout, answered: bool) -> AttentionMaps | Missing:
         if not (readout.heads and readout.attention_layers):
             return Missing("not_requested")
-        rows = _rows(query, "attention", readout)
+        rows = _rows(digest, "attention", readout)
         return AttentionMaps(
             layers=readout.attention_layers,
             prompt_last=rows[0],
@@ -190,16 +201,16 @@ class FakeEngine:
             grid=GRID,
         )
 
-    def _question(self, query: Query, readout: Readout) -> QuestionMaps | Missing:
+    def _question(self, digest: bytes, readout: Readout) -> QuestionMaps | Missing:
         if not (readout.question and readout.attention_layers):
             return Missing("not_requested")
-        rows = _rows(query, "question", readout).mean(2)
+        rows = _rows(digest, "question", readout).mean(2)
         return QuestionMaps(readout.attention_layers, rows[0], rows[1], GRID)
 
-    def _lens(self, query: Query, readout: Readout) -> LensMargins | Missing:
+    def _lens(self, digest: bytes, readout: Readout) -> LensMargins | Missing:
         if not (readout.lens and readout.layers):
             return Missing("not_requested")
-        numbers = _random(query, "lens")
+        numbers = _random(digest, "lens")
         top, yes_no = numbers.random(len(readout.layers)), numbers.normal(size=len(readout.layers))
         return LensMargins(readout.layers, top, yes_no)
 
@@ -228,17 +239,19 @@ class FakeEngine:
             raise self.failure
 
 
-def _rows(query: Query, purpose: str, readout: Readout) -> FloatArray:
+def _rows(digest: bytes, purpose: str, readout: Readout) -> FloatArray:
     """Two attention rows to the image per layer and head, (2, layers, heads, image_tokens)."""
     shape = (2, HEADS, GRID[0] * GRID[1] + 1)
     layers = readout.attention_layers  # each the same, whichever else are read
-    raw = np.stack([_random(query, f"{purpose} {layer}").random(shape) for layer in layers], axis=1)
+    raw = np.stack(
+        [_random(digest, f"{purpose} {layer}").random(shape) for layer in layers], axis=1
+    )
     rows: FloatArray = raw / raw.sum(-1, keepdims=True)
     return rows[..., :-1]  # the last key is all of the text
 
 
-def _random(query: Query, purpose: str) -> np.random.Generator:
-    whole = hashlib.sha256(purpose.encode() + _digest(query))
+def _random(digest: bytes, purpose: str) -> np.random.Generator:
+    whole = hashlib.sha256(purpose.encode() + digest)
     return np.random.default_rng(int.from_bytes(whole.digest()[:8], "big"))
 
 
@@ -251,4 +264,9 @@ def _digest(query: Query) -> bytes:
 
 
 def _yes_or_no(query: Query) -> str:
-    return "yes" if _random(query, "answer").random() < 0.5 else "no"
+    return _of(_digest(query))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _of(digest: bytes) -> str:
+    return "yes" if _random(digest, "answer").random() < 0.5 else "no"

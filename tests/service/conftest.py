@@ -33,9 +33,10 @@ from probes.bundle import Bundle, CertificateAttempt, Golden
 from probes.calibration import PlattMap
 from probes.combine import RiskModel
 from probes.guarantee import Certificate
+from probes.image_features import image_features
 from probes.policy import Policy
 from probes.probe import LinearProbe
-from probes.signals.domain import DomainModel, image_features
+from probes.signals.domain import DomainModel
 from probes.types import CONSISTENCY_MODES, GenerationSettings, Query
 from service.app import create_app
 from service.engines.fake import FakeEngine
@@ -199,7 +200,9 @@ def serve(engine: FakeEngine) -> Serve:
     def start(
         bundle: Bundle | None = None, /, **settings: object
     ) -> AbstractAsyncContextManager[httpx.AsyncClient]:
-        made = Settings(**{"engine": "fake", "records_url": "", **settings})  # type: ignore[arg-type]
+        made = Settings(  # decoders of its own would cost each test more than the test
+            **{"engine": "fake", "records_url": "", "decode_processes": 0, **settings}  # type: ignore[arg-type]
+        )
         return serving(create_app(made, engine, bundle or make_bundle(engine)))
 
     return start
@@ -255,7 +258,7 @@ def live(engine: FakeEngine) -> Callable[..., AbstractContextManager[Live]]:
     """Serve the engine over loopback; keyword arguments are settings."""
 
     def start(bundle: Bundle | None = None, /, **settings: object) -> AbstractContextManager[Live]:
-        made = Settings(**{"engine": "fake", "port": 0, **settings})  # type: ignore[arg-type]
+        made = Settings(**{"engine": "fake", "port": 0, "decode_processes": 0, **settings})  # type: ignore[arg-type]
         return listening(made, engine, bundle or make_bundle(engine))
 
     return start

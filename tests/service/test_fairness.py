@@ -70,14 +70,22 @@ async def test_a_full_queue_makes_room_for_a_single_answer_not_for_a_batch():
     assert sorted(line.refused) == [("x", "overloaded"), ("x", "overloaded"), ("y", "overloaded")]
 
 
-async def test_a_deadline_that_cannot_be_met_is_refused_at_once():
+@pytest.mark.parametrize(
+    ("seconds", "refused"),
+    [
+        (5.0, 1),
+        (7.5, 1),  # seven are expected, and a quarter of that over is kept for surprises
+        (9.0, 0),
+    ],
+)
+async def test_a_deadline_that_cannot_be_met_is_refused_at_once(seconds, refused):
     line = Line()
     await line.run(*[("a", {})] * 4)  # one a second
     now = line.clock.now
     full = [("a", {})] * 6  # one works, five wait
-    await line.run(*full, ("a", {"deadline": now + 5.0}), ("a", {"deadline": now + 60.0}))
-    assert line.refused == [("a", "deadline_unreachable")]
-    assert len(line.served) == 4 + 7
+    await line.run(*full, ("a", {"deadline": now + seconds}), ("a", {"deadline": now + 60.0}))
+    assert line.refused == [("a", "deadline_unreachable")] * refused
+    assert len(line.served) == 4 + 8 - refused
 
 
 async def test_a_newcomer_is_not_told_to_wait_for_anothers_whole_queue():

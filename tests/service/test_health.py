@@ -142,7 +142,7 @@ async def test_draining_finishes_what_it_has_and_takes_no_more(engine, bundled, 
             held = asyncio.create_task(client.post("/answer", **asked))
             async with asyncio.timeout(5):
                 while gate.admission.inflight == 0:
-                    await gate.decode(int)
+                    await gate.aside(int)
             gate.admission.draining = True
             ready = await client.get("/readyz")
             refused = await client.post("/answer", **asked)

@@ -2,9 +2,10 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from probes.image_features import IMAGE_FEATURES
 from probes.probe import LinearProbe
 from probes.signals import measure
-from probes.signals.domain import IMAGE_FEATURES, DomainModel
+from probes.signals.domain import DomainModel
 from probes.types import (
     AttentionMaps,
     Generation,

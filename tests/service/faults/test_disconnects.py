@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 
 import httpx
 import pytest
@@ -45,3 +47,26 @@ async def test_who_leaves_the_engine_or_the_queue_frees_the_place(live, engine, 
             metrics = (await client.get("/metrics")).text
     assert 'vlm_gate_rejected_requests_total{reason="client_gone"} 2.0' in metrics
     assert 'vlm_gate_requests_total{code="499",route="/v1/answer"} 2.0' in metrics
+
+
+async def test_a_batch_whose_caller_leaves_frees_its_places(live, engine, png) -> None:
+    image = base64.b64encode(png).decode()
+    lines = [json.dumps({"question": f"Is part {n} whole?", "image": image}) for n in range(8)]
+    with live(max_inflight=3, batch_concurrency=2, records_url="") as service:
+        admission = service.gate.admission
+        async with httpx.AsyncClient(base_url=service.url, timeout=30) as client:
+            service.soon(engine.hold)
+            headers = {"content-type": "application/jsonl"}
+            batch = asyncio.create_task(
+                client.post("/v1/answers:batch", content="\n".join(lines), headers=headers)
+            )
+            await until(lambda: engine._open == 2)
+            batch.cancel()
+            await until(lambda: admission.inflight == 0 and admission.waiting == 0)
+            assert engine._open == 0  # what it did for it is given up, the rest is not begun
+            service.soon(engine.release)
+            data = {"question": "Is it whole?"}
+            one = await client.post("/v1/answer", data=data, files={"image": png})
+            again = await client.post("/v1/answers:batch", content=lines[0], headers=headers)
+    assert one.status_code == 200
+    assert again.json()["answer"]  # the places of batches are free too

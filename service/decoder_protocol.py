@@ -1,0 +1,66 @@
+"""What passes between the service and a process that decodes: bytes with a head, nothing pickled.
+
+To the decoder: the file's length, the file. Back: a head, then for an image its SHA-256, its
+features and its pixels, for a refusal the words of the error as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from hashlib import sha256
+
+import numpy as np
+
+from probes.image_features import IMAGE_FEATURES, image_features
+from probes.types import FloatArray, ImageArray
+from service.errors import Invalid, ServiceError, TooLarge, UnsupportedType
+from service.picture import Picture
+
+LENGTH = struct.Struct("<Q")
+"""Before a file: its bytes."""
+HEAD = struct.Struct("<?III")
+"""Before a reply: whether it is an image; height, width; bytes of what comes before the pixels."""
+DIGEST_BYTES = 32
+FACTS_BYTES = DIGEST_BYTES + 8 * len(IMAGE_FEATURES)
+MOST_WORDS = 4096
+ERRORS = {kind.__name__: kind for kind in (Invalid, TooLarge, UnsupportedType)}
+
+
+class BrokenReply(Exception):
+    """The decoder said what no decoder of ours says."""
+
+
+def facts_of(file: bytes, pixels: ImageArray) -> bytes:
+    """The file's SHA-256 and the image's features."""
+    return sha256(file).digest() + image_features(pixels).tobytes()
+
+
+def words_of(error: ServiceError) -> bytes:
+    """A refusal."""
+    told = [type(error).__name__, error.detail, error.field, error.kind]
+    return json.dumps(told).encode()
+
+
+def check_head(image: bool, height: int, width: int, size: int, max_pixels: int) -> None:
+    """Raise BrokenReply unless a reply may begin so: nothing larger is made room for."""
+    fits = size == FACTS_BYTES and 0 < height * width <= max_pixels
+    if not (fits if image else size <= MOST_WORDS and height == width == 0):
+        raise BrokenReply(f"a head of {image}, {height}x{width}, {size} bytes")
+
+
+def read_picture(facts: bytes, pixels: ImageArray, file: bytes) -> Picture:
+    """An image's reply. Raises BrokenReply."""
+    features: FloatArray = np.frombuffer(facts, dtype=np.float64, offset=DIGEST_BYTES)
+    if not np.isfinite(features).all():
+        raise BrokenReply("features that are not finite")
+    return Picture(pixels, file, facts[:DIGEST_BYTES].hex(), features)
+
+
+def read_refusal(words: bytes) -> ServiceError:
+    """A refusal's reply. Raises BrokenReply."""
+    try:
+        name, detail, field, kind = json.loads(words)
+        return ERRORS[name](str(detail), field=field, kind=str(kind))
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise BrokenReply("a refusal that cannot be read") from error

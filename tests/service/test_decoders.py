@@ -1,0 +1,212 @@
+"""Decoding in processes of their own: the same images, and what kills one costs one request."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.decoder_protocol import (
+    FACTS_BYTES,
+    BrokenReply,
+    check_head,
+    read_picture,
+    read_refusal,
+)
+from service.decoders import Decoders
+from service.errors import Invalid, TooLarge, UnsupportedType
+from service.picture import Picture
+
+pytestmark = pytest.mark.anyio
+MOST_BYTES, MOST_PIXELS = 50_000_000, 36_000_000
+
+
+@asynccontextmanager
+async def decoding(count: int = 1, **options: float) -> AsyncIterator[Decoders]:
+    """A pool that has started."""
+    decoders = Decoders(count, MOST_BYTES, MOST_PIXELS, **options)
+    await decoders.start()
+    try:
+        yield decoders
+    finally:
+        await decoders.close()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for another process to come so far."""
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - another process sets no event
+            await asyncio.sleep(0.002)
+
+
+def alive(pid: int) -> bool:
+    """Whether it runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def large() -> bytes:
+    """A PNG that takes a large part of a second."""
+    stored = io.BytesIO()
+    Image.new("RGB", (6000, 6000), "red").save(stored, "PNG", compress_level=1)
+    return stored.getvalue()
+
+
+async def test_the_same_as_in_process_however_many_come_at_once(png, large):
+    async with decoding(2) as decoders:
+        found = await asyncio.gather(*(decoders.decode(f) for f in [png, large, *[png] * 20]))
+    for picture, file in zip(found[:2], (png, large), strict=True):
+        wanted = Picture.decode(file, MOST_BYTES, MOST_PIXELS)
+        assert np.array_equal(picture.pixels, wanted.pixels)
+        assert np.array_equal(picture.features, wanted.features)
+        assert (picture.sha256, picture.file) == (wanted.sha256, wanted.file)
+        assert picture.pixels.flags.writeable
+    assert all(np.array_equal(one.pixels, found[0].pixels) for one in found[2:])
+
+
+@pytest.mark.parametrize(
+    ("file", "error", "kind"),
+    [
+        (b"", Invalid, "undecodable_image"),
+        (b"nonsense", Invalid, "undecodable_image"),
+        (b"GIF89a" + bytes(20), UnsupportedType, "unsupported_image"),
+        (bytes(MOST_BYTES + 1), TooLarge, "too_many_bytes"),
+    ],
+)
+async def test_a_refusal_keeps_its_words(file, error, kind):
+    with pytest.raises(error) as here:
+        Picture.decode(file, MOST_BYTES, MOST_PIXELS)
+    async with decoding() as decoders:
+        with pytest.raises(error) as there:
+            await decoders.decode(file)
+    assert there.value.kind == kind
+    assert (there.value.detail, there.value.field) == (here.value.detail, here.value.field)
+
+
+async def test_an_image_that_takes_too_long_ends_its_decoder_and_no_more(png, large):
+    async with decoding(image_seconds=0.05) as decoders:
+        (before,) = decoders.pids
+        with pytest.raises(Invalid, match="takes too long"):
+            await decoders.decode(large)
+        assert (await decoders.decode(png)).pixels.shape == (48, 64, 3)
+        assert decoders.pids != [before]
+        assert not alive(before)
+
+
+async def test_a_decoder_that_is_killed_is_replaced_and_its_image_tried_again(png, large):
+    async with decoding() as decoders:
+        (idle,) = decoders.pids
+        os.kill(idle, signal.SIGKILL)
+        await until(lambda: decoders.pids not in ([], [idle]))
+        asked = asyncio.create_task(decoders.decode(large))
+        await asyncio.sleep(0)
+        os.kill(decoders.pids[0], signal.SIGKILL)
+        assert (await asked).pixels.shape == (6000, 6000, 3)
+
+
+async def test_an_image_that_two_decoders_die_of_is_refused(png, large):
+    async with decoding() as decoders:
+        asked = asyncio.create_task(decoders.decode(large))
+        seen: list[int] = []
+        while not asked.done():
+            new = [pid for pid in decoders.pids if pid not in seen]
+            if new and not decoders._idle and not decoders._waiting:
+                seen += new
+                os.kill(new[0], signal.SIGKILL)
+            await asyncio.sleep(0.002)
+        with pytest.raises(Invalid, match="breaks the decoder"):
+            await asked
+        assert len(seen) == 2
+        assert (await decoders.decode(png)).pixels.shape == (48, 64, 3)
+
+
+async def test_who_gives_up_gets_out_of_the_way(png, large):
+    async with decoding() as decoders:
+        working = asyncio.create_task(decoders.decode(large))
+        queued = asyncio.create_task(decoders.decode(large))
+        await asyncio.sleep(0)
+        working.cancel()
+        queued.cancel()
+        await asyncio.gather(working, queued, return_exceptions=True)
+        assert not decoders._waiting
+        (before,) = decoders.pids
+        assert (await decoders.decode(png)).pixels.shape == (48, 64, 3)
+        assert decoders.pids == [before]
+
+
+async def test_limits_and_signals(png):
+    async with decoding() as decoders:
+        (pid,) = decoders.pids
+        assert resource.prlimit(pid, resource.RLIMIT_AS)[0] < 5 * 2**30
+        for sent in (signal.SIGTERM, signal.SIGINT):  # a whole group is told; it still is needed
+            os.kill(pid, sent)
+        await decoders.decode(png)
+        assert decoders.pids == [pid]
+    assert not alive(pid)
+
+
+def test_memory_that_is_not_there_is_an_error_and_no_death():
+    code = (
+        "import numpy; from service.decoder import _limit_memory; _limit_memory(2**27)\n"
+        "try: numpy.ones(2**28, dtype=numpy.uint8)\n"
+        "except MemoryError: print('refused')"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "refused"
+
+
+def test_it_imports_little():
+    code = "import service.decoder, sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"torch", "scipy", "fastapi", "pydantic", "sklearn", "sqlalchemy"}
+    assert not heavy & set(told.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        (True, 100_000, 100_000, FACTS_BYTES),
+        (True, 0, 5, FACTS_BYTES),
+        (True, 5, 5, 7),
+        (False, 0, 0, 1_000_000),
+        (False, 1, 1, 10),
+    ],
+)
+async def test_no_room_is_made_for_what_no_decoder_says(head):
+    with pytest.raises(BrokenReply):
+        check_head(*head, MOST_PIXELS)
+
+
+async def test_broken_words():
+    for words in (b"{", b'["SystemExit", "x", null, "y"]', b"[1]", b"5"):
+        with pytest.raises(BrokenReply):
+            read_refusal(words)
+    with pytest.raises(BrokenReply):
+        read_picture(b"\xff" * FACTS_BYTES, np.zeros((1, 1, 3), dtype=np.uint8), b"")
+
+
+async def test_a_service_whose_decoder_dies_answers_on(serve, png):
+    async with serve(decode_processes=1) as client:
+        form = {"data": {"question": "Is it whole?"}}
+        gate = client._transport.app.state.gate
+        first = await client.post("/v1/answer", **form, files={"image": png})
+        (pid,) = gate._decoders.pids
+        os.kill(pid, signal.SIGKILL)
+        second = await client.post("/v1/answer", **form, files={"image": png})
+        bad = await client.post("/v1/answer", **form, files={"image": b"nonsense"})
+    assert [first.status_code, second.status_code, bad.status_code] == [200, 200, 422]
+    assert bad.json()["field"] == "image"
