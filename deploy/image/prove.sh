@@ -1,12 +1,11 @@
 #!/bin/sh
 # The Dockerfile's cpu target without a container engine: each stage's lines in a clean Debian root,
 # up to an answer given by the last stage with a read-only root, as 10001. Needs root, debootstrap and
-# about 10 minutes; PIP_* variables of the caller reach pip, and the folder WHEELS is mounted for it.
+# about 10 minutes; PIP_* variables of the caller reach pip, the folder WHEELS is mounted for it, and MIRROR is debootstrap's, where set.
 #   deploy/image/prove.sh [FOLDER]
 set -eu
 cd "$(dirname "$0")/../.."
 work=${1:-$(mktemp -d)}
-: "${MIRROR:=http://deb.debian.org/debian}"
 : "${WHEELS:=/nonexistent}"
 base=$work/python build=$work/build run=$work/cpu
 
@@ -17,7 +16,7 @@ inside() { root=$1; shift; chroot "$root" /usr/bin/env -i PATH=/usr/bin:/bin:/us
 started=$(date +%s)
 
 stage "FROM debian AS python"
-[ -d "$base" ] || debootstrap --variant=minbase --include=python3,ca-certificates bookworm "$base" "$MIRROR" >/dev/null
+[ -d "$base" ] || debootstrap --variant=minbase --include=python3,ca-certificates bookworm "$base" ${MIRROR:-} >/dev/null
 cp -a /etc/ssl/certs/. "$base/etc/ssl/certs/"
 
 stage "FROM python AS build"

@@ -171,3 +171,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     trained = train(store, root / "trained", shares=SHARES)  # type: ignore[arg-type]
     certified = certify(store, trained, root / "certified", created=CREATED, alpha=0.10)
     return Run(root, dataset, store, trained, certified)
+
+
+@pytest.fixture(scope="session")
+def synthetic() -> type[SyntheticEngine]:
+    """The engine's class, for tests that need one of their own."""
+    return SyntheticEngine
