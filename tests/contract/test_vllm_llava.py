@@ -140,7 +140,7 @@ def test_batched(engine: Any, expected: list[Generation]) -> None:
 
 
 def test_after_preemption(engine: Any) -> None:
-    """Prompts that fill three blocks but for a token: with long answers all want a fourth at once."""
+    """Prompts that fill three blocks but for a token; long answers want a fourth all at once."""
     tokenizer = engine.engine._prompts.processor.tokenizer
 
     def filled(question: str) -> str:
@@ -150,10 +150,7 @@ def test_after_preemption(engine: Any) -> None:
                 return question
             question = longer
 
-    queries = [
-        Query(query.image, filled("Describe the part."), 24)
-        for query in QUERIES[::2]
-    ]
+    queries = [Query(query.image, filled("Describe the part."), 24) for query in QUERIES[::2]]
     reference = TransformersEngine(embedded("models", "llava"), device="cpu")
 
     async def read() -> list[Generation]:
