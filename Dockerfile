@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
 # From the repository's root:
-#   docker build -f deploy/image/Dockerfile --target cpu -t vlm-gate:0.1.0 .
-#   docker build -f deploy/image/Dockerfile --target gpu -t vlm-gate:0.1.0-gpu .
+#   docker build --target cpu -t vlm-gate:0.1.0 .
+#   docker build --target gpu -t vlm-gate:0.1.0-gpu .
 # Each RUN is one script of deploy/image, which the tests run too. For the same bytes again give
 # DEBIAN with a digest (debian@sha256:...), SOURCE_DATE_EPOCH and, where there is one, your mirror.
 ARG DEBIAN=debian:12.12-slim
