@@ -64,6 +64,6 @@ if go touch /opt/written 2>/dev/null; then echo "the root can be written" >&2; e
 go python -c "from PIL import Image; Image.new('RGB', (96, 96), 'gray').save('/tmp/plate.png')"
 go vlm-gate ask /tmp/plate.png "Is there a dent on the housing?" --url http://127.0.0.1:$port
 EOF
-unshare --mount sh "$work/serve.sh"
+unshare --mount --pid --fork --kill-child sh "$work/serve.sh"  # whatever it started ends with it
 stage "proven; the roots lie in $work"
 du -sh "$run" | cut -f1
