@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 from torch import Tensor, nn
 from transformers import (
     GemmaConfig,
@@ -60,7 +61,7 @@ class PaliGemma(Family):
 
     def dress(self, tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
         dressed = PreTrainedTokenizerFast(
-            tokenizer_object=tokenizer,
+            tokenizer_object=with_line_end(tokenizer),
             bos_token="<bos>",
             eos_token="<eos>",
             unk_token="<unk>",
@@ -147,3 +148,16 @@ class PaliGemma(Family):
         images = SiglipImageProcessorPil(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
         images.image_seq_length = IMAGE_TOKENS
         PaliGemmaProcessor(image_processor=images, tokenizer=tokenizer).save_pretrained(folder)
+
+
+def with_line_end(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer with the line's end under its own name, as the published vocabulary has it.
+
+    A byte-level vocabulary writes it "Ċ"; vLLM looks for it as it is. Its id stays.
+    """
+    stored = json.loads(tokenizer.to_str())
+    vocabulary = stored["model"]["vocab"]
+    vocabulary["\n"] = vocabulary.pop("Ċ")
+    renamed_one = Tokenizer.from_str(json.dumps(stored))
+    renamed_one.add_tokens([AddedToken("\n", normalized=False)])
+    return renamed_one

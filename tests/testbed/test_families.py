@@ -135,3 +135,12 @@ def test_saved_names_and_sizes_are_the_published_ones(saved: Any) -> None:
     config = json.loads((folder / "config.json").read_text())
     assert config["architectures"] == [type(family.build_model(saved[2])).__name__]
     assert sum(file.stat().st_size for file in folder.iterdir()) < 12e6
+
+
+def test_vllm_finds_the_line_end_of_paligemma(tmp_path: Path) -> None:
+    texts = prompts_of(FAMILIES["paligemma"], PAIRS[0])
+    FAMILIES["paligemma"].build_tokenizer(texts).save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    tokens = tokenizer("is it red?\n", add_special_tokens=False)["input_ids"]
+    assert tokens[-1] == tokenizer.get_vocab()["\n"]
+    assert tokenizer.decode(tokens) == "is it red?\n"
