@@ -10,13 +10,10 @@ import asyncio
 import base64
 import io
 import json
-import os
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -27,15 +24,16 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.host import ROOT
+from benchmarks.server import Server, free_port
 from benchmarks.shapes import SHAPES, write_shape
 from benchmarks.throughput import queries
 from probes.bundle import Bundle, Golden
 from probes.probe import LinearProbe
-from probes.types import Missing, Query
-from service.engines.vllm import VllmEngine
-from service.engines.vllm_options import VllmOptions
+from probes.types import Query
+from service.engines.identity import identify
+from service.engines.vllm_prompts import Prompts
 
-START_SECONDS = 420.0
+SMALL = 1e-9
 CONCURRENCIES = (64, 256)
 
 
@@ -76,20 +74,20 @@ class Serving:
 async def serving(found: dict[str, Any], load: Serving, folder: Path) -> None:
     """Measure; ``found`` gets every round, medians and ratios."""
     model = write_shape(load.shape, folder / load.shape, toy=load.toy)
-    bundle = await random_bundle(load, model, folder / "bundle")
-    url = f"http://127.0.0.1:{free_port()}"
-    with gate(load, model, bundle, url) as gate_log, chat(load, model) as (chat_url, chat_log):
+    bundle = random_bundle(load, model, folder / "bundle")
+    with ExitStack() as stack:
+        servers = []
+        # One after the other: vLLM measures what the card has left while it starts.
+        for server in (gate(load, model, bundle), chat(load, model)):
+            stack.enter_context(server.running(folder))
+            begun = time.perf_counter()
+            await server.ready()
+            found[f"{server.name}_ready_seconds"] = round(time.perf_counter() - begun, 1)
+            servers.append(server)
         try:
-            for name, address, path in (("gate", url, "/readyz"), ("vllm", chat_url, "/health")):
-                begun = time.perf_counter()
-                await ready(f"{address}{path}")
-                found[f"{name}_ready_seconds"] = round(time.perf_counter() - begun, 1)
-            await measure(found, load, {"gate": url, "vllm": chat_url})
+            await measure(found, load, {server.name: server.url for server in servers})
         finally:
-            found["logs"] = {
-                name: log.read_text(errors="replace")[-1500:]
-                for name, log in (("gate", gate_log), ("vllm", chat_log))
-            }
+            found["logs"] = {server.name: server.log_end for server in servers}
 
 
 async def measure(found: dict[str, Any], load: Serving, urls: dict[str, str]) -> None:
@@ -116,6 +114,7 @@ async def ask_all(
     """Requests per second and latencies of one round."""
     limit = asyncio.Semaphore(concurrency)
     seconds: list[float] = []
+    characters: list[int] = []
     failed = 0
 
     async def one(client: httpx.AsyncClient, image: str) -> None:
@@ -139,7 +138,12 @@ async def ask_all(
             begun = time.perf_counter()
             response = await client.post(f"{url}{path}", json=body)
             seconds.append(time.perf_counter() - begun)
-            failed += response.status_code != 200
+        if response.status_code != 200:
+            failed += 1
+            return
+        told = response.json()
+        words = told["answer"] if name == "gate" else told["choices"][0]["message"]["content"]
+        characters.append(len(words))
 
     pool = httpx.Limits(max_connections=concurrency)
     async with httpx.AsyncClient(timeout=120, limits=pool) as client:
@@ -152,6 +156,7 @@ async def ask_all(
         "p50_seconds": round(float(np.quantile(ranked, 0.5)), 4),
         "p99_seconds": round(float(np.quantile(ranked, 0.99)), 4),
         "failed": failed,
+        "mean_characters": round(float(np.mean(characters)), 2) if characters else 0.0,
     }
 
 
@@ -165,124 +170,74 @@ def bodies(asked: Sequence[Query]) -> list[str]:
     return found
 
 
-async def random_bundle(load: Serving, model: Path, folder: Path) -> Path:
-    """A bundle that fits the model: the embedded one's risk behind a random probe."""
+def random_bundle(load: Serving, model: Path, folder: Path) -> Path:
+    """A bundle that fits the model: the embedded one's risk behind a random probe.
+
+    The probe's numbers are so small that every readout is about nothing, and so are the golden ones
+    that the gate's self-test expects. No engine is needed to make them.
+    """
     shape = SHAPES[load.shape]
     layer = 4 if load.toy else shape.layers[1]
-    engine = VllmEngine(
-        str(model), dtype=load.dtype, layers=(layer,), attention_layers=(layer,),
-        options=VllmOptions(
-            gpu_memory_utilization=load.memory, max_model_len=load.context, enforce_eager=True,
-            max_num_seqs=16, arguments=load.arguments,
-        ),
+    base = Bundle.load(ROOT / "testbed" / "bundles" / "llava")
+    prompts = Prompts(str(model))
+    identity = identify(
+        str(model), prompts.config, prompts.processor,
+        dtype=load.dtype, family=prompts.family.name, engine="vllm",
     )  # fmt: skip
-    await engine.start()
-    try:
-        base = Bundle.load(ROOT / "testbed" / "bundles" / "llava")
-        hidden = engine.identity.hidden_size
-        numbers = np.random.default_rng(0)
-        probe = LinearProbe(
-            layer=layer,
-            position=base.probe.position,
-            weights=numbers.normal(size=hidden),
-            intercept=0.0,
-            mean=np.zeros(hidden),
-            scale=np.ones(hidden),
-            components=numbers.normal(size=(len(base.probe.components), hidden)),
-        )
-        bundle = replace(
-            base, model=engine.identity, probe=probe, attention_layers=(layer,),
-            alpha=None, attempts=(), golden=(),
-        )  # fmt: skip
-        golden = []
-        for query in queries(1, 2, shape, load.tokens):
-            answer = await engine.generate(query, bundle.readout)
-            readouts = {
-                place: value
-                for place, value in answer.trace.readouts.items()
-                if not isinstance(value, Missing)
-            }
-            golden.append(Golden(query, answer.answer, readouts))
-        replace(bundle, golden=tuple(golden)).save(folder)
-    finally:
-        await engine.close()
+    numbers = np.random.default_rng(0)
+    hidden = identity.hidden_size
+    probe = LinearProbe(
+        layer=layer,
+        position=base.probe.position,
+        weights=SMALL * numbers.normal(size=hidden),
+        intercept=0.0,
+        mean=np.zeros(hidden),
+        scale=np.ones(hidden),
+        components=SMALL * numbers.normal(size=(len(base.probe.components), hidden)),
+    )
+    nothing = {(layer, probe.position): np.zeros(1 + len(probe.components))}
+    replace(
+        base,
+        model=identity,
+        probe=probe,
+        attention_layers=(layer,),
+        alpha=None,
+        attempts=(),
+        golden=tuple(
+            Golden(query, "unknown", nothing) for query in queries(1, 2, shape, load.tokens)
+        ),
+    ).save(folder)
     return folder
 
 
-@contextmanager
-def gate(load: Serving, model: Path, bundle: Path, url: str) -> Iterator[Path]:
-    """``vlm-gate serve`` on vLLM; gives its log."""
+def gate(load: Serving, model: Path, bundle: Path) -> Server:
+    """``vlm-gate serve`` on vLLM."""
+    port = free_port()
     settings = {
-        "ENGINE": "vllm", "MODEL": str(model), "BUNDLE": str(bundle), "PORT": url.split(":")[-1],
+        "ENGINE": "vllm", "MODEL": str(model), "BUNDLE": str(bundle), "PORT": str(port),
         "RECORDS_URL": "", "MAX_INFLIGHT": "512", "MAX_QUEUE": "4096", "DEADLINE_SECONDS": "120",
         "VLLM_GPU_MEMORY_UTILIZATION": str(load.memory), "VLLM_MAX_MODEL_LEN": str(load.context),
-        "VLLM_ENFORCE_EAGER": str(load.toy).lower(), "DECODE_PROCESSES": "8",
+        "VLLM_ENFORCE_EAGER": str(load.toy).lower(), "DECODE_PROCESSES": "2" if load.toy else "8",
         "STATE_FOLDER": str(bundle.parent), "VLLM_ARGUMENTS": json.dumps(load.arguments),
     }  # fmt: skip
-    environment = {**os.environ, **{f"VLM_GATE_{name}": text for name, text in settings.items()}}
-    log = bundle.parent / "gate.log"
-    with running([sys.executable, "-m", "service.cli", "serve"], environment, log):
-        yield log
+    return Server(
+        "gate",
+        f"http://127.0.0.1:{port}",
+        "/readyz",
+        (sys.executable, "-m", "service.cli", "serve"),
+        {f"VLM_GATE_{name}": text for name, text in settings.items()},
+    )
 
 
-@contextmanager
-def chat(load: Serving, model: Path) -> Iterator[tuple[str, Path]]:
-    """``vllm serve``; gives its address and its log."""
+def chat(load: Serving, model: Path) -> Server:
+    """``vllm serve``."""
     port = free_port()
-    command = [
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model),
+    command = (
+        sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(model),
         "--served-model-name", load.shape, "--host", "127.0.0.1", "--port", str(port),
         "--dtype", load.dtype, "--max-model-len", str(load.context),
         "--gpu-memory-utilization", str(load.memory), "--load-format", "dummy",
-        "--limit-mm-per-prompt", '{"image": 1}', *(
-            ["--enforce-eager", "--block-size", "32"] if load.toy else []
-        ),
-    ]  # fmt: skip
-    log = model.parent / "vllm.log"
-    with running(command, dict(os.environ), log):
-        yield f"http://127.0.0.1:{port}", log
-
-
-@contextmanager
-def running(command: Sequence[str], environment: dict[str, str], log: Path) -> Iterator[None]:
-    """A process of our own, ended with the block."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=ROOT
-        )
-    try:
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(40)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-async def ready(url: str) -> None:
-    """Wait until the address says 200."""
-    end = time.monotonic() + START_SECONDS
-    async with httpx.AsyncClient() as client:
-        async for _ in ticks(end):
-            try:
-                if (await client.get(url, timeout=2)).status_code == 200:
-                    return
-            except httpx.TransportError:
-                continue
-    raise TimeoutError(f"{url}: not ready in {START_SECONDS:g} s")
-
-
-async def ticks(end: float) -> AsyncIterator[None]:
-    """Every half second until ``end``, by the monotonic clock."""
-    while time.monotonic() < end:
-        yield
-        await asyncio.sleep(0.5)
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as own:
-        own.bind(("127.0.0.1", 0))
-        return int(own.getsockname()[1])
+        "--limit-mm-per-prompt", '{"image": 1}', "--disable-uvicorn-access-log",
+        *(("--enforce-eager", "--block-size", "32") if load.toy else ()),
+    )  # fmt: skip
+    return Server("vllm", f"http://127.0.0.1:{port}", "/health", command)
