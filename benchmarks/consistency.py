@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -11,7 +13,7 @@ import numpy as np
 from benchmarks.agreement import Trial, scene_questions
 from benchmarks.host import ROOT
 from probes.bundle import Bundle
-from probes.types import CONSISTENCY_MODES, ConsistencyMode, Query
+from probes.types import CONSISTENCY_MODES, ConsistencyMode, Missing, Query
 from service.engines.vllm import VllmEngine
 from service.engines.vllm_options import VllmOptions
 from service.picture import Picture
@@ -20,6 +22,7 @@ from service.rules import Rules
 from service.telemetry import Stages
 
 CONCURRENCY = 64
+ROUNDS = 3
 
 
 async def consistency(found: dict[str, Any], trial: Trial) -> None:
@@ -40,25 +43,52 @@ async def consistency(found: dict[str, Any], trial: Trial) -> None:
     )
     await engine.start()
     seconds: dict[str, list[float]] = {mode: [] for mode in CONSISTENCY_MODES}
+    outcomes: dict[str, list[Outcome]] = {mode: [] for mode in CONSISTENCY_MODES}
     found["seconds_per_question"] = seconds
     try:
-        for number in range(4):
+        for number in range(ROUNDS + 1):
             for mode in CONSISTENCY_MODES:
                 # Images of their own in every round: nothing may come from a cache.
                 seed = 600_000 + 20_000 * number + 5_000 * CONSISTENCY_MODES.index(mode)
-                asked = scene_questions(trial.questions // 4, "line", seed)
+                asked = _questions(trial, bundle, seed)
                 begun = time.perf_counter()
-                outcomes = await _ask_all(engine, bundle, asked, mode)
+                told = await _ask_all(engine, bundle, asked, mode)
                 took = (time.perf_counter() - begun) / len(asked)
                 if number:  # the first round warms up
                     seconds[mode].append(round(took, 6))
-                accepted = np.mean([each.decision.decision == "accept" for each in outcomes])
-                found.setdefault("coverage", {}).setdefault(mode, []).append(float(accepted))
+                    outcomes[mode] += told
+        # What each mode accepts, of the same questions: the images of one more round.
+        asked = _questions(trial, bundle, 590_000)
+        same = {mode: await _ask_all(engine, bundle, asked, mode) for mode in CONSISTENCY_MODES}
+        found["same_questions"] = {mode: _bought(told) for mode, told in same.items()}
     finally:
         await engine.close()
     plain = np.median(seconds["never"])
-    found["cost"] = {mode: round(float(np.median(took) / plain), 3) for mode, took in
-                     seconds.items()}  # fmt: skip
+    for mode in CONSISTENCY_MODES:
+        found[mode] = {
+            "cost": round(float(np.median(seconds[mode]) / plain), 3),
+            **_bought(outcomes[mode]),
+        }
+
+
+def _questions(trial: Trial, bundle: Bundle, seed: int) -> list[Query]:
+    """A quarter of the trial's, of the line domain, answered as long as the certificates say."""
+    asked = scene_questions(trial.questions // 4, "line", seed)
+    return [replace(query, max_tokens=bundle.generation.max_tokens) for query in asked]
+
+
+def _bought(outcomes: list[Outcome]) -> dict[str, Any]:
+    """Coverage, and how much was sampled for it."""
+    signals = [outcome.assessment.signals.self_consistency for outcome in outcomes]
+    samples = [0 if isinstance(each, Missing) else each.samples for each in signals]
+    reasons = Counter(str(outcome.decision.reason) for outcome in outcomes)
+    return {
+        "questions": len(outcomes),
+        "coverage": round(reasons["risk_below_threshold"] / len(outcomes), 4),
+        "reasons": dict(reasons),
+        "sampled_share": round(float(np.mean(np.array(samples) > 0)), 4),
+        "samples_per_question": round(float(np.mean(samples)), 3),
+    }
 
 
 async def _ask_all(

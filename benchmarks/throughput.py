@@ -36,6 +36,7 @@ class Load:
         tokens: of an answer.
         rounds: of each way of asking, in turns.
         memory: share of the card for each of the two engines.
+        tensor_parallel_size: GPUs of each.
         toy: a trial on a CPU.
     """
 
@@ -44,6 +45,7 @@ class Load:
     tokens: int = 16
     rounds: int = 3
     memory: float = 0.45
+    tensor_parallel_size: int = 1
     toy: bool = False
 
 
@@ -110,20 +112,16 @@ async def throughput(found: dict[str, Any], load: Load, folder: Path) -> None:
 
 
 def _options(load: Load) -> tuple[VllmOptions, str]:
-    if load.toy:
-        few = {"load_format": "dummy", "block_size": 32}
-        return VllmOptions(max_model_len=512, max_num_seqs=16, enforce_eager=True, arguments=few), (
-            "float32"
-        )
-    return (
-        VllmOptions(
-            gpu_memory_utilization=load.memory,
-            max_model_len=2048,
-            max_num_seqs=256,
-            arguments={"load_format": "dummy"},
-        ),
-        "bfloat16",
+    toy = load.toy
+    options = VllmOptions(
+        tensor_parallel_size=load.tensor_parallel_size,
+        gpu_memory_utilization=load.memory,
+        max_model_len=512 if toy else 2048,
+        max_num_seqs=16 if toy else 256,
+        enforce_eager=toy,
+        arguments={"load_format": "dummy", **({"block_size": 32} if toy else {})},
     )
+    return options, "float32" if toy else "bfloat16"
 
 
 def _ways(
