@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,8 @@ class Trial:
         return ROOT / "testbed" / "models" / self.model
 
     def engine(self, layers: int, *, eager: bool = False) -> VllmEngine:
+        # The embedded models' towers have five heads, which two GPUs cannot share.
+        whole_tower = {"mm_encoder_tp_mode": "data"} if self.tensor_parallel_size > 1 else {}
         return VllmEngine(
             str(self.folder),
             dtype=self.dtype,
@@ -71,7 +73,7 @@ class Trial:
                 max_num_seqs=512 if self.device == "cuda" else 16,
                 enforce_eager=eager or self.device == "cpu",
                 tensor_parallel_size=self.tensor_parallel_size,
-                arguments=dict(self.arguments),
+                arguments=dict(self.arguments) | whole_tower,
             ),
             queue_size=8192,
         )
@@ -132,15 +134,19 @@ async def agreement(found: dict[str, Any], trial: Trial) -> None:
         found["decisions"] = decisions(trial, asked, expected, answers)
     finally:
         await engine.close()
+    others = []
     if trial.eager:
-        plain = trial.engine(count, eager=True)
-        await plain.start()
+        others.append(("eager", trial.engine(count, eager=True)))
+    if trial.tensor_parallel_size > 1:
+        others.append(("one_gpu", replace(trial, tensor_parallel_size=1).engine(count)))
+    for name, other in others:
+        await other.start()
         try:
-            batch = await together(plain, few[:65], readout)
+            batch = await together(other, few[:65], readout)
         finally:
-            await plain.close()
-        found["eager"] = compare(expected, batch)
-        found["graphs_against_eager"] = compare(batch, answers)
+            await other.close()
+        found[name] = compare(expected, batch)
+        found[f"against_{name}"] = compare(batch, answers)
 
 
 async def together(engine: Engine, asked: Sequence[Query], readout: Readout) -> list[Generation]:
@@ -214,8 +220,6 @@ def decisions(
 
 def projected(answer: Generation, bundle: Bundle) -> Generation:
     """The generation as if the bundle's own readout had been asked for."""
-    from dataclasses import replace
-
     place = (bundle.probe.layer, bundle.probe.position)
     state = answer.trace.readouts[place]
     if not isinstance(state, Missing):

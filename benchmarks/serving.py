@@ -100,9 +100,10 @@ async def measure(found: dict[str, Any], load: Serving, urls: dict[str, str]) ->
         for number in range(load.rounds + 1):
             for name in sorted(urls, reverse=bool(number % 2)):
                 seed += 1
-                asked = queries(seed, load.requests, SHAPES[load.shape], load.tokens)
+                count = load.requests if number else load.requests // 4  # the first warms up
+                asked = queries(seed, count, SHAPES[load.shape], load.tokens)
                 told = await ask_all(name, urls[name], load.shape, bodies(asked), concurrency, load)
-                if number:  # the first round warms up
+                if number:
                     here[name].append(told)
         rate = {name: median(r["requests_per_second"] for r in here[name]) for name in urls}
         found[f"ratio_at_{concurrency}"] = round(rate["gate"] / rate["vllm"], 4)
