@@ -1,0 +1,22 @@
+"""The bundle of a model that is a mere shape: it loads, and its self-test expects nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.serving import Serving, random_bundle
+from benchmarks.shapes import write_shape
+from probes.bundle import Bundle
+from service.parity import tolerance_of
+
+
+def test_its_readouts_are_about_nothing(tmp_path: Path) -> None:
+    load = Serving("llava-1.5-7b", toy=True)
+    model = write_shape(load.shape, tmp_path / load.shape, toy=True)
+    bundle = Bundle.load(random_bundle(load, model, tmp_path / "bundle"))
+    assert (bundle.model.hidden_size, bundle.model.engine) == (64, "vllm")
+    assert len(bundle.golden) == 2
+    largest = bundle.probe.project(np.full(64, 1000.0))
+    assert 0 < np.abs(largest).max() < tolerance_of("float32")
