@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from probes.bundle import Bundle
 from probes.guarantee import Certificate
@@ -29,6 +31,8 @@ from service.engines.base import Engine, EngineError
 from service.picture import Picture
 from service.rules import Rules
 from service.telemetry import Stages
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +66,22 @@ class Outcome:
 
 
 async def answer(ask: Ask, engine: Engine, stages: Stages) -> Outcome:
-    """Answer a question and decide on the answer. Raises EngineError when there is no answer."""
+    """Answer a question and decide on the answer. Raises EngineError when there is no answer.
+
+    In mode ``always`` the first samples are needed whatever the risk is: they are drawn beside the
+    answer. The stage ``sample`` times what there is to wait for samples once the answer is judged.
+    """
+    if ask.self_consistency != "always":
+        return await _answer(ask, engine, stages, None)
+    chunk = draw_chunk(engine, ask.query, ask.rules.bundle.generation, 0, ask.samples)
+    async with _beside(chunk) as first:
+        return await _answer(ask, engine, stages, first)
+
+
+async def _answer(
+    ask: Ask, engine: Engine, stages: Stages, first: asyncio.Task[tuple[str, ...]] | None
+) -> Outcome:
+    """The steps, in their order. ``first``: the first samples where they are being drawn."""
     rules = ask.rules
     bundle, policy = rules.bundle, rules.policy
     with stages.timed("generate"):
@@ -90,7 +109,7 @@ async def answer(ask: Ask, engine: Engine, stages: Stages) -> Outcome:
         policy = replace(policy, required=(*policy.required, "self_consistency"))
         with stages.timed("sample"):
             samples = await _sample(
-                ask, generation, signals, policy, certificate, engine=engine, bundle=bundle
+                ask, generation, signals, policy, certificate, engine=engine, first=first
             )
         consistency = (
             samples
@@ -117,9 +136,10 @@ async def _sample(
     certificate: Certificate | Missing,
     *,
     engine: Engine,
-    bundle: Bundle,
+    first: asyncio.Task[tuple[str, ...]] | None,
 ) -> tuple[str, ...] | Missing:
     """Sample answers until the decision is settled."""
+    bundle = ask.rules.bundle
 
     def decide(consistency: SelfConsistency | Missing) -> Decision:
         assessment = bundle.assess(replace(signals, self_consistency=consistency))
@@ -128,12 +148,26 @@ async def _sample(
     samples: tuple[str, ...] = ()
     try:
         while not settled(generation.answer, samples, ask.samples, decide):
+            if first is not None and not samples:
+                samples = await first
+                continue
             samples += await draw_chunk(
                 engine, ask.query, bundle.generation, len(samples), ask.samples
             )
     except EngineError:
         return Missing("engine_error")
     return samples
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, Result]) -> AsyncIterator[asyncio.Task[Result]]:
+    """Work beside the block. What is not done when the block ends is cancelled, and waited for."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def _other_length(generation: Generation, query: Query, bundle: Bundle) -> bool:

@@ -92,6 +92,7 @@ def serving_engine(settings: Settings, bundle: Bundle) -> Engine:
         settings.model,
         device=settings.device,
         dtype=bundle.model.dtype if settings.dtype == "auto" else settings.dtype,
+        queue_size=CALLS_PER_QUESTION * settings.max_inflight,  # who was admitted is answered
         vllm=vllm_options(settings),
         readout=Readout(layers, own.positions, attention_layers=own.attention_layers),
     )

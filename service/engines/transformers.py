@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -62,6 +63,8 @@ class TransformersEngine:
         self._batcher: Batcher[Work, Answers] | None = None
         self._prompts: WeakKeyDictionary[Query, Prompt] = WeakKeyDictionary()
         """Of the queries that somebody still holds: samples need the greedy answer's prompt."""
+        self._preparing: WeakKeyDictionary[Query, threading.Lock] = WeakKeyDictionary()
+        """Samples may be asked for beside the greedy answer; its prompt is prepared once."""
 
     @property
     def identity(self) -> ModelIdentity:
@@ -153,9 +156,10 @@ class TransformersEngine:
             await asyncio.to_thread(batcher.close)
 
     def _prompt(self, loaded: Checkpoint, query: Query, entered: float) -> Prompt:
-        prompt = self._prompts.get(query)
-        if prompt is None:
-            prompt = self._prompts[query] = loaded.prepare(query, entered)
+        with self._preparing.setdefault(query, threading.Lock()):
+            prompt = self._prompts.get(query)
+            if prompt is None:
+                prompt = self._prompts[query] = loaded.prepare(query, entered)
         return replace(prompt, entered=entered)
 
     def _ready(self) -> tuple[Checkpoint, Batcher[Work, Answers]]:

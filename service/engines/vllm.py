@@ -74,6 +74,8 @@ class VllmEngine:
         self._queue_size = queue_size
         self._rendered: WeakKeyDictionary[Query, Any] = WeakKeyDictionary()
         """Of the queries that somebody still holds: samples need the greedy answer's prompt."""
+        self._rendering: WeakKeyDictionary[Query, asyncio.Lock] = WeakKeyDictionary()
+        """Samples may be asked for beside the greedy answer; its prompt is rendered once."""
         self._open = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -264,8 +266,12 @@ class VllmEngine:
 
     async def _render(self, query: Query) -> Any:
         """The query as the engine core takes it. Raises QueryRefused."""
-        if query in self._rendered:
+        async with self._rendering.setdefault(query, asyncio.Lock()):
+            if query not in self._rendered:
+                self._rendered[query] = await self._render_anew(query)
             return self._rendered[query]
+
+    async def _render_anew(self, query: Query) -> Any:
         llm, prompts = self._llm, self._prompts
         assert prompts is not None
         bare = await asyncio.to_thread(prompts.prompt, query)
@@ -275,7 +281,6 @@ class VllmEngine:
         except refusals() as error:
             raise QueryRefused(f"question: vLLM refuses the prompt: {error}") from error
         self._check_length(len(rendered["prompt_token_ids"]), query)
-        self._rendered[query] = rendered
         return rendered
 
     def _check_length(self, tokens: int, query: Query) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,8 +23,10 @@ from probes.types import (
     Readout,
 )
 from service.engines.base import Engine, EngineError, EngineOverloaded
+from service.engines.checkpoint import Checkpoint
 from service.engines.fake import FakeEngine
 from service.engines.transformers import TransformersEngine
+from service.engines.vllm_prompts import Prompts
 
 ON_VLLM = find_spec("vllm") is not None
 """In the environment of ``make test-vllm``, where the other engines need no second test."""
@@ -162,6 +164,33 @@ def test_samples_are_reproducible_and_do_not_depend_on_company(engine: Engine) -
     assert asyncio.run(draw("what is it?", 5, 7)) == alone[:5]
     assert asyncio.run(together())[0] == alone
     assert asyncio.run(draw("what is it?", 10, 8)) != alone
+
+
+def test_beside_the_answer_the_samples_are_the_same_of_one_prompt(
+    engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared: list[Query] = []
+    if name != "fake":
+        where, what = (Prompts, "prompt") if name == "vllm" else (Checkpoint, "prepare")
+        prepare = getattr(where, what)
+
+        def counted(self: object, query: Query, *more: float) -> object:
+            prepared.append(query)
+            return prepare(self, query, *more)
+
+        monkeypatch.setattr(where, what, counted)
+
+    def draw(query: Query) -> Coroutine[None, None, tuple[str, ...]]:
+        return engine.sample(query, 5, temperature=0.7, top_p=0.9, seed=7)
+
+    async def beside() -> tuple[Generation, tuple[str, ...]]:
+        query = Query(IMAGE, "what is it?", 4)
+        return await asyncio.gather(engine.generate(query, READ_ALL), draw(query))
+
+    answer, samples = asyncio.run(beside())
+    assert len(prepared) == (name != "fake")
+    assert answer.token_ids == ask(engine, "what is it?", READ_ALL, 4).token_ids
+    assert samples == asyncio.run(draw(Query(IMAGE, "what is it?", 4)))
 
 
 def test_layers_that_the_model_lacks_are_refused(engine: Engine) -> None:
