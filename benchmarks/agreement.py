@@ -51,7 +51,7 @@ class Trial:
     device: str = "cuda"
     questions: int = 1000
     sizes: tuple[int, ...] = SIZES
-    memory: float = 0.3
+    memory: float = 0.15
     tensor_parallel_size: int = 1
     eager: bool = True
     arguments: tuple[tuple[str, Any], ...] = ()

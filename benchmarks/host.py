@@ -79,9 +79,24 @@ def describe() -> dict[str, Any]:
 
 def cards() -> list[str]:
     """Names and memory of the GPUs."""
-    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    return _nvidia_smi("--query-gpu=name,memory.total")
+
+
+def memory_on_cards() -> list[tuple[int, int]]:
+    """Processes with the bytes that each uses of a GPU's memory."""
+    rows = [row.split(", ") for row in _nvidia_smi("--query-compute-apps=pid,used_memory")]
+    return [
+        (int(process), int(size.removesuffix(" MiB")) << 20)
+        for process, size in rows
+        if size.endswith(" MiB")  # some machines do not tell
+    ]
+
+
+def _nvidia_smi(query: str) -> list[str]:
+    """Rows of the answer; none where there is no GPU."""
+    command = ["nvidia-smi", query, "--format=csv,noheader"]
     try:
-        told = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
+        told = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
     return told.stdout.strip().splitlines()

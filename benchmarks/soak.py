@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.agreement import Trial, compare, scene_questions
-from benchmarks.host import cards
+from benchmarks.host import memory_on_cards
 from probes.collect import default_layers
 from probes.types import POSITIONS, Generation, Query, Readout
 from service.engines.vllm import VllmEngine
@@ -109,18 +109,14 @@ def trial_layers(trial: Trial) -> int:
 def memory() -> dict[str, int]:
     """Resident memory of this process and its children, and what of the cards is used."""
     total = 0
+    mine = set()
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = path.read_text().rsplit(")", 1)[1].split()
         except OSError:
             continue
         if int(fields[2]) == os.getpgrp():
+            mine.add(int(path.parent.name))
             total += int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
-    used = 0
-    if cards():
-        import torch
-
-        for number in range(torch.cuda.device_count()):
-            free, whole = torch.cuda.mem_get_info(number)
-            used += whole - free
+    used = sum(size for process, size in memory_on_cards() if process in mine)
     return {"host": total, "cards": used}
