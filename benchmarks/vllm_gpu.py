@@ -13,6 +13,8 @@ import argparse
 import asyncio
 import json
 import os
+import signal
+import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -26,6 +28,7 @@ PARTS = ("agreement", "throughput", "soak", "consistency", "serving")
 def main() -> None:
     options = arguments()
     os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started ends as well
     provide_plugin()
     results = Results(options.out, options.part_seconds)
     asyncio.run(measure(results, options))
