@@ -58,6 +58,8 @@ def serve() -> None:
         _stop(str(error))
     except SystemExit:
         _stop(service.state.gate.why)
+    if server.engine_lost:
+        _stop("the engine has failed; the log says why")
 
 
 @app.command()

@@ -163,9 +163,9 @@ class Gate:
     async def close(self) -> None:
         """Finish what was admitted, then let go of the model."""
         await self.admission.drain()
-        await self.engine.close()
         if self.keeper is not None:
-            await self.keeper.close()
+            await self.keeper.close()  # first: an engine that hangs must not cost a record
+        await self.engine.close()
         if self._decoders is not None:
             await self._decoders.close()
         self._parsers.shutdown()

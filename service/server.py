@@ -1,4 +1,7 @@
-"""uvicorn, told to drain: readiness goes first, then the listener, then the queue empties."""
+"""uvicorn, told to drain: readiness goes first, then the listener, then the queue empties.
+
+An engine that is gone for good takes the process with it, so that it is started again.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import socket
 import time
 from types import FrameType
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 
@@ -16,14 +20,22 @@ from service.gate import Gate
 from service.http_protocol import StrictProtocol
 from service.settings import PREFIX, Settings, SettingsError
 
+log = structlog.get_logger("service.server")
+
 
 class Server(uvicorn.Server):
-    """One process, one event loop, one model."""
+    """One process, one event loop, one model.
+
+    ``engine_lost`` tells, at the end, that it ended because its engine had.
+    """
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
         self.gate: Gate = app.state.gate
         self._drain_seconds = settings.drain_seconds
         self._closes_at = -math.inf
+        self._exit_seconds = settings.engine_exit_seconds
+        self._exits_at = math.inf
+        self.engine_lost = False
         super().__init__(
             uvicorn.Config(
                 app,
@@ -60,7 +72,18 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to close the listener: asked to end, and load balancers had time to see it."""
+        self._look_at_engine()
         return await super().on_tick(counter) and time.monotonic() >= self._closes_at
+
+    def _look_at_engine(self) -> None:
+        """End once the engine was without health for so long that nobody missed it."""
+        if self.gate.engine.healthy:
+            self._exits_at = math.inf
+        elif self._exits_at == math.inf:
+            self._exits_at = time.monotonic() + self._exit_seconds
+            log.error("engine_lost", exit_seconds=self._exit_seconds)
+        elif time.monotonic() >= self._exits_at and not self.should_exit:
+            self.engine_lost = self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more, finish what is here, end."""

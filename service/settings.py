@@ -159,6 +159,12 @@ class Settings(BaseSettings):
         le=3600,
         description="with no answer from a busy engine for so long, it is given up",
     )
+    engine_exit_seconds: float = Field(
+        default=20.0,
+        ge=0,
+        le=86_400,
+        description="an engine that has failed or was given up for so long ends the process",
+    )
     max_image_bytes: int = Field(
         default=12_000_000, ge=1024, description="largest image file; a larger one gets a 413"
     )

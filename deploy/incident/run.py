@@ -190,6 +190,7 @@ async def incident(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "VLM_GATE_DRIFT_WINDOW": str(options.window),
         "VLM_GATE_AUDIT_RATE": str(options.audit_rate),
         "VLM_GATE_ENGINE_TIMEOUT_SECONDS": str(max(60 * options.factor, 4)),
+        "VLM_GATE_ENGINE_EXIT_SECONDS": "3600",  # the story ends it, and nothing restarts it here
         "VLM_GATE_METRICS_SLICES": "line:1,line:2",
         "VLM_GATE_REVIEW_CAPACITY_PER_HOUR": "12000",
         "VLM_GATE_LOG_LEVEL": "warning",

@@ -14,6 +14,8 @@ from typing import Generic, Protocol, TypeVar
 from service.engines.base import EngineError, EngineOverloaded
 
 PREPARING_THREADS = 2
+CLOSE_SECONDS = 10.0
+"""Longest wait at the end for a batch that nobody waits for any more: it may hang."""
 
 
 class Batchable(Protocol):
@@ -107,11 +109,14 @@ class Batcher(Generic[Item, Result]):
                 self._open -= 1
 
     def close(self) -> None:
-        """Finish the running batch, refuse what waits. Blocks; may be called twice."""
+        """Finish the running batch unless it hangs, refuse what waits.
+
+        Blocks, for :data:`CLOSE_SECONDS` at most; may be called twice.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._worker.join()
+        self._worker.join(CLOSE_SECONDS)
         self._pool.shutdown()
 
     def _prepared(self, ticket: _Ticket[Item, Result] | None) -> None:

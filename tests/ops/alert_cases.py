@@ -219,6 +219,13 @@ CASES = (
         1,
         "The engine on gate:8080 has failed or hangs",
     ),
+    Case(  # the process ended with its engine; in the other it was started again
+        "VlmGateEngineDown",
+        {f"vlm_gate_engine_healthy{{{AT}}}": "0 stale"},
+        {f"vlm_gate_engine_healthy{{{AT}}}": "0 1x5000"},
+        1,
+        "The engine on gate:8080 has failed or hangs",
+    ),
     Case(
         "VlmGateParityFailed",
         gauge("vlm_gate_parity_failed", 1),

@@ -193,6 +193,22 @@ def test_what_preparation_raises_reaches_the_caller() -> None:
     asyncio.run(scenario())
 
 
+def test_close_does_not_wait_for_a_batch_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.engines.batching.CLOSE_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        model = Model()
+        batcher = batcher_of(model)
+        running = submit(batcher, Item("a"))
+        await asyncio.to_thread(model.entered.wait)
+        await asyncio.to_thread(batcher.close)
+        assert batcher.alive
+        model.gate.set()
+        assert await running == "A"
+
+    asyncio.run(scenario())
+
+
 def test_close_finishes_what_runs_and_refuses_what_waits() -> None:
     async def scenario() -> None:
         model = Model()

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -82,12 +82,16 @@ class Callers:
 
 @pytest.fixture
 def start(bundled, tmp_path: Path) -> Callable[..., Any]:
-    """Starts the service; keyword arguments are settings."""
+    """Starts the service; keyword arguments are settings, ``program`` another way to start it."""
     bundle = bundled(policy=Policy(mode="manual", accept_below=0.5, reject_above=0.95))
     replace(bundle, attempts=(), alpha=None).save(tmp_path / "bundle")
 
     @contextmanager
-    def run(environment: Mapping[str, str] | None = None, **settings: object) -> Iterator[Running]:
+    def run(
+        environment: Mapping[str, str] | None = None,
+        program: Sequence[str] = ("-m", "service.cli", "serve"),
+        **settings: object,
+    ) -> Iterator[Running]:
         kept = {n: value for n, value in os.environ.items() if not n.startswith("VLM_GATE_")}
         chosen = {
             "ENGINE": "fake",
@@ -97,7 +101,7 @@ def start(bundled, tmp_path: Path) -> Callable[..., Any]:
             **{name.upper(): value for name, value in settings.items()},
         }
         process = subprocess.Popen(
-            [sys.executable, "-m", "service.cli", "serve"],
+            [sys.executable, *program],
             cwd=ROOT,
             env={
                 **kept,
