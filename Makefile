@@ -42,7 +42,8 @@ VENV_VLLM ?= .venv-vllm
 test-vllm: $(VENV_VLLM)/.installed   ## the engine on vLLM against the one on transformers
 	VLLM_CPU_KVCACHE_SPACE=1 VLLM_LOGGING_LEVEL=WARNING $(VENV_VLLM)/bin/python -m pytest -W default \
 		--durations=5 tests/contract/test_engines.py tests/contract/test_vllm_qwen2vl.py \
-		tests/contract/test_vllm_llava.py tests/contract/test_vllm_paligemma.py tests/contract/test_vllm_kernel.py
+		tests/contract/test_vllm_llava.py tests/contract/test_vllm_paligemma.py tests/contract/test_vllm_kernel.py \
+		tests/contract/test_vllm_service.py
 
 $(VENV_VLLM)/.installed: tests/vllm/requirements.txt tests/vllm/torchvision_ops.py pyproject.toml
 	$(PYTHON) -m venv $(VENV_VLLM)
