@@ -48,8 +48,9 @@ class Results:
             self.gave_up = self.gave_up or patience.expired()
             found["error"] = traceback.format_exc()
             print(found["error"], flush=True)
-        found["seconds"] = round(time.perf_counter() - begun, 1)
-        self.flush()
+        finally:  # also when the process is asked to end
+            found["seconds"] = round(time.perf_counter() - begun, 1)
+            self.flush()
         print(
             f"[{time.time() - self._begun:6.1f} s] {name}: {json.dumps(found)[:2000]}", flush=True
         )
