@@ -84,8 +84,9 @@ runs/%-data: | setup
 runs/%/reproduction.json: | runs/line-data
 	$(BIN)/vlm-gate reproduce --model testbed/models/$* --data runs/line-data/questions.jsonl --out runs/$* $(REPRODUCE)
 
+# All layers, as reproduce reads: the bundle may use any of them.
 runs/%-catalog: | runs/catalog-data
-	VLM_GATE_MODEL=testbed/models/$* $(BIN)/vlm-gate collect runs/catalog-data/questions.jsonl --out $@ --max-tokens 16
+	VLM_GATE_MODEL=testbed/models/$* $(BIN)/vlm-gate collect runs/catalog-data/questions.jsonl --out $@ --max-tokens 16 --layers 1,2,3,4,5,6
 
 results-%: runs/%/reproduction.json runs/%-catalog
 	rm -rf testbed/bundles/$* docs/results/$* runs/$*-report

@@ -86,10 +86,13 @@ async def collect(
         in_flight: questions given to the engine at once, for it to batch.
         progress: called with the number of examples done since the last call.
 
-    Raises StoreError when the folder holds another run, DataError when no example is usable.
+    Raises StoreError when the folder holds another run, DataError when no example is usable or
+    the decoder has fewer layers.
     """
     identity = engine.identity
     read = default_layers(identity.layers) if layers is None else tuple(layers)
+    if max(read) > identity.layers:
+        raise DataError(f"layers: {max(read)}: the decoder has {identity.layers}")
     readout = Readout(read, POSITIONS, None, tuple(range(1, identity.layers + 1)))
     setup = Setup(
         model=identity,

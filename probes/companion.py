@@ -28,7 +28,7 @@ def blank_rows(
     """
     check_companion(store, blank)
     if place not in blank.setup.readouts:
-        raise StoreError(f"blank: layer {place[0]} at {place[1]} was not collected; collect it")
+        raise StoreError(f"blank: layer {place[0]} at {place[1]} was not collected (--layers)")
     present = blank.arrays.present[:, blank.setup.readouts.index(place)]
     rows = {record.id: row for row, record in enumerate(blank.records) if present[row]}
     found = np.array([rows.get(record.id, -1) for record in store.records], dtype=np.intp)

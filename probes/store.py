@@ -103,7 +103,7 @@ class Store:
         Raises StoreError when the place was not collected or a file is gone.
         """
         if place not in self.setup.readouts:
-            raise StoreError(f"layer {place[0]} at {place[1]} was not collected; collect it")
+            raise StoreError(f"layer {place[0]} at {place[1]} was not collected (--layers)")
         states = np.empty((len(self.records), self.setup.model.hidden_size), dtype=np.float16)
         start = 0
         for path in self.shards:

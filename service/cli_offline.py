@@ -72,6 +72,10 @@ def collect(
         Literal["real", "blank"],
         typer.Option(help="blank: ask about a grey image of the same size, for a companion run"),
     ] = "real",
+    layers: Annotated[
+        str | None,
+        typer.Option(help="hidden states to read, such as 8,16; four of the decoder if left out"),
+    ] = None,
 ) -> None:
     """Ask every question of a dataset and store answers, labels and signals.
 
@@ -83,8 +87,8 @@ def collect(
     from service.engines.base import EngineError
     from service.engines.build import collection_engine
 
-    async def go() -> str:
-        engine = collection_engine()
+    async def go(read: tuple[int, ...] | None) -> str:
+        engine = collection_engine(layers=read)
         await engine.start()
         try:
             with _bar("collect", len(examples)) as advance:
@@ -93,6 +97,7 @@ def collect(
                     engine,
                     out,
                     generation=GenerationSettings(max_tokens, samples, temperature, top_p),
+                    layers=read,
                     image=image,
                     progress=advance,
                 )
@@ -113,7 +118,18 @@ def collect(
             raise DataError(f"{len(problems)} malformed records; mend them")
         if shard is not None:
             examples = take_shard(examples, shard)
-        typer.echo(asyncio.run(go()))
+        typer.echo(asyncio.run(go(None if layers is None else _layers(layers))))
+
+
+def _layers(text: str) -> tuple[int, ...]:
+    """The numbers of ``--layers``, in order, each once. Raises DataError."""
+    try:
+        found = tuple(sorted({int(number) for number in text.split(",")}))
+    except ValueError:
+        raise DataError(f"layers: {text!r} is not a list of numbers such as 8,16,24") from None
+    if found[0] < 1:
+        raise DataError(f"layers: {found[0]} is no layer of a decoder; they count from 1")
+    return found
 
 
 def train(

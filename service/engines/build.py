@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from probes.bundle import Bundle
 from probes.collect import default_layers
-from probes.types import Readout
 from service.engines.base import Engine, EngineError
 from service.engines.fake import FakeEngine
 from service.engines.vllm_options import VllmOptions
@@ -29,7 +28,8 @@ def build_engine(
     batch_wait_seconds: float = 0.004,
     queue_size: int = 256,
     vllm: VllmOptions | None = None,
-    readout: Readout | None = None,
+    layers: tuple[int, ...] | None = None,
+    attention_layers: tuple[int, ...] | None = None,
 ) -> Engine:
     """An engine that is not started yet; the model is loaded by ``start()``.
 
@@ -37,7 +37,9 @@ def build_engine(
         engine: one of :data:`ENGINES`.
         model: folder or hub name; the fake engine has none and ignores it.
         vllm: arguments of vLLM.
-        readout: what vLLM is to be able to read; ``None``: what collection reads.
+        layers: hidden-state indices that vLLM is to be able to read; ``None``: those that
+            collection reads unless told otherwise.
+        attention_layers: decoder layers likewise; ``None``: all.
 
     The rest are TransformersEngine's. Raises EngineError for another name, or when the engine's
     packages are not installed.
@@ -72,8 +74,8 @@ def build_engine(
             model,
             dtype=dtype.partition("+")[0],
             options=vllm,
-            layers=None if readout is None else readout.layers,
-            attention_layers=None if readout is None else readout.attention_layers,
+            layers=layers,
+            attention_layers=attention_layers,
             queue_size=queue_size,
         )
     raise EngineError(f"engine: {engine!r} is not one of {', '.join(ENGINES)}")
@@ -94,12 +96,17 @@ def serving_engine(settings: Settings, bundle: Bundle) -> Engine:
         dtype=bundle.model.dtype if settings.dtype == "auto" else settings.dtype,
         queue_size=CALLS_PER_QUESTION * settings.max_inflight,  # who was admitted is answered
         vllm=vllm_options(settings),
-        readout=Readout(layers, own.positions, attention_layers=own.attention_layers),
+        layers=layers,
+        attention_layers=own.attention_layers,
     )
 
 
 def collection_engine(
-    model: str | None = None, *, batch: int = COLLECT_BATCH, in_flight: int = COLLECT_BATCH
+    model: str | None = None,
+    *,
+    batch: int = COLLECT_BATCH,
+    in_flight: int = COLLECT_BATCH,
+    layers: tuple[int, ...] | None = None,
 ) -> Engine:
     """The engine of the settings as the offline commands use it: large batches.
 
@@ -109,6 +116,7 @@ def collection_engine(
         model: folder or hub name; the settings' if None.
         batch: most rows generated together.
         in_flight: most questions that will be asked at once.
+        layers: hidden-state indices that will be read, see :func:`build_engine`.
 
     Raises EngineError, and SettingsError for a setting that cannot be used.
     """
@@ -123,6 +131,7 @@ def collection_engine(
         batch_wait_seconds=COLLECT_WAIT_SECONDS,
         queue_size=CALLS_PER_QUESTION * in_flight,
         vllm=vllm_options(settings),
+        layers=layers,
     )
 
 

@@ -64,6 +64,31 @@ def test_curl_answers_as_the_readme_shows(url: str, tmp_path: Path) -> None:
     assert told["answer"] in shell(ask.group(1), url, tmp_path)
 
 
+def test_the_table_of_signals_is_that_of_the_committed_evaluations() -> None:
+    judged = [
+        json.loads((ROOT / "docs" / "results" / name / "evaluation.json").read_text())
+        for name in ("llava", "paligemma", "qwen2vl")
+    ]
+    names = {
+        "**risk** (what the gate decides on)": ("signals", "risk"),
+        "hidden-state probe": ("signals", "hidden_state_probe"),
+        "token confidence": ("signals", "token_confidence"),
+        "self-consistency, K = 10": ("signals", "self_consistency"),
+        "attention: spatial entropy": ("signals", "attention_spatial_entropy"),
+        "attention: top-30 % mass": ("signals", "attention_top30_mass"),
+        "attention: clusters": ("signals", "attention_clusters"),
+        "words of the question alone (control)": ("controls", "question_words"),
+    }
+    rows = re.findall(r"^\| (.+?) \| (\d.+?) \| (.+?) \| (.+?) \|$", README, re.MULTILINE)
+    assert [row[0] for row in rows] == list(names)
+    for name, *cells in rows:
+        group, signal = names[name]
+        for cell, evaluation in zip(cells, judged, strict=True):
+            value = evaluation[group][signal]["auroc"]
+            told = f"{value['estimate']:.2f} [{value['lower']:.2f}, {value['upper']:.2f}]"
+            assert cell == told, name
+
+
 def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in set(re.findall(r"(?:^|`)make ([a-z]+)", README, re.MULTILINE)):

@@ -145,7 +145,9 @@ def test_photographs_escalate_as_out_of_domain(told: dict[str, Any]) -> None:
     reasons = [body["reason"] for body in told["outside"]]
     assert len(reasons) >= 20
     assert reasons.count("out_of_domain") >= 0.9 * len(reasons)
-    assert all(body["decision"] != "accept" for body in told["outside"])
+    truths = [true for photograph in photographs() for _, true in photograph.questions]
+    for body, true in zip(told["outside"], truths, strict=True):
+        assert body["decision"] != "accept" or body["answer"] == true
 
 
 def test_held_out_line_images_are_inside(told: dict[str, Any]) -> None:

@@ -127,3 +127,25 @@ def test_more_workers_than_images_are_told(dataset: Path) -> None:
     examples, _ = load_jsonl(dataset)
     with pytest.raises(DataError, match=f"there are {IMAGES} images"):
         take_shard(examples, "20/21")
+
+
+def test_the_layers_asked_for_are_read(dataset: Path, tmp_path: Path) -> None:
+    worker = start_worker(dataset, tmp_path / "run", "--layers", "3,1")
+    told, _ = worker.communicate(timeout=60)
+    assert worker.returncode == 0, told
+    assert {layer for layer, _ in load(tmp_path / "run").setup.readouts} == {1, 3}
+
+
+@pytest.mark.parametrize(
+    ("layers", "told"),
+    [
+        ("1;2", "layers: '1;2' is not a list of numbers such as 8,16,24"),
+        ("0,2", "layers: 0 is no layer of a decoder; they count from 1"),
+        ("2,99", "layers: 99: the decoder has"),
+    ],
+)
+def test_layers_that_there_are_not(layers: str, told: str, dataset: Path, tmp_path: Path) -> None:
+    worker = start_worker(dataset, tmp_path / "run", "--layers", layers)
+    said, _ = worker.communicate(timeout=60)
+    assert worker.returncode == 1
+    assert told in said
