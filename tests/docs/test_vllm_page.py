@@ -1,0 +1,80 @@
+"""What docs/vllm.md says of GPUs is what the raw results say."""
+
+from __future__ import annotations
+
+import json
+from statistics import median
+from typing import Any
+
+from benchmarks.host import ROOT
+
+PAGE = (ROOT / "docs" / "vllm.md").read_text()
+RESULTS = ROOT / "benchmarks" / "results" / "vllm_h100"
+
+
+def result(name: str) -> dict[str, Any]:
+    """The one part of a file of results."""
+    whole = json.loads((RESULTS / f"{name}.json").read_text())
+    (part,) = (value for key, value in whole.items() if key not in ("host", "arguments"))
+    return dict(part)
+
+
+def said(row: str) -> None:
+    assert row in PAGE, row
+
+
+def test_throughput() -> None:
+    for shape in ("llava-1.5-7b", "qwen2-vl-7b", "paligemma-3b"):
+        found = result(f"throughput_{shape}")
+        rate, token = found["throughput_ratio"], found["time_per_token_ratio"]
+        said(
+            f"| {shape} | {median(found['requests_per_second']['plain']):.1f} "
+            f"| {rate['readouts']:.3f} | {rate['attention']:.3f} "
+            f"| {1000 * median(found['seconds_per_token_at_8']['plain']):.1f} "
+            f"| {token['readouts']:.2f} | {token['attention']:.2f} |"
+        )
+
+
+def test_serving() -> None:
+    rounds = result("serving")["rounds"]
+    for count, by_server in rounds.items():
+        middle = {
+            name: {key: median(one[key] for one in told) for key in told[0]}
+            for name, told in by_server.items()
+        }
+        gate, plain = middle["gate"], middle["vllm"]
+        rate = [one["requests_per_second"] for one in (gate, plain)]
+        said(f"| {count} | {rate[0]:.1f} | {rate[1]:.1f} | {rate[0] / rate[1]:.2f} |")
+        for one in (gate, plain):
+            said(f"| {one['p50_seconds']:.2f}, {one['p99_seconds']:.2f} |")
+    assert not any(r["failed"] for s in rounds.values() for told in s.values() for r in told)
+
+
+def test_agreement() -> None:
+    models = [result("agreement_llava"), result("agreement_qwen2vl")]
+
+    def largest(found: dict[str, Any], name: str) -> float:
+        batches = [found[f"vllm_batch_{size}"] for size in (1, 7, 8, 9, 65, 257)]
+        return max(float(batch[name]) for batch in batches)
+
+    def row(*values: float | str) -> None:
+        said("| " + " | ".join(str(value) for value in values) + " |\n")
+
+    row(*(f"{largest(found, 'readout_largest'):.4f}" for found in models))
+    row(*(f"{found['transformers_bfloat16']['readout_largest']:.4f}" for found in models))
+    row(*(f"{found['against_eager']['readout_largest']:.4f}" for found in models))
+    row(*(f"{largest(found, 'attention_largest'):.4f}" for found in models))
+    row(*(f"{100 * found['decisions']['same_answer']:.1f} %" for found in models))
+    row(*(f"{100 * found['decisions']['same_decision']:.1f} %" for found in models))
+
+
+def test_soak_and_consistency() -> None:
+    soak = result("soak")
+    counts = soak["counts"]
+    said(f"{counts['answered']:,} answers")
+    said(f"{counts['left']:,} left")
+    said(f"{soak['preempted']:,} preemptions")
+    assert counts["strange"] == counts["failed"] == soak["open"] == 0
+    told = result("consistency")
+    said(f"`always` costs {told['always']['cost']:.2f} times one answer")
+    said(f"`auto` {told['auto']['cost']:.2f} times")
