@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from service.engines.vllm_plugin.record import KEY
+from service.engines.vllm_plugin.record import KEY, PROMPT
 
 V2 = "vllm.v1.worker.gpu.model_runner"
 RUNNERS = (
@@ -99,6 +99,66 @@ def refuse(vllm_config: Any) -> None:
         )
     if vllm_config.model_config.use_mla:
         raise Incompatible("model: multi-head latent attention (MLA) is not supported")
+
+
+def refuse_parts(vllm_config: Any) -> None:
+    """Raise Incompatible where a prompt that attends both ways as a whole would not."""
+    model, scheduler = vllm_config.model_config, vllm_config.scheduler_config
+    if not need(model, "is_mm_prefix_lm"):
+        raise Incompatible("model: vLLM attends causally to the whole of it; use another engine")
+    if need(scheduler, "enable_chunked_prefill") or scheduler.long_prefill_token_threshold:
+        raise Incompatible(
+            "enable_chunked_prefill, long_prefill_token_threshold: a part of a prompt cannot "
+            "attend to what follows it; leave both off"
+        )
+    mode = need(vllm_config, "compilation_config.cudagraph_mode")
+    if mode is not None and mode.mixed_mode().name == "FULL":
+        raise Incompatible(
+            f"cudagraph_mode: {mode.name} keeps the causal mask of its capture for every prompt; "
+            "use FULL_AND_PIECEWISE"
+        )
+    window = need(model, "get_sliding_window")()
+    if window is not None and window < model.max_model_len:
+        raise Incompatible(
+            f"max_model_len: longer prompts than the sliding window would be read causally; set "
+            f"VLM_GATE_VLLM_MAX_MODEL_LEN to {window} or less"
+        )
+
+
+def refuse_causal(attention: Any) -> None:
+    """Raise Incompatible for an attention layer whose backend knows no ranges."""
+    backend = need(attention, "attn_backend")
+    if not need(backend, "supports_mm_prefix")():
+        raise Incompatible(
+            f"attention_backend: {backend.get_name()} reads image and question causally, for which "
+            "this model was not trained; use TRITON_ATTN, or the engine transformers"
+        )
+
+
+def prompt_length(sampling_params: Any) -> int | None:
+    """Tokens of a request's prompt, if it is to attend both ways as a whole."""
+    extra = getattr(sampling_params, "extra_args", None)
+    found: int | None = extra.get(PROMPT) if extra else None
+    return found
+
+
+def place_class() -> Any:
+    """Where an image lies in a prompt; its method tells model runners what attends both ways."""
+    found = importlib.import_module("vllm.multimodal.inputs").PlaceholderRange
+    need(found, "extract_embeds_range")
+    return found
+
+
+def ranges(runner: Any) -> list[int]:
+    """Where the ranges of the V1 runner's requests end that attend both ways; 0 without one."""
+    found = []
+    for name in need(runner, "input_batch.req_ids"):
+        features = need(runner, "requests")[name].mm_features
+        ends = [
+            last + 1 for each in features for _, last in each.mm_position.extract_embeds_range()
+        ]
+        found.append(max(ends, default=0))
+    return found
 
 
 def wants_record(scheduler: Any, name: str) -> bool:
