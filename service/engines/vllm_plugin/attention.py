@@ -7,6 +7,7 @@ over all keys is recomputed from these queries and the KV cache.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -170,7 +171,8 @@ class _Layer:
         weights = softmax_row(query, _flat(keys[table], length), self._scale)
         value = _flat(values[table], length).float()
         again = torch.einsum("kgs,skd->kgd", weights, value).reshape_as(own)
-        return float((again - own).abs().max() / own.abs().max().clamp(min=1e-6))
+        found = float((again - own).abs().max() / own.abs().max().clamp(min=1e-6))
+        return math.inf if math.isnan(found) else found  # a maximum would pass NaN over
 
 
 def _flat(blocks: Tensor, length: int) -> Tensor:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from service.engines.vllm_plugin import compat
+from service.engines.vllm_plugin import compat, limits
 
 
 class WholePrompts:
@@ -32,7 +32,7 @@ class WholePrompts:
     """
 
     def __init__(self, runner: Any) -> None:
-        compat.refuse_parts(runner.vllm_config)
+        limits.refuse_parts(runner.vllm_config)
         _, modules = compat.decoder_of(runner.get_model())
         for layer in (compat.attention_layer(module) for module in modules):
             if layer is None:
@@ -40,7 +40,7 @@ class WholePrompts:
             if runner.device.type == "cpu":
                 _on_cpu(layer, runner)
             else:
-                compat.refuse_causal(layer)
+                limits.refuse_causal(layer)
 
     def scheduled(self, requests: Sequence[Any]) -> None:
         """Widen the range of new requests, or of those that come back after preemption."""

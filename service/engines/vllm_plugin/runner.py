@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from service.engines.vllm_plugin import compat
+from service.engines.vllm_plugin import compat, limits
 from service.engines.vllm_plugin.attention import Attention
 from service.engines.vllm_plugin.hidden import HiddenStates
 from service.engines.vllm_plugin.prefix import WholePrompts
@@ -209,7 +209,7 @@ def _load_model(original: Callable[..., Any]) -> Callable[..., Any]:
         loaded = original(self, *args, **options)
         config = compat.gate_config(self.vllm_config)
         if config is not None and not hasattr(self, KEY):
-            compat.refuse(self.vllm_config)
+            limits.refuse(self.vllm_config)
             reader = Reader(
                 self,
                 tuple(config["layers"]),
