@@ -365,21 +365,21 @@ class VllmEngine:
         await self.generate(_sample_query(0), probe)
         await asyncio.gather(*(self.generate(_sample_query(n), probe) for n in range(1, 6)))
         found = await self._call("vlm_gate_check", False)
-        self._check_both_ways([each.pop(FIRST, math.inf) for each in found], dtype)
+        first = max(each.pop(FIRST, math.inf) for each in found)
         self.attention_deviation = {layer: max(each[layer] for each in found) for layer in found[0]}
         worst = max(self.attention_deviation.values(), default=0.0)
         if not worst <= ATTENTION_TOLERANCE.get(dtype, 0.0):
             self.attention_missing = "attention_mismatch"
-
-    def _check_both_ways(self, deviations: Sequence[float], dtype: str) -> None:
-        """See that prompts which are to attend both ways as a whole do so, where it is read."""
         assert self._prompts is not None
-        if not self._prompts.attend_both_ways or self.attention_missing is not None:
-            return
-        worst = max(deviations)
-        if not worst <= ATTENTION_TOLERANCE.get(dtype, 0.0):
+        if self._prompts.attend_both_ways:
+            self._check_both_ways(first, dtype)
+
+    def _check_both_ways(self, deviation: float, dtype: str) -> None:
+        """See that prompts attend both ways as a whole, where attention can be recomputed."""
+        known = self.attention_missing is None
+        if known and not deviation <= ATTENTION_TOLERANCE.get(dtype, 0.0):
             raise EngineError(
-                f"vllm: attention at the first position of a prompt deviates by {worst:.2g} from "
+                f"vllm: attention at the first position of a prompt is {deviation:.2g} off from "
                 "attention to all of it; this vLLM reads image and question otherwise than the "
                 "model was trained: use another attention_backend, or the engine transformers"
             )

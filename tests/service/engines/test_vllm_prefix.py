@@ -141,11 +141,10 @@ def test_ranges_of_the_runner_end_where_the_prompts_do() -> None:
 
 def test_attention_that_the_check_finds_causal_is_refused() -> None:
     engine = VllmEngine("m")
-    engine._prompts = SimpleNamespace(attend_both_ways=True)  # type: ignore[assignment]
-    engine._check_both_ways([1e-4, 9e-4], "float32")
-    engine._check_both_ways([2e-2], "bfloat16")
+    engine._check_both_ways(9e-4, "float32")
+    engine._check_both_ways(2e-2, "bfloat16")
     for found, dtype in ((0.4, "bfloat16"), (2e-3, "float32"), (math.inf, "bfloat16")):
         with pytest.raises(EngineError, match="otherwise than the model was trained"):
-            engine._check_both_ways([1e-4, found], dtype)
-    engine.attention_missing = "sliding_window"
-    engine._check_both_ways([math.inf], "float32")
+            engine._check_both_ways(found, dtype)
+    engine.attention_missing = "sliding_window"  # nothing is recomputed
+    engine._check_both_ways(math.inf, "float32")
