@@ -22,7 +22,7 @@ READ_ALL = Readout(LAYERS, POSITIONS, None, LAYERS[1:])
 NUMBERS = np.random.default_rng(6)
 IMAGES = [NUMBERS.integers(0, 256, (100, 80, 3), np.uint8) for _ in range(3)]
 QUERIES = [
-    Query(image, "is there a dent? " * count + end, 48)
+    Query(image, "is there a dent? " * count + end, 96)
     for image in IMAGES
     for count, end in ((1, ""), (3, "what is it?"), (3, "where?"))
 ]
