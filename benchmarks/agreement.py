@@ -60,13 +60,24 @@ class Trial:
     def folder(self) -> Path:
         return ROOT / "testbed" / "models" / self.model
 
+    def bundle(self) -> Bundle | None:
+        """The model's own, if the testbed has one."""
+        folder = ROOT / "testbed" / "bundles" / self.model
+        return Bundle.load(folder) if folder.is_dir() else None
+
+    def layers(self, count: int) -> tuple[int, ...]:
+        """Those that collection reads by default, and those that the bundle does."""
+        bundle = self.bundle()
+        own = bundle.readout.layers if bundle is not None else ()
+        return tuple(sorted({*default_layers(count), *own}))
+
     def engine(self, layers: int, *, eager: bool = False) -> VllmEngine:
         # The embedded models' towers have five heads, which two GPUs cannot share.
         whole_tower = {"mm_encoder_tp_mode": "data"} if self.tensor_parallel_size > 1 else {}
         return VllmEngine(
             str(self.folder),
             dtype=self.dtype,
-            layers=default_layers(layers),
+            layers=self.layers(layers),
             attention_layers=tuple(range(1, layers + 1)),
             options=VllmOptions(
                 gpu_memory_utilization=self.memory,
@@ -101,7 +112,7 @@ async def agreement(found: dict[str, Any], trial: Trial) -> None:
     )  # fmt: skip
     await reference.start()
     count = reference.identity.layers
-    readout = Readout(default_layers(count), POSITIONS, None, tuple(range(1, count + 1)))
+    readout = Readout(trial.layers(count), POSITIONS, None, tuple(range(1, count + 1)))
     expected = await together(reference, asked, readout)
     await reference.close()
     few = asked[: max(trial.sizes)]
@@ -189,10 +200,9 @@ def decisions(
     trial: Trial, asked: Sequence[Query], one: Sequence[Generation], other: Sequence[Generation]
 ) -> dict[str, Any]:
     """How often the bundle decides the same from what two engines read."""
-    folder = ROOT / "testbed" / "bundles" / trial.model
-    if not folder.is_dir():
-        return {"missing": f"no bundle {folder.name}"}
-    bundle = Bundle.load(folder)
+    bundle = trial.bundle()
+    if bundle is None:
+        return {"missing": f"no bundle {trial.model}"}
     certificate = bundle.certificates.get("never", Missing("no_certificate"))
     verdicts: list[list[str]] = []
     risks: list[list[float]] = []

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import math
 import os
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import entry_points
 from typing import Any
@@ -31,7 +33,7 @@ from service.engines.vllm_options import VllmOptions, engine_arguments
 from service.engines.vllm_plan import Plan, Plans, check_readout
 from service.engines.vllm_plugin import SWITCH
 from service.engines.vllm_plugin.compat import refusals
-from service.engines.vllm_plugin.record import KEY, Record
+from service.engines.vllm_plugin.record import FIRST, KEY, PROMPT, Record
 from service.engines.vllm_prompts import Prompts
 from service.engines.vllm_traces import trace_of
 
@@ -109,7 +111,7 @@ class VllmEngine:
             self._attention_layers = tuple(range(1, count + 1))
         arguments = engine_arguments(
             self._source, self._dtype, self._options,
-            self._layers, self._attention_layers, prompts.loading,
+            self._layers, self._attention_layers, prompts.loading, prompts.attend_both_ways,
         )  # fmt: skip
         self._llm = await asyncio.to_thread(_load, arguments)
         self._prompts = prompts
@@ -144,7 +146,7 @@ class VllmEngine:
                 started = time.perf_counter()
                 wish = {"attention": bool(readout.attention_layers)}
                 output = await self._run(
-                    prompt, self._sampling(query, temperature=0.0, extra_args={KEY: wish})
+                    prompt, self._sampling(query, prompt, {KEY: wish}, temperature=0.0)
                 )
         finally:
             self._leave()
@@ -193,6 +195,7 @@ class VllmEngine:
                             prompt,
                             self._sampling(
                                 query,
+                                prompt,
                                 temperature=temperature,
                                 top_p=top_p,
                                 seed=sample_seed(seed, index),
@@ -218,9 +221,10 @@ class VllmEngine:
         try:
             rendered = await self._render(query)
             whole = [*rendered["prompt_token_ids"], *token_ids]
+            one = replace(query, max_tokens=1)
             output = await self._run(
                 {**rendered, "prompt_token_ids": whole},
-                self._sampling(replace(query, max_tokens=1), temperature=0.0, prompt_logprobs=1),
+                self._sampling(one, rendered, temperature=0.0, prompt_logprobs=1),
             )
         finally:
             self._leave()
@@ -280,7 +284,11 @@ class VllmEngine:
             [rendered] = await llm.renderer.render_cmpl_async([bare])
         except refusals() as error:
             raise QueryRefused(f"question: vLLM refuses the prompt: {error}") from error
-        self._check_length(len(rendered["prompt_token_ids"]), query)
+        tokens: list[int] = rendered["prompt_token_ids"]
+        self._check_length(len(tokens), query)
+        if prompts.attend_both_ways:
+            # The keys of the image depend on the question: only the same prompt may find them.
+            rendered["cache_salt"] = hashlib.sha256(np.array(tokens).tobytes()).hexdigest()
         return rendered
 
     def _check_length(self, tokens: int, query: Query) -> None:
@@ -290,12 +298,19 @@ class VllmEngine:
                 f"model's {self._context}; shorten the question"
             )
 
-    def _sampling(self, query: Query, **settings: Any) -> Any:
+    def _sampling(
+        self, query: Query, prompt: Any, wish: Mapping[str, Any] | None = None, **settings: Any
+    ) -> Any:
+        """Sampling parameters; ``wish`` is what the plugin is to read."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         assert self._prompts is not None
+        extra = dict(wish or {})
+        if self._prompts.attend_both_ways:
+            extra[PROMPT] = len(prompt["prompt_token_ids"])
         return SamplingParams(
+            extra_args=extra or None,
             max_tokens=query.max_tokens,
             stop_token_ids=sorted(self._prompts.ends),
             detokenize=False,
@@ -350,10 +365,24 @@ class VllmEngine:
         await self.generate(_sample_query(0), probe)
         await asyncio.gather(*(self.generate(_sample_query(n), probe) for n in range(1, 6)))
         found = await self._call("vlm_gate_check", False)
+        first = max(each.pop(FIRST, math.inf) for each in found)
         self.attention_deviation = {layer: max(each[layer] for each in found) for layer in found[0]}
         worst = max(self.attention_deviation.values(), default=0.0)
         if not worst <= ATTENTION_TOLERANCE.get(dtype, 0.0):
             self.attention_missing = "attention_mismatch"
+        assert self._prompts is not None
+        if self._prompts.attend_both_ways:
+            self._check_both_ways(first, dtype)
+
+    def _check_both_ways(self, deviation: float, dtype: str) -> None:
+        """See that prompts attend both ways as a whole, where attention can be recomputed."""
+        known = self.attention_missing is None
+        if known and not deviation <= ATTENTION_TOLERANCE.get(dtype, 0.0):
+            raise EngineError(
+                f"vllm: attention at the first position of a prompt is {deviation:.2g} off from "
+                "attention to all of it; this vLLM reads image and question otherwise than the "
+                "model was trained: use another attention_backend, or the engine transformers"
+            )
 
     async def _check_prompt(self) -> None:
         """See that vLLM builds the prompt that the checkpoint's own processor does."""

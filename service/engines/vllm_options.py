@@ -22,6 +22,8 @@ REFUSED = {
     "VLM_GATE_VLLM_TENSOR_PARALLEL_SIZE",
     "speculative_config": "a step may yield several tokens whose hidden states are not told apart",
 }
+PARTS = ("enable_chunked_prefill", "long_prefill_token_threshold")
+"""Arguments by which a prompt is computed in parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +56,14 @@ def engine_arguments(
     layers: tuple[int, ...],
     attention_layers: tuple[int, ...],
     processor: Mapping[str, Any],
+    whole_prompts: bool = False,
 ) -> dict[str, Any]:
     """Keyword arguments of AsyncEngineArgs. Raises EngineError for one that cannot be passed.
 
     Args:
         layers: hidden-state indices to arm; attention_layers: decoder layers, 1-based.
         processor: how vLLM is to load the checkpoint's processor.
+        whole_prompts: prompts attend both ways as a whole, and so never come in parts.
     """
     for name, reason in REFUSED.items():
         if options.arguments.get(name) not in (None, 1):
@@ -67,9 +71,19 @@ def engine_arguments(
     taken = sorted(OURS & set(options.arguments))
     if taken:
         raise EngineError(f"vllm_arguments.{taken[0]}: the gate sets it; see docs/settings.md")
+    whole: dict[str, Any] = {}
+    if whole_prompts:
+        parts = [name for name in PARTS if options.arguments.get(name)]
+        if parts:
+            raise EngineError(
+                f"vllm_arguments.{parts[0]}: this model's prompts attend both ways, and a part of "
+                "one cannot attend to what follows it; leave it out"
+            )
+        whole = {"enable_chunked_prefill": False}
     return {
         "disable_log_stats": True,
         **options.arguments,
+        **whole,
         "model": model,
         "dtype": dtype,
         "quantization": options.quantization,
@@ -86,6 +100,10 @@ def engine_arguments(
         "worker_extension_cls": "service.engines.vllm_plugin.worker.WorkerCalls",
         # Part of the key of vLLM's compile cache, so a graph without taps is never taken.
         "additional_config": {
-            KEY: {"layers": list(layers), "attention_layers": list(attention_layers)}
+            KEY: {
+                "layers": list(layers),
+                "attention_layers": list(attention_layers),
+                "whole_prompts": whole_prompts,
+            }
         },
     }

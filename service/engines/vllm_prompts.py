@@ -50,6 +50,11 @@ class Prompts:
         """How vLLM is to load the processor: so that it sees the pixels that transformers does."""
         return {} if self.family is QWEN2_VL else {"backend": "pil"}
 
+    @property
+    def attend_both_ways(self) -> bool:
+        """Whether the question attends both ways as the image does: it was trained so."""
+        return self.family is PALIGEMMA
+
     def whole(self, query: Query) -> list[int]:
         """The prompt's tokens as the checkpoint's own processor makes them."""
         text = self.family.prompt(self.processor, query.question)

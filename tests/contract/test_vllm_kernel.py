@@ -1,11 +1,12 @@
-"""The GPU's kernel for attention, interpreted on the CPU, against the plain computation."""
+"""Kernels of the GPU, interpreted on the CPU: the plugin's against the plain computation, and
+vLLM's own on prompts that attend both ways as a whole."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-PROGRAM = """
+IMAGE_ATTENTION = """
 import torch
 from service.engines.vllm_plugin.attention import gathered_attention
 from service.engines.vllm_plugin.kernel import image_attention
@@ -26,14 +27,66 @@ for heads, key_heads, width, size in ((4, 4, 32, 16), (8, 2, 64, 16), (7, 1, 48,
 print("same")
 """
 
+WHOLE_PROMPTS = """
+import torch, triton, triton.language
+from vllm import triton_utils
+triton_utils.tl, triton_utils.triton = triton.language, triton  # left out on a CPU
+from vllm.multimodal.inputs import MultiModalFeatureSpec, PlaceholderRange
+from vllm.v1.attention.backends.utils import compute_mm_prefix_range_tensor
+from vllm.v1.attention.ops.triton_unified_attention import unified_attention
+from vllm.v1.worker.gpu.attn_utils import compute_mm_prefix_ranges
+from service.engines.vllm_plugin.prefix import both_ways, whole
 
-def test_kernel_gives_what_the_plain_computation_gives() -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
+torch.manual_seed(0)
+heads, width, size, scale = 6, 32, 16, 0.2
+# Keys, queries, prompt: a prompt, the rest of one in the cache, a token after, an answer to score.
+requests = ((70, 70, 70), (37, 5, 37), (50, 1, 45), (60, 12, 50))
+lengths, counts, ends = (torch.tensor(column, dtype=torch.int32) for column in zip(*requests))
+starts = torch.cat([torch.zeros(1, dtype=torch.int32), counts.cumsum(0).int()])
+keys, values = torch.randn(2, 40, size, 1, width)
+blocks = torch.randperm(40)[:20].view(4, 5).int()
+queries = torch.randn(int(starts[-1]), heads, width)
+features = {
+    str(n): [MultiModalFeatureSpec(None, "image", "", whole(PlaceholderRange(0, 16), int(end)))]
+    for n, end in enumerate(ends)
+}
+ranges = compute_mm_prefix_ranges(list(features), features, None)
+assert ranges == {n: [(0, int(end) - 1)] for n, end in enumerate(ends)}
+found = torch.empty_like(queries)
+ones = torch.ones(4, 1)
+unified_attention(
+    queries, keys, values, found, starts, 70, lengths, 70, scale, True, (-1, -1), blocks, 0.0,
+    None, ones, ones, mm_prefix_range=compute_mm_prefix_range_tensor(ranges, 4, queries.device),
+)
+for row, (length, count, end) in enumerate(requests):
+    table = blocks[row].long()
+    key, value = (part[table].transpose(1, 2) for part in (keys, values))
+    for n in range(count):
+        at = int(starts[row]) + n
+        seen = max(end, length - count + n + 1)
+        expected = torch.empty(1, heads, width)
+        both_ways(queries[at : at + 1], key, value, seen, scale, expected)
+        torch.testing.assert_close(found[at], expected[0], atol=1e-5, rtol=1e-5)
+print("same")
+"""
+
+
+def interpret(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
         env={"TRITON_INTERPRET": "1", "PATH": ""},
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
+
+
+def test_kernel_gives_what_the_plain_computation_gives() -> None:
+    run = interpret(IMAGE_ATTENTION)
     assert run.stdout.strip() == "same", run.stderr
+
+
+def test_vllms_kernel_lets_whole_prompts_attend_both_ways() -> None:
+    run = interpret(WHOLE_PROMPTS)
+    assert run.stdout.strip().endswith("same"), run.stderr

@@ -128,7 +128,9 @@ def test_alone_in_chunks_and_from_the_prefix_cache(engine: Any, expected: list[G
         inner = engine.engine
         prompt = await engine.run(inner._render(QUERIES[0]))
         assert len(prompt["prompt_token_ids"]) > 64
-        output = await engine.run(inner._run(prompt, inner._sampling(QUERIES[0], temperature=0.0)))
+        output = await engine.run(
+            inner._run(prompt, inner._sampling(QUERIES[0], prompt, temperature=0.0))
+        )
         return int(output.num_cached_tokens)
 
     assert asyncio.run(cached()) >= 64

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -12,9 +13,9 @@ PAGE = (ROOT / "docs" / "vllm.md").read_text()
 RESULTS = ROOT / "benchmarks" / "results" / "vllm_h100"
 
 
-def result(name: str) -> dict[str, Any]:
+def result(name: str, folder: Path = RESULTS) -> dict[str, Any]:
     """The one part of a file of results."""
-    whole = json.loads((RESULTS / f"{name}.json").read_text())
+    whole = json.loads((folder / f"{name}.json").read_text())
     (part,) = (value for key, value in whole.items() if key not in ("host", "arguments"))
     return dict(part)
 
@@ -66,6 +67,17 @@ def test_agreement() -> None:
     row(*(f"{largest(found, 'attention_largest'):.4f}" for found in models))
     row(*(f"{100 * found['decisions']['same_answer']:.1f} %" for found in models))
     row(*(f"{100 * found['decisions']['same_decision']:.1f} %" for found in models))
+
+
+def test_paligemma() -> None:
+    before = result("agreement_paligemma")
+    few, many = (100 * before[f"vllm_batch_{size}"]["same_answer"] for size in (65, 257))
+    words = " ".join(PAGE.split())
+    assert f"{few:.0f} % of 65 questions and {many:.0f} % of 257" in words
+    now = result("vllm_agreement_paligemma_cpu", RESULTS.parent)
+    assert now["decisions"]["same_answer"] == now["decisions"]["same_decision"] == 1.0
+    assert f"readouts within {now['vllm_batch_9']['readout_largest']:.1e}," in words
+    assert f"risks within {now['decisions']['risk_deviation_largest']:.1e}." in words
 
 
 def test_soak_and_consistency() -> None:

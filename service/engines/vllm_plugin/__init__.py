@@ -5,8 +5,10 @@ that it starts. It does nothing unless the gate's engine started that vLLM: the 
 :data:`SWITCH` for its own child processes and puts its wishes into ``additional_config``.
 
     compat.py      every attribute of vLLM that is not public, in one place
+    limits.py      ways of running that are refused
     hidden.py      hidden states out of the compiled model
     attention.py   queries kept during the forward pass, attention recomputed from the KV cache
+    prefix.py      prompts that attend both ways as a whole
     scores.py      probability of the chosen token, entropy and margin
     runner.py      the model runner's part: one row per request and step
     scheduler.py   the scheduler's part: rows to one record per request

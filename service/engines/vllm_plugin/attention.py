@@ -7,12 +7,14 @@ over all keys is recomputed from these queries and the KV cache.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from service.engines.vllm_plugin import compat
+from service.engines.vllm_plugin.record import FIRST
 
 
 class Attention:
@@ -21,9 +23,10 @@ class Attention:
     Args:
         runner: its model is loaded, and not compiled yet.
         layers: decoder layers, 1-based.
+        whole_prompts: prompts attend both ways as a whole.
     """
 
-    def __init__(self, runner: Any, layers: tuple[int, ...]) -> None:
+    def __init__(self, runner: Any, layers: tuple[int, ...], whole_prompts: bool = False) -> None:
         _, modules = compat.decoder_of(runner.get_model())
         wrong = [k for k in layers if not 1 <= k <= len(modules)]
         if wrong:
@@ -35,7 +38,8 @@ class Attention:
         """Why attention cannot be read, if it cannot."""
         self._readers: list[_Layer] = []
         self._checking = False
-        self._deviation: dict[int, float] = {}
+        self._whole_prompts = whole_prompts
+        self._deviation: dict[str, float] = {}
         found = [compat.attention_layer(modules[k - 1]) for k in layers]
         for k, layer in zip(layers, found, strict=True):
             reason = "unsupported_attention" if layer is None else compat.unreadable(layer)
@@ -59,20 +63,27 @@ class Attention:
         maps = [reader.rows(step, places, widest) for reader in self._readers]
         if self._checking:
             for reader in self._readers:
-                worst = self._deviation.get(reader.number, 0.0)
-                self._deviation[reader.number] = max(worst, reader.deviation(step))
+                self._found(str(reader.number), reader.deviation(step))
+                first = reader.first_deviation(step)
+                if first is not None:
+                    self._found(FIRST, first)
         return torch.stack(maps, 1)
+
+    def _found(self, name: str, deviation: float) -> None:
+        self._deviation[name] = max(self._deviation.get(name, 0.0), deviation)
 
     def check(self, on: bool) -> dict[str, float]:
         """Start (forgetting what was found) or end the check. Returns what was found so far.
 
         Per layer, the largest deviation of softmax(qK)V, recomputed, from the layer's own output,
-        as a share of its largest entry.
+        as a share of its largest entry. Where prompts attend both ways as a whole, ``first``
+        holds the largest of all layers at each prompt's first position, recomputed over all keys.
         """
-        found = {str(k): worst for k, worst in self._deviation.items()}
-        self._checking = on
+        found, self._checking = self._deviation, on
         if on:
             self._deviation = {}
+        for reader in self._readers:
+            reader.keeps_first = on and self._whole_prompts
         return found
 
 
@@ -91,6 +102,9 @@ class _Layer:
         dtype = runner.model_config.dtype
         self._queries = torch.zeros(shape, dtype=dtype, device=runner.device)
         self._outputs = torch.zeros(shape, dtype=dtype, device=runner.device)
+        self.keeps_first = False
+        """Also keep the first position of each request; never while graphs are captured."""
+        self._first: tuple[Tensor, Tensor, Tensor] | None = None
         original = impl.forward
 
         def forward(
@@ -110,6 +124,10 @@ class _Layer:
         for kept, whole in ((self._queries, query), (self._outputs, output)):
             rows = whole.view(whole.shape[0], *kept.shape[1:])
             torch.index_select(rows, 0, last, out=kept[:count])
+        if self.keeps_first:
+            first, shape = metadata.query_start_loc[:-1], self._queries.shape[1:]
+            query, output = (each.view(len(each), *shape)[first] for each in (query, output))
+            self._first = query, output, metadata.query_start_loc.diff()
 
     def rows(self, step: compat.Step, places: Tensor, widest: int) -> Tensor:
         """(requests, widest); see :meth:`Attention.rows`."""
@@ -131,20 +149,30 @@ class _Layer:
 
     def deviation(self, step: compat.Step) -> float:
         """Largest deviation of the recomputed output from the layer's own, as a share of it."""
-        count = len(step.requests)
-        queries = self._queries[:count]
-        own = self._outputs[:count].float()
+        rows = range(len(step.requests))
+        return max(self._deviates(step, n, self._queries[n], self._outputs[n]) for n in rows)
+
+    def first_deviation(self, step: compat.Step) -> float | None:
+        """Likewise at the first position of each prompt, over all of its keys.
+
+        ``None`` for a step that computes no prompt.
+        """
+        kept, self._first = self._first, None
+        if kept is None:
+            return None
+        queries, outputs, counts = kept
+        prompts = [n for n, k in enumerate(counts[: len(step.requests)].tolist()) if k > 1]
+        return max((self._deviates(step, n, queries[n], outputs[n]) for n in prompts), default=None)
+
+    def _deviates(self, step: compat.Step, row: int, query: Tensor, output: Tensor) -> float:
         keys, values = compat.keys_and_values(self._layer)
-        blocks = step.blocks(self._name)
-        worst = 0.0
-        for row, length in enumerate(step.lengths.tolist()):
-            table = blocks[row, : -(-length // keys.shape[2])].long()
-            weights = softmax_row(queries[row], _flat(keys[table], length), self._scale)
-            value = _flat(values[table], length).float()
-            again = torch.einsum("kgs,skd->kgd", weights, value).reshape_as(own[row])
-            largest = own[row].abs().max().clamp(min=1e-6)
-            worst = max(worst, float((again - own[row]).abs().max() / largest))
-        return worst
+        length, own = int(step.lengths[row]), output.float()
+        table = step.blocks(self._name)[row, : -(-length // keys.shape[2])].long()
+        weights = softmax_row(query, _flat(keys[table], length), self._scale)
+        value = _flat(values[table], length).float()
+        again = torch.einsum("kgs,skd->kgd", weights, value).reshape_as(own)
+        found = float((again - own).abs().max() / own.abs().max().clamp(min=1e-6))
+        return math.inf if math.isnan(found) else found  # a maximum would pass NaN over
 
 
 def _flat(blocks: Tensor, length: int) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from service.engines.vllm_plugin.record import KEY
+from service.engines.vllm_plugin.record import KEY, PROMPT
 
 V2 = "vllm.v1.worker.gpu.model_runner"
 RUNNERS = (
@@ -82,23 +82,40 @@ def gate_config(vllm_config: Any) -> Mapping[str, Any] | None:
     return found
 
 
-def refuse(vllm_config: Any) -> None:
-    """Raise Incompatible for ways of running in which nothing can be read."""
-    parallel = vllm_config.parallel_config
-    if parallel.pipeline_parallel_size > 1:
-        raise Incompatible(
-            "pipeline_parallel_size: hidden states of other stages are out of reach; use "
-            "tensor_parallel_size"
-        )
-    if getattr(parallel, "decode_context_parallel_size", 1) > 1:
-        raise Incompatible("decode_context_parallel_size: not supported; leave it at 1")
-    if vllm_config.speculative_config is not None:
-        raise Incompatible(
-            "speculative_config: a step may yield several tokens, whose hidden states are not "
-            "told apart; turn speculative decoding off"
-        )
-    if vllm_config.model_config.use_mla:
-        raise Incompatible("model: multi-head latent attention (MLA) is not supported")
+def knows_ranges(attention: Any) -> bool:
+    """Whether an attention layer's backend lets ranges of a prompt attend both ways."""
+    return bool(need(attention, "attn_backend.supports_mm_prefix")())
+
+
+def backend_name(attention: Any) -> str:
+    """Of an attention layer, as vLLM's attention_backend names it."""
+    return str(need(attention, "attn_backend.get_name")())
+
+
+def prompt_length(sampling_params: Any) -> int | None:
+    """Tokens of a request's prompt, if it is to attend both ways as a whole."""
+    extra = getattr(sampling_params, "extra_args", None)
+    found: int | None = extra.get(PROMPT) if extra else None
+    return found
+
+
+def place_class() -> Any:
+    """Where an image lies in a prompt; its method tells model runners what attends both ways."""
+    found = importlib.import_module("vllm.multimodal.inputs").PlaceholderRange
+    need(found, "extract_embeds_range")
+    return found
+
+
+def ranges(runner: Any) -> list[int]:
+    """Where the ranges of the V1 runner's requests end that attend both ways; 0 without one."""
+    found = []
+    for name in need(runner, "input_batch.req_ids"):
+        features = need(runner, "requests")[name].mm_features
+        ends = [
+            last + 1 for each in features for _, last in each.mm_position.extract_embeds_range()
+        ]
+        found.append(max(ends, default=0))
+    return found
 
 
 def wants_record(scheduler: Any, name: str) -> bool:

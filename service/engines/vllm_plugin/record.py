@@ -12,6 +12,10 @@ from probes.types import FloatArray
 
 KEY = "vlm_gate"
 """Name of ours in vLLM's dictionaries: additional_config, extra_args, kv_transfer_params."""
+PROMPT = "vlm_gate_prompt"
+"""In extra_args: tokens of a prompt that attends both ways as a whole."""
+FIRST = "first"
+"""In the check of attention: what it found at the first positions of such prompts."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

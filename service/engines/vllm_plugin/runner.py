@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from service.engines.vllm_plugin import compat
+from service.engines.vllm_plugin import compat, limits
 from service.engines.vllm_plugin.attention import Attention
 from service.engines.vllm_plugin.hidden import HiddenStates
+from service.engines.vllm_plugin.prefix import WholePrompts
 from service.engines.vllm_plugin.record import KEY, StepRows
 from service.engines.vllm_plugin.scores import token_scores
 
@@ -28,13 +29,19 @@ class Reader:
         runner: its model is loaded, and not compiled yet.
         layers: hidden-state indices to arm.
         attention_layers: decoder layers (1-based) to arm.
+        whole_prompts: prompts attend both ways as a whole.
     """
 
     def __init__(
-        self, runner: Any, layers: tuple[int, ...], attention_layers: tuple[int, ...]
+        self,
+        runner: Any,
+        layers: tuple[int, ...],
+        attention_layers: tuple[int, ...],
+        whole_prompts: bool = False,
     ) -> None:
         self.layers = tuple(sorted(set(layers)))
-        self.attention = Attention(runner, attention_layers)
+        self._whole_prompts = WholePrompts(runner) if whole_prompts else None
+        self.attention = Attention(runner, attention_layers, whole_prompts)
         self._hidden = HiddenStates(runner, self.layers)
         self._device: torch.device = runner.device
         self._width: int = runner.model_config.get_hidden_size()
@@ -65,6 +72,8 @@ class Reader:
         self.preempted += len(getattr(scheduler_output, "preempted_req_ids", None) or ())
         for name in scheduler_output.finished_req_ids:
             self._places.pop(name, None)
+        if self._whole_prompts is not None:
+            self._whole_prompts.scheduled(scheduler_output.scheduled_new_reqs)
         for request in scheduler_output.scheduled_new_reqs:
             wish = compat.asked(request.sampling_params)
             if wish is not None:
@@ -200,8 +209,13 @@ def _load_model(original: Callable[..., Any]) -> Callable[..., Any]:
         loaded = original(self, *args, **options)
         config = compat.gate_config(self.vllm_config)
         if config is not None and not hasattr(self, KEY):
-            compat.refuse(self.vllm_config)
-            reader = Reader(self, tuple(config["layers"]), tuple(config["attention_layers"]))
+            limits.refuse(self.vllm_config)
+            reader = Reader(
+                self,
+                tuple(config["layers"]),
+                tuple(config["attention_layers"]),
+                config["whole_prompts"],
+            )
             if compat.is_v2(self):
                 reader.watch_logits(self.get_model())
             setattr(self, KEY, reader)

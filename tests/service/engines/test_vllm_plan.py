@@ -138,7 +138,9 @@ def test_arguments_pass_through_but_for_the_gates_own() -> None:
     arguments = engine_arguments("m", "bfloat16", options, (2,), (1,), {"backend": "pil"})
     assert arguments["max_num_batched_tokens"] == 64
     assert arguments["quantization"] == "fp8"
-    assert arguments["additional_config"] == {"vlm_gate": {"layers": [2], "attention_layers": [1]}}
+    assert arguments["additional_config"] == {
+        "vlm_gate": {"layers": [2], "attention_layers": [1], "whole_prompts": False}
+    }
     for name, value in (
         ("pipeline_parallel_size", 2),
         ("speculative_config", {"method": "ngram"}),
@@ -146,3 +148,14 @@ def test_arguments_pass_through_but_for_the_gates_own() -> None:
     ):
         with pytest.raises(EngineError, match=f"vllm_arguments.{name}"):
             engine_arguments("m", "auto", VllmOptions(arguments={name: value}), (), (), {})
+
+
+def test_a_prompt_that_attends_both_ways_never_comes_in_parts() -> None:
+    arguments = engine_arguments("m", "auto", VllmOptions(), (), (), {}, whole_prompts=True)
+    assert arguments["enable_chunked_prefill"] is False
+    assert arguments["additional_config"]["vlm_gate"]["whole_prompts"]
+    for name, value in (("enable_chunked_prefill", True), ("long_prefill_token_threshold", 64)):
+        options = VllmOptions(arguments={name: value})
+        with pytest.raises(EngineError, match=f"vllm_arguments.{name}: .* attend both ways"):
+            engine_arguments("m", "auto", options, (), (), {}, whole_prompts=True)
+        assert engine_arguments("m", "auto", options, (), (), {})[name] == value

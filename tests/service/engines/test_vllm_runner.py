@@ -16,7 +16,7 @@ from torch import nn
 
 from probes.types import Readout
 from service.engines.vllm_plan import Plan
-from service.engines.vllm_plugin import compat
+from service.engines.vllm_plugin import compat, limits
 from service.engines.vllm_plugin.record import KEY, StepRows
 from service.engines.vllm_plugin.runner import Reader
 from service.engines.vllm_plugin.scores import token_scores
@@ -219,7 +219,7 @@ def test_ways_of_running_that_cannot_be_read_are_refused(change: dict[str, Any],
         model_config=SimpleNamespace(use_mla=change.get("mla", False)),
     )
     with pytest.raises(compat.Incompatible, match=said):
-        compat.refuse(config)
+        limits.refuse(config)
 
 
 def test_the_image_lies_where_its_embeddings_do() -> None:
