@@ -6,6 +6,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 IMAGE_ATTENTION = """
 import torch
 from service.engines.vllm_plugin.attention import gathered_attention
@@ -15,15 +17,48 @@ torch.manual_seed(0)
 for heads, key_heads, width, size in ((4, 4, 32, 16), (8, 2, 64, 16), (7, 1, 48, 32)):
     cache = torch.randn(40, size, key_heads, 2 * width).transpose(1, 2)
     keys, _ = cache.split(width, dim=-1)
-    queries = torch.randn(16, heads, width)[:3]
-    lengths = torch.tensor([37, 91, 150], dtype=torch.int32)
-    blocks = torch.randperm(40)[:30].view(3, 10).int()
-    places = torch.tensor([[5, 2, 0], [20, 64, 0]], dtype=torch.int32)
-    asked = (queries, keys, blocks, lengths, places, 64, width**-0.5)
-    expected, found = gathered_attention(*asked), image_attention(*asked)
+    queries = torch.randn(16, heads, width)[:5]
+    # The fourth is at a part of its prompt, the fifth has fewer keys than programs.
+    lengths = torch.tensor([37, 91, 150, 40, 3], dtype=torch.int32)
+    blocks = torch.randperm(40)[:10].repeat(5, 1).int()
+    places = torch.tensor([[5, 2, 0, 20, 1], [20, 64, 0, 30, 2]], dtype=torch.int32)
+    expected, found = (torch.full((5, 3, 64), torch.nan) for _ in range(2))
+    for layer in (2, 0, 1):
+        asked = (queries, keys, blocks, lengths, places, width**-0.5)
+        gathered_attention(*asked, expected, layer)
+        image_attention(*asked, found, layer)
+        queries = queries.flip(0)
     assert expected[:2].sum() > 1
-    assert (expected[2] == 0).all()
+    assert (expected[2:4] == 0).all()
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+print("same")
+"""
+
+SCORES = """
+import numpy as np
+import torch
+from service.engines.vllm_plugin.score_kernel import PART, summed_parts
+from service.engines.vllm_plugin.scores import entropy_and_margin, logprobs, summed
+
+torch.manual_seed(0)
+for vocabulary, dtype in ((2 * PART + 5, torch.float32), (100, torch.float32), (PART, torch.half)):
+    logits = (torch.randn(6, vocabulary + 7) * 4).to(dtype)[:, :vocabulary]  # padded rows
+    logits[0, :PART // 2] = -torch.inf
+    logits[1, -1] = logits[1, 0] = 25.0
+    logits[2, :2] = 25.0
+    if vocabulary > PART:
+        logits[3, :PART] = -torch.inf
+        logits[4, PART:] = -torch.inf
+    if dtype == torch.float32 and vocabulary == 100:
+        logits[0] = torch.linspace(0, 1, 100)
+    found = summed_parts(logits)
+    assert found.isfinite()[..., 2:].all()
+    expected, found = summed(logits).numpy(), found.numpy()
+    np.testing.assert_allclose(logprobs(found), logprobs(expected), rtol=1e-4, atol=1e-5)
+    for one, other in zip(found, expected):
+        np.testing.assert_allclose(
+            entropy_and_margin(one), entropy_and_margin(other), rtol=1e-4, atol=1e-5
+        )
 print("same")
 """
 
@@ -82,8 +117,9 @@ def interpret(program: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_kernel_gives_what_the_plain_computation_gives() -> None:
-    run = interpret(IMAGE_ATTENTION)
+@pytest.mark.parametrize("program", [IMAGE_ATTENTION, SCORES], ids=["attention", "scores"])
+def test_kernel_gives_what_the_plain_computation_gives(program: str) -> None:
+    run = interpret(program)
     assert run.stdout.strip() == "same", run.stderr
 
 

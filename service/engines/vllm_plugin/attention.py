@@ -58,16 +58,20 @@ class Attention:
 
         Returns (requests, layers, widest), float32, ended by 0s.
         """
-        if self.missing is not None or not widest:
-            return torch.zeros(len(step.requests), len(self.layers), 0, device=places.device)
-        maps = [reader.rows(step, places, widest) for reader in self._readers]
+        if self.missing is not None:
+            widest = 0
+        found = torch.empty(len(step.requests), len(self.layers), widest, device=places.device)
+        if not widest:
+            return found
+        for at, reader in enumerate(self._readers):
+            reader.write(step, places, found, at)
         if self._checking:
             for reader in self._readers:
                 self._found(str(reader.number), reader.deviation(step))
                 first = reader.first_deviation(step)
                 if first is not None:
                     self._found(FIRST, first)
-        return torch.stack(maps, 1)
+        return compat.tensor_parallel_mean(found)
 
     def _found(self, name: str, deviation: float) -> None:
         self._deviation[name] = max(self._deviation.get(name, 0.0), deviation)
@@ -129,23 +133,15 @@ class _Layer:
             query, output = (each.view(len(each), *shape)[first] for each in (query, output))
             self._first = query, output, metadata.query_start_loc.diff()
 
-    def rows(self, step: compat.Step, places: Tensor, widest: int) -> Tensor:
-        """(requests, widest); see :meth:`Attention.rows`."""
-        count = len(step.requests)
-        queries = self._queries[:count]
+    def write(self, step: compat.Step, places: Tensor, found: Tensor, at: int) -> None:
+        """Fill ``found[:, at]``; see :meth:`Attention.rows`."""
+        queries = self._queries[: len(step.requests)]
         keys, _ = compat.keys_and_values(self._layer)
         blocks = step.blocks(self._name)
+        compute = gathered_attention
         if keys.device.type == "cuda":
-            from service.engines.vllm_plugin.kernel import image_attention
-
-            summed = image_attention(
-                queries, keys, blocks, step.lengths, places, widest, self._scale
-            )
-        else:
-            summed = gathered_attention(
-                queries, keys, blocks, step.lengths, places, widest, self._scale
-            )
-        return compat.tensor_parallel_mean(summed / self._heads)
+            from service.engines.vllm_plugin.kernel import image_attention as compute
+        compute(queries, keys, blocks, step.lengths, places, self._scale, found, at)
 
     def deviation(self, step: compat.Step) -> float:
         """Largest deviation of the recomputed output from the layer's own, as a share of it."""
@@ -198,10 +194,11 @@ def gathered_attention(
     blocks: Tensor,
     lengths: Tensor,
     places: Tensor,
-    widest: int,
     scale: float,
-) -> Tensor:
-    """Attention to the image, summed over the heads: (requests, widest), float32.
+    found: Tensor,
+    layer: int,
+) -> None:
+    """Attention to the image, averaged over the heads, into ``found[:, layer]``.
 
     Args:
         queries: (requests, heads, width).
@@ -209,10 +206,11 @@ def gathered_attention(
         blocks: which blocks hold each request's keys, in order, (requests, most blocks).
         lengths: keys per request.
         places: first image position and number of image tokens, (2, requests).
-        widest: columns of the result.
         scale: of the scores.
+        found: (requests, layers, most image tokens), float32, dense; ended by 0s.
+        layer: its place in ``found``.
     """
-    found = torch.zeros(len(queries), widest, device=queries.device)
+    found[:, layer] = 0.0
     starts, counts = places.tolist()
     for row, length in enumerate(lengths[: len(queries)].tolist()):
         start, count = starts[row], counts[row]
@@ -220,5 +218,4 @@ def gathered_attention(
             continue
         table = blocks[row, : -(-length // keys.shape[2])].long()
         weights = softmax_row(queries[row], _flat(keys[table], length), scale)
-        found[row, :count] = weights.sum((0, 1))[start : start + count]
-    return found
+        found[row, layer, :count] = weights.mean((0, 1))[start : start + count]

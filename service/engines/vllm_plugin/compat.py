@@ -118,12 +118,6 @@ def ranges(runner: Any) -> list[int]:
     return found
 
 
-def wants_record(scheduler: Any, name: str) -> bool:
-    """Whether a request of the scheduler asked for a record."""
-    request = need(scheduler, "requests").get(name)
-    return request is not None and asked(request.sampling_params) is not None
-
-
 def asked(sampling_params: Any) -> Mapping[str, Any] | None:
     """What a request asks of the plugin."""
     extra = getattr(sampling_params, "extra_args", None)
@@ -226,19 +220,18 @@ class Step:
 
     Args:
         requests: ids, one per row of the batch.
-        rows: position of each request's last token in the batch, (requests,).
+        rows: position of each request's last token in the batch, (requests,); ``None`` when the
+            batch holds one token of each, in order, as it does while no prompt is read.
         states: hidden states handed out by vLLM's own path, each (tokens, hidden).
         logits: (requests, vocabulary), where they are computed by now (V1).
-        ends_prompt: whether some request may be at the end of its prompt.
         blocks: (attention layer's name) to the table of its cache's blocks, (requests, blocks).
         lengths: keys of each request, (requests,).
     """
 
     requests: list[str]
-    rows: Tensor
+    rows: Tensor | None
     states: Sequence[Tensor]
     logits: Tensor | None
-    ends_prompt: bool
     blocks: Callable[[str], Tensor]
     lengths: Tensor
 
@@ -260,12 +253,12 @@ def _v2_step(state: Any) -> Step:
     batch = need(state, "input_batch")
     count = need(batch, "num_reqs")
     metadata = need(state, "attn_metadata")
+    single = need(batch, "num_tokens") == count
     return Step(
         requests=list(batch.req_ids[:count]),
-        rows=need(batch, "query_start_loc")[1 : count + 1] - 1,
+        rows=None if single else need(batch, "query_start_loc")[1 : count + 1] - 1,
         states=state.aux_hidden_states or (),
         logits=None,
-        ends_prompt=bool(need(batch, "is_prefilling_np").any()),
         blocks=lambda name: need(metadata[name], "block_table")[:count],
         lengths=need(batch, "seq_lens")[:count],
     )
@@ -274,7 +267,7 @@ def _v2_step(state: Any) -> Step:
 def _v1_step(runner: Any, state: Any) -> Step:
     batch = need(runner, "input_batch")
     count = need(batch, "num_reqs")
-    computed = need(batch, "num_computed_tokens_cpu")[:count]
+    single = need(state, "scheduler_output.total_num_scheduled_tokens") == count
 
     def blocks(name: str) -> Tensor:
         groups = need(runner, "kv_cache_config.kv_cache_groups")
@@ -284,10 +277,9 @@ def _v1_step(runner: Any, state: Any) -> Step:
 
     return Step(
         requests=list(batch.req_ids[:count]),
-        rows=need(runner, "query_start_loc.gpu")[1 : count + 1] - 1,
+        rows=None if single else need(runner, "query_start_loc.gpu")[1 : count + 1] - 1,
         states=need(state, "aux_hidden_states") or (),
         logits=need(state, "logits"),
-        ends_prompt=bool((computed < need(batch, "num_prompt_tokens")[:count]).any()),
         blocks=blocks,
         lengths=need(runner, "seq_lens")[:count],
     )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from probes.types import FloatArray
+from service.engines.vllm_plugin.scores import entropy_and_margin
 
 KEY = "vlm_gate"
 """Name of ours in vLLM's dictionaries: additional_config, extra_args, kv_transfer_params."""
@@ -23,17 +24,18 @@ class StepRows:
     """One step of the model: what stands at the last position of each of its requests.
 
     Args:
-        requests: vLLM's ids, one per row.
+        rows: row of each request that asked for a record, by vLLM's id.
         hidden: (rows, layers, columns), float32.
-        scores: (rows, 3): log-probability of the likeliest token, entropy (nats), margin (logits);
-            entropy and margin are NaN in steps that end no prompt.
+        logprobs: of each row's likeliest token.
+        logits: what is left of each row's logits, (rows, parts, 4); see ``scores.summed``.
         attention: (rows, attention layers, image tokens), float32, ended by 0s.
         image_tokens: per row, how many of those columns are its own.
     """
 
-    requests: Sequence[str]
+    rows: Mapping[str, int]
     hidden: FloatArray
-    scores: FloatArray
+    logprobs: Sequence[float]
+    logits: FloatArray
     attention: FloatArray
     image_tokens: Sequence[int]
 
@@ -67,26 +69,28 @@ class Record:
     @staticmethod
     def begin(rows: StepRows, row: int) -> Record:
         """From the row of the last prompt token."""
-        hidden = rows.hidden[row]
-        attention = rows.attention[row, :, : rows.image_tokens[row]]
+        # Copies: the step's arrays lie in memory that the next steps' copies wait for.
+        hidden = rows.hidden[row].copy()
+        attention = rows.attention[row, :, : rows.image_tokens[row]].copy()
+        entropy, margin = entropy_and_margin(rows.logits[row])
         return Record(
             hidden=hidden,
             attention=attention,
-            entropy=float(rows.scores[row, 1]),
-            margin=float(rows.scores[row, 2]),
+            entropy=entropy,
+            margin=margin,
             hidden_sum=np.zeros_like(hidden),
-            hidden_last=hidden,
+            hidden_last=hidden.copy(),
             attention_sum=np.zeros_like(attention),
-            logprobs=[float(rows.scores[row, 0])],
+            logprobs=[rows.logprobs[row]],
         )
 
     def add(self, rows: StepRows, row: int) -> None:
         """The row of an answer token."""
-        self.hidden_last = rows.hidden[row]
+        self.hidden_last[...] = rows.hidden[row]
         self.hidden_sum += self.hidden_last
         self.attention_sum += rows.attention[row, :, : rows.image_tokens[row]]
         self.states += 1
-        self.logprobs.append(float(rows.scores[row, 0]))
+        self.logprobs.append(rows.logprobs[row])
 
     def pack(self) -> dict[str, Any]:
         """As plain values and bytes."""

@@ -6,7 +6,9 @@ slots that are used again cannot mix requests up.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache, wraps
 from typing import Any
 
@@ -19,7 +21,30 @@ from service.engines.vllm_plugin.attention import Attention
 from service.engines.vllm_plugin.hidden import HiddenStates
 from service.engines.vllm_plugin.prefix import WholePrompts
 from service.engines.vllm_plugin.record import KEY, StepRows
-from service.engines.vllm_plugin.scores import token_scores
+from service.engines.vllm_plugin.scores import logprobs, summed
+
+SHARES = 16
+"""Parts of the hidden size that are projected apart: a product of few rows and columns over
+thousands of entries keeps a GPU waiting for one long loop."""
+Pending = Callable[[], StepRows]
+"""Waits for the copy of a step's rows to the host."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seats:
+    """Who sits where in a batch; the next steps' batches are mostly the same.
+
+    Args:
+        requests: ids, one per row.
+        rows: row of each of them that asked for a record.
+        image_tokens: per row, how many are read.
+        table: first image position and number of image tokens per row, (2, rows), on the device.
+    """
+
+    requests: list[str]
+    rows: Mapping[str, int]
+    image_tokens: list[int]
+    table: Tensor
 
 
 class Reader:
@@ -46,12 +71,15 @@ class Reader:
         self._device: torch.device = runner.device
         self._width: int = runner.model_config.get_hidden_size()
         self._matrix: Tensor | None = None
+        """(layers x shares, hidden / shares, columns), or ``None`` for whole hidden states."""
         self._attends = False
         self._places: dict[str, tuple[int, int]] = {}
         self.preempted = 0
         """How often a request lost its place in the cache and was recomputed."""
-        self._scores: Tensor | None = torch.empty(0)
-        self._ends_prompt = True
+        self._seats: Seats | None = None
+        self._step: compat.Step | None = None
+        """Waits for its logits (V2)."""
+        self._pending: Pending | None = None
 
     def install(self, plan: Mapping[str, Any]) -> None:
         """What is computed from the next step on.
@@ -61,10 +89,12 @@ class Reader:
                 hidden states, ``columns``, and ``attention``: whether it is read.
         """
         self._attends = bool(plan["attention"])
+        self._seats = None
         self._matrix = None
         if plan["matrix"] is not None:
-            shape = (len(self.layers), self._width, plan["columns"])
-            matrix = np.frombuffer(plan["matrix"], np.float32).reshape(shape)
+            apart = len(self.layers) * math.gcd(SHARES, self._width)
+            matrix = np.frombuffer(plan["matrix"], np.float32)
+            matrix = matrix.reshape(apart, -1, plan["columns"])
             self._matrix = torch.from_numpy(matrix.copy()).to(self._device)
 
     def scheduled(self, scheduler_output: Any) -> None:
@@ -81,13 +111,14 @@ class Reader:
                 self._places[request.req_id] = run
 
     def watch_logits(self, model: Any) -> None:
-        """Keep the scores of the logits that a step computes while it samples (V2)."""
+        """Read a step as soon as it has computed its logits, while it samples (V2)."""
         original = model.compute_logits
 
         def compute_logits(*args: Any, **options: Any) -> Any:
             logits = original(*args, **options)
-            if self._scores is None and logits is not None:
-                self._scores = token_scores(logits, self._ends_prompt)
+            if self._step is not None:
+                step, self._step = self._step, None
+                self._pending = self._read(step, logits)
             return logits
 
         model.compute_logits = compute_logits
@@ -96,58 +127,81 @@ class Reader:
         """``sample_tokens`` with the step's rows on its output."""
         step = compat.step_of(runner)
         if step is None or not any(name in self._places for name in step.requests):
-            self._scores = torch.empty(0)  # not ours: its logits are of no interest
             return original(runner, *args, **options)
-        self._ends_prompt = step.ends_prompt
-        self._scores = None
+        # Before the sampling: the copy of the rows then ends before that of the tokens, which
+        # vLLM waits for anyway.
         if step.logits is not None:
-            self._scores = token_scores(step.logits, step.ends_prompt)
+            self._pending = self._read(step, step.logits)
+        else:
+            self._step = step
         output = original(runner, *args, **options)
-        if output is None:
+        pending, self._pending, self._step = self._pending, None, None
+        if output is None or pending is None:
             return output
-        pending = self._read(step, self._scores)
         if isinstance(output, compat.async_output_class()):
             return _with_rows()(output, pending)
         setattr(output, KEY, pending())
         return output
 
-    def _read(self, step: compat.Step, scores: Tensor | None) -> Callable[[], StepRows]:
+    def _read(self, step: compat.Step, logits: Tensor | None) -> Pending:
         """Compute the rows and start their copy; the function returned waits for it."""
-        rows = len(step.requests)
-        if scores is None:  # a rank of tensor parallelism that does not sample; its rows are unused
-            scores = torch.full((rows, 3), torch.nan, device=self._device)
+        seats = self._seated(step)
+        count = len(step.requests)
         hidden = self._project(step)
-        places = [self._places.get(name, (0, 0)) for name in step.requests]
-        if not self._attends:
-            places = [(0, 0)] * rows
-        widest = max(count for _, count in places)
-        table = torch.tensor(places, dtype=torch.int32).T.contiguous()
-        attention = self.attention.rows(step, self._sent(table), widest)
-        parts = [hidden, scores[:rows], attention]
+        if logits is None:  # a rank of tensor parallelism that does not sample; its rows are unused
+            scores = torch.empty(count, 0, 4, device=self._device)
+        else:
+            scores = summed(logits[:count])
+        widest = max(seats.image_tokens)
+        attention = self.attention.rows(step, seats.table, widest)
+        parts = (hidden, scores, attention)
+        shapes = [part.shape for part in parts]
         host = self._fetched(torch.cat([part.reshape(-1) for part in parts]))
-        shapes = [tuple(part.shape) for part in parts]
 
         def wait() -> StepRows:
-            flat = host()
-            cuts = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
-            whole = [
-                part.reshape(shape)
-                for part, shape in zip(np.split(flat, cuts), shapes, strict=True)
-            ]
-            counts = [min(count, whole[2].shape[2]) for _, count in places]
-            return StepRows(step.requests, whole[0], whole[1], whole[2], counts)
+            flat, arrays, begin = host(), [], 0
+            for shape in shapes:
+                end = begin + shape.numel()
+                arrays.append(flat[begin:end].reshape(shape))
+                begin = end
+            states, sums, maps = arrays
+            likeliest = logprobs(sums).tolist() if sums.shape[1] else []
+            read = seats.image_tokens if maps.shape[2] else [0] * count
+            return StepRows(seats.rows, states.swapaxes(0, 1), likeliest, sums, maps, read)
 
         return wait
 
+    def _seated(self, step: compat.Step) -> Seats:
+        if self._seats is None or self._seats.requests != step.requests:
+            places = [self._places.get(name, (0, 0)) for name in step.requests]
+            if not self._attends:
+                places = [(0, 0)] * len(places)
+            self._seats = Seats(
+                step.requests,
+                {name: row for row, name in enumerate(step.requests) if name in self._places},
+                [tokens for _, tokens in places],
+                self._sent(torch.tensor(places, dtype=torch.int32).T.contiguous()),
+            )
+        return self._seats
+
     def _project(self, step: compat.Step) -> Tensor:
-        """(rows, layers, columns), float32."""
+        """(layers, rows, columns), float32, dense."""
+        count = len(step.requests)
         states = self._hidden.at(step)
         if not states:
-            return torch.zeros(len(step.requests), 0, 0, device=self._device)
-        picked = torch.stack([state.index_select(0, step.rows) for state in states]).float()
-        if self._matrix is not None:
-            picked = torch.bmm(picked, self._matrix)
-        return picked.transpose(0, 1)
+            return torch.empty(0, count, 0, device=self._device)
+        if step.rows is None:
+            picked = torch.stack([state[:count] for state in states])
+        else:
+            picked = torch.stack([state.index_select(0, step.rows) for state in states])
+        if self._matrix is None:
+            return picked.float()
+        apart, width, columns = self._matrix.shape
+        layers = len(states)
+        shared = picked.view(layers, count, apart // layers, width).transpose(1, 2)
+        shared = shared.to(torch.float32, memory_format=torch.contiguous_format)
+        product = torch.bmm(shared.reshape(apart, count, width), self._matrix)
+        return product.view(layers, -1, count, columns).sum(1)
 
     def _sent(self, table: Tensor) -> Tensor:
         if self._device.type != "cuda":

@@ -22,21 +22,18 @@ class Records:
     def __len__(self) -> int:
         return len(self._open)
 
-    def keep(self, rows: StepRows, outputs: Any, wanted: set[str]) -> None:
+    def keep(self, rows: StepRows, outputs: Any) -> None:
         """Add a step.
 
         Args:
             rows: of the step.
             outputs: the step's EngineCoreOutput objects; a finished one gets its record.
-            wanted: requests that are to have a record.
         """
-        places = {request: row for row, request in enumerate(rows.requests)}
         for output in outputs:
             name = output.request_id
-            if name not in wanted:
-                continue
-            if output.new_token_ids and name in places:
-                self._row(rows, places[name], name)
+            row = rows.rows.get(name)
+            if row is not None and output.new_token_ids:
+                self._row(rows, row, name)
             if output.finish_reason is not None:
                 record = self._open.pop(name, None)
                 if record is not None:
@@ -72,10 +69,9 @@ def install() -> None:
             return original(self, scheduled, result)
         if records is None:
             records = self.__dict__[KEY] = Records()
-        wanted = {name for name in rows.requests if compat.wants_record(self, name)}
         outputs = original(self, scheduled, result)
         for each in outputs.values():
-            records.keep(rows, each.outputs, wanted)
+            records.keep(rows, each.outputs)
         return outputs
 
     setattr(update_from_output, KEY, True)

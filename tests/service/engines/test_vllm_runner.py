@@ -19,7 +19,7 @@ from service.engines.vllm_plan import Plan
 from service.engines.vllm_plugin import compat, limits
 from service.engines.vllm_plugin.record import KEY, StepRows
 from service.engines.vllm_plugin.runner import Reader
-from service.engines.vllm_plugin.scores import token_scores
+from service.engines.vllm_plugin.scores import entropy_and_margin, logprobs, summed
 
 HIDDEN = 4
 NUMBERS = torch.Generator().manual_seed(0)
@@ -105,7 +105,7 @@ def schedule(reader: Reader, *requests: Any, finished: tuple[str, ...] = ()) -> 
     )
 
 
-def forward(runner: Runner, names: list[str], lengths: list[int], prefill: bool) -> Any:
+def forward(runner: Runner, names: list[str], lengths: list[int]) -> Any:
     """The state after a step of so many tokens per request, padded as a CUDA graph would."""
     starts = torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32)
     padded = torch.cat([starts, starts[-1:].expand(3)])
@@ -114,9 +114,9 @@ def forward(runner: Runner, names: list[str], lengths: list[int], prefill: bool)
     batch = SimpleNamespace(
         req_ids=names,
         num_reqs=len(names),
+        num_tokens=sum(lengths),
         query_start_loc=padded,
         seq_lens=torch.tensor([*lengths, 0, 0, 0], dtype=torch.int32),
-        is_prefilling_np=np.array([prefill] * len(names)),
     )
     runner.execute_model_state = SimpleNamespace(
         input_batch=batch,
@@ -148,16 +148,17 @@ def test_rows_are_those_of_each_requests_last_position(reader: tuple[Runner, Rea
     plan = Plan((Readout((1, 3), ("prompt_last",), None),), (1, 3), HIDDEN)
     read.install(plan.message())
     schedule(read, request("a"), request("b"), request("c", wish=False))
-    states, rows = forward(runner, ["b", "c", "a"], [1, 4, 7], prefill=True)
+    states, rows = forward(runner, ["b", "c", "a"], [1, 4, 7])
     output = Later(SimpleNamespace())
     sampled = read.sample(runner, sampler(runner, output), None)
     assert isinstance(sampled, Later)
     found: StepRows = getattr(sampled.get_output(), KEY)
-    assert list(found.requests) == ["b", "c", "a"]
+    assert found.rows == {"b": 0, "a": 2}
     expected = torch.stack([state[rows] for state in states], 1)
     np.testing.assert_allclose(found.hidden, expected, rtol=1e-6)
-    scores = token_scores(LlavaForConditionalGeneration().compute_logits(states[0][rows]), True)
-    np.testing.assert_allclose(found.scores, scores, rtol=1e-5, atol=1e-6)
+    logits = LlavaForConditionalGeneration().compute_logits(states[0][rows])
+    assert_scores(found.logits, logits)
+    np.testing.assert_allclose(found.logprobs, expected_scores(logits)[:, 0], atol=1e-5)
 
 
 def test_projections_and_later_steps(reader: tuple[Runner, Reader]) -> None:
@@ -165,14 +166,33 @@ def test_projections_and_later_steps(reader: tuple[Runner, Reader]) -> None:
     matrix = np.random.default_rng(0).normal(size=(HIDDEN, 2))
     plan = Plan((Readout((3,), ("prompt_last",), {3: matrix}),), (1, 3), HIDDEN)
     read.install(plan.message())
-    schedule(read, request("a"))
-    states, rows = forward(runner, ["a"], [1], prefill=False)
+    schedule(read, request("a"), request("b"))
+    states, rows = forward(runner, ["b", "a"], [1, 1])
     result = SimpleNamespace()
     assert read.sample(runner, sampler(runner, result), None) is result
     found: StepRows = getattr(result, KEY)
-    np.testing.assert_allclose(found.hidden[0, 1], states[1][rows[0]].numpy() @ matrix, rtol=1e-4)
-    assert (found.hidden[0, 0] == 0).all()
-    assert np.isnan(found.scores[0, 1:]).all()
+    np.testing.assert_allclose(found.hidden[:, 1], states[1][rows].numpy() @ matrix, rtol=1e-4)
+    assert (found.hidden[:, 0] == 0).all()
+    before = found.rows
+    forward(runner, ["b", "a"], [1, 1])
+    read.sample(runner, sampler(runner, result), None)
+    assert getattr(result, KEY).rows is before  # the same batch, so nothing is built anew
+    forward(runner, ["a"], [1])
+    read.sample(runner, sampler(runner, result), None)
+    assert getattr(result, KEY).rows == {"a": 0}
+
+
+def test_a_step_without_logits_leaves_nothing_behind(reader: tuple[Runner, Reader]) -> None:
+    runner, read = reader
+    schedule(read, request("a"))
+    forward(runner, ["a"], [2])
+    result = SimpleNamespace()
+    assert read.sample(runner, lambda self, grammar: result, None) is result
+    assert not hasattr(result, KEY)
+    runner.model.compute_logits(torch.ones(1, HIDDEN))  # a trial run of the model: not a step
+    runner.execute_model_state = None
+    assert read.sample(runner, lambda self, grammar: result, None) is result
+    assert not hasattr(result, KEY)
 
 
 def test_steps_without_our_requests_are_left_alone(reader: tuple[Runner, Reader]) -> None:
@@ -180,7 +200,7 @@ def test_steps_without_our_requests_are_left_alone(reader: tuple[Runner, Reader]
     schedule(read, request("a"), request("b", wish=False))
     schedule(read, finished=("a",))
     assert read.preempted == 2
-    forward(runner, ["b"], [3], prefill=True)
+    forward(runner, ["b"], [3])
     result = SimpleNamespace()
     assert read.sample(runner, sampler(runner, result), None) is result
     assert not hasattr(result, KEY)
@@ -188,16 +208,34 @@ def test_steps_without_our_requests_are_left_alone(reader: tuple[Runner, Reader]
     assert read.sample(runner, lambda self, grammar: None, None) is None
 
 
-def test_token_scores() -> None:
-    logits = torch.tensor([[2.0, 0.5, -torch.inf], [1.0, 1.0, 1.0]])
-    scores = token_scores(logits, True)
+def expected_scores(logits: torch.Tensor) -> torch.Tensor:
     probabilities = logits.softmax(-1)
-    np.testing.assert_allclose(scores[:, 0], probabilities.amax(-1).log(), rtol=1e-6)
-    np.testing.assert_allclose(scores[:, 1], torch.special.entr(probabilities).sum(-1), rtol=1e-5)
-    np.testing.assert_allclose(scores[:, 2], [1.5, 0.0])
-    few = token_scores(logits, False)
-    np.testing.assert_allclose(few[:, 0], scores[:, 0])
-    assert few[:, 1:].isnan().all()
+    best = logits.topk(2).values
+    entropy = torch.special.entr(probabilities).sum(-1)
+    return torch.stack([probabilities.amax(-1).log(), entropy, best[:, 0] - best[:, 1]], -1)
+
+
+def assert_scores(parts: Any, logits: torch.Tensor) -> None:
+    parts = np.asarray(parts)
+    expected = expected_scores(logits).numpy()
+    np.testing.assert_allclose(logprobs(parts), expected[:, 0], rtol=1e-4, atol=1e-5)
+    found = [entropy_and_margin(row) for row in parts]
+    np.testing.assert_allclose(found, expected[:, 1:], rtol=1e-4, atol=1e-5)
+
+
+def test_token_scores() -> None:
+    logits = torch.tensor([[2.0, 0.5, -torch.inf], [1.0, 1.0, 1.0], [0.0, 30.0, -30.0]])
+    assert_scores(summed(logits), logits)
+
+
+def test_token_scores_of_a_vocabulary_in_parts() -> None:
+    logits = torch.randn(5, 60, generator=NUMBERS) * 4
+    logits[0, :20] = -torch.inf  # a part that is ruled out
+    logits[1, [3, 50]] = 20.0  # a tie across parts
+    logits[2, [3, 4]] = 20.0  # and within one
+    parts = torch.cat([summed(part) for part in logits.split(20, 1)], 1)
+    parts[0, 0, 2:] = 0.0  # as the kernel leaves it: nothing to sum up
+    assert_scores(parts, logits)
 
 
 @pytest.mark.parametrize(
