@@ -92,9 +92,9 @@ class Reader:
         self._seats = None
         self._matrix = None
         if plan["matrix"] is not None:
-            apart = len(self.layers) * math.gcd(SHARES, self._width)
-            matrix = np.frombuffer(plan["matrix"], np.float32)
-            matrix = matrix.reshape(apart, -1, plan["columns"])
+            shares = math.gcd(SHARES, self._width)
+            shape = (len(self.layers) * shares, self._width // shares, plan["columns"])
+            matrix = np.frombuffer(plan["matrix"], np.float32).reshape(shape)
             self._matrix = torch.from_numpy(matrix.copy()).to(self._device)
 
     def scheduled(self, scheduler_output: Any) -> None:
@@ -188,8 +188,8 @@ class Reader:
         """(layers, rows, columns), float32, dense."""
         count = len(step.requests)
         states = self._hidden.at(step)
-        if not states:
-            return torch.empty(0, count, 0, device=self._device)
+        if not states or (self._matrix is not None and not self._matrix.shape[2]):
+            return torch.empty(len(states), count, 0, device=self._device)
         if step.rows is None:
             picked = torch.stack([state[:count] for state in states])
         else:

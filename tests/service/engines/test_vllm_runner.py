@@ -195,6 +195,18 @@ def test_a_step_without_logits_leaves_nothing_behind(reader: tuple[Runner, Reade
     assert not hasattr(result, KEY)
 
 
+def test_a_plan_that_reads_no_states(reader: tuple[Runner, Reader]) -> None:
+    runner, read = reader
+    read.install(Plan((), (1, 3), HIDDEN).message())
+    schedule(read, request("a"))
+    states, rows = forward(runner, ["a"], [2])
+    result = SimpleNamespace()
+    read.sample(runner, sampler(runner, result), None)
+    found: StepRows = getattr(result, KEY)
+    assert found.hidden.shape == (1, 2, 0)
+    assert_scores(found.logits, runner.model.compute_logits(states[0][rows]))
+
+
 def test_steps_without_our_requests_are_left_alone(reader: tuple[Runner, Reader]) -> None:
     runner, read = reader
     schedule(read, request("a"), request("b", wish=False))
