@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.shapes import SHAPES, Shape, write_shape
+from benchmarks.token_time import Clock, time_per_token
 from probes.types import POSITIONS, Generation, Query, Readout
 from service.engines.vllm import VllmEngine, _load
 from service.engines.vllm_options import VllmOptions, engine_arguments
@@ -21,6 +22,9 @@ from service.engines.vllm_prompts import Prompts
 
 COLUMNS = 9
 """Of each layer's projection: a probe and eight directions of the domain."""
+TOKENS = 128
+"""Of an answer, for the time per token."""
+TOKEN_ROUNDS = 9
 
 Ask = Callable[[Query], Awaitable[int]]
 """Answers a query; returns the number of tokens."""
@@ -57,7 +61,7 @@ class Plain:
         arguments = engine_arguments(str(folder), dtype, options, (), (), self._prompts.loading)
         for ours in ("additional_config", "worker_extension_cls"):
             del arguments[ours]
-        self._llm: Any = _load(arguments)
+        self.llm: Any = _load(arguments)
 
     async def ask(self, query: Query) -> int:
         from vllm import SamplingParams
@@ -71,15 +75,15 @@ class Plain:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         prompt = await asyncio.to_thread(self._prompts.prompt, query)
-        [rendered] = await self._llm.renderer.render_cmpl_async([prompt])
+        [rendered] = await self.llm.renderer.render_cmpl_async([prompt])
         last = None
-        async for output in self._llm.generate(rendered, sampling, uuid.uuid4().hex):
+        async for output in self.llm.generate(rendered, sampling, uuid.uuid4().hex):
             last = output
         assert last is not None
         return len(last.outputs[0].token_ids)
 
     def close(self) -> None:
-        self._llm.shutdown()
+        self.llm.shutdown()
 
 
 async def throughput(found: dict[str, Any], load: Load, folder: Path) -> None:
@@ -99,12 +103,16 @@ async def throughput(found: dict[str, Any], load: Load, folder: Path) -> None:
     )  # fmt: skip
     try:
         await gate.start()
+        clocks = [Clock(plain.llm), Clock(gate._llm)]
         found["gate_start_seconds"] = round(time.perf_counter() - begun, 1)
         found["attention_missing"] = gate.attention_missing
         found["attention_deviation"] = gate.attention_deviation
         ways = _ways(plain, gate, layers, attention_layers)
         await _throughput(found, ways, load, shape)
-        await _time_per_token(found, ways, load, shape)
+        long = 16 if load.toy else TOKENS
+        await time_per_token(
+            found, ways, clocks, lambda seed: queries(seed, 8, shape, long), TOKEN_ROUNDS
+        )
         await _consistency(found, gate, load, shape)
     finally:
         await gate.close()
@@ -119,7 +127,12 @@ def _options(load: Load) -> tuple[VllmOptions, str]:
         max_model_len=512 if toy else 2048,
         max_num_seqs=16 if toy else 256,
         enforce_eager=toy,
-        arguments={"load_format": "dummy", **({"block_size": 32} if toy else {})},
+        # The statistics hold the times of an answer's first and last token.
+        arguments={
+            "load_format": "dummy",
+            "disable_log_stats": False,
+            **({"block_size": 32} if toy else {}),
+        },
     )
     return options, "float32" if toy else "bfloat16"
 
@@ -183,26 +196,6 @@ async def _throughput(
         way: [round(a / b, 4) for a, b in zip(rates[way], rates["plain"], strict=True)]
         for way in names
     }
-
-
-async def _time_per_token(
-    found: dict[str, Any], ways: dict[str, Ask], load: Load, shape: Shape
-) -> None:
-    """Time between tokens of 8 answers of 64 tokens at once, less what their first token takes."""
-    long = 8 if load.toy else 64
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
-    found["seconds_per_token_at_8"] = seconds
-    for number in range(load.rounds + 1):
-        for place, (way, ask) in enumerate(ways.items()):
-            seed = 20_000 + 10 * number + place
-            whole, tokens = await timed(ask, queries(seed, 8, shape, long))
-            one, _ = await timed(ask, queries(seed + 5000, 8, shape, 1))
-            if number and tokens == 8 * long:
-                seconds[way].append(round((whole - one) / (long - 1), 6))
-    if all(seconds.values()):
-        found["time_per_token_ratio"] = {
-            way: round(median(seconds[way]) / median(seconds["plain"]), 4) for way in ways
-        }
 
 
 async def _consistency(found: dict[str, Any], gate: VllmEngine, load: Load, shape: Shape) -> None:
