@@ -8,8 +8,10 @@ that it starts. It does nothing unless the gate's engine started that vLLM: the 
     limits.py      ways of running that are refused
     hidden.py      hidden states out of the compiled model
     attention.py   queries kept during the forward pass, attention recomputed from the KV cache
+    kernel.py      the same on a GPU
     prefix.py      prompts that attend both ways as a whole
-    scores.py      probability of the chosen token, entropy and margin
+    scores.py      probability of the likeliest token, entropy and margin
+    score_kernel.py  the same on a GPU
     runner.py      the model runner's part: one row per request and step
     scheduler.py   the scheduler's part: rows to one record per request
     record.py      the record, as it travels to the engine

@@ -98,11 +98,10 @@ class _Layer:
         self.number = number
         self._layer = layer
         impl = layer.impl
-        self._heads: int = compat.need(impl, "num_heads")
-        self._key_heads: int = compat.need(impl, "num_kv_heads")
         self._scale = float(compat.need(impl, "scale"))
         self._name: str = compat.need(layer, "layer_name")
-        shape = (compat.need(runner, "max_num_reqs"), self._heads, compat.need(impl, "head_size"))
+        heads, width = compat.need(impl, "num_heads"), compat.need(impl, "head_size")
+        shape = (compat.need(runner, "max_num_reqs"), heads, width)
         dtype = runner.model_config.dtype
         self._queries = torch.zeros(shape, dtype=dtype, device=runner.device)
         self._outputs = torch.zeros(shape, dtype=dtype, device=runner.device)
