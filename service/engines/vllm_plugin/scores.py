@@ -29,10 +29,10 @@ def summed(logits: Tensor) -> Tensor:
     values = logits.float()
     best, place = values.max(-1, keepdim=True)
     second = values.scatter(1, place, -torch.inf).amax(-1)
-    values = values - best
+    # Tokens that the model rules out lie at -inf: 0 times that is to add nothing.
+    values = (values - best).clamp_(min=-1e30)
     weights = values.exp()
-    # 0 * -inf for tokens that the model rules out: they add nothing.
-    moment = torch.nan_to_num(weights * values, nan=0.0).sum(-1)
+    moment = torch.linalg.vecdot(weights, values)
     return torch.stack([best[:, 0], second, weights.sum(-1), moment], -1)[:, None]
 
 
