@@ -36,6 +36,12 @@ def test_throughput() -> None:
         )
 
 
+def test_a_steps_cost_on_the_host() -> None:
+    whole = json.loads((RESULTS.parent / "plugin_step_cpu.json").read_text())
+    cost = {part: micro / 1000 for part, micro in whole["microseconds_per_step"]["8"].items()}
+    said(f"{cost['worker']:.2f} ms in the worker and {cost['scheduler']:.2f} ms in the scheduler")
+
+
 def test_serving() -> None:
     rounds = result("serving")["rounds"]
     for count, by_server in rounds.items():
