@@ -16,9 +16,10 @@ import numpy as np
 from benchmarks.shapes import SHAPES, Shape, write_shape
 from benchmarks.token_time import Clock, time_per_token
 from probes.types import POSITIONS, Generation, Query, Readout
-from service.engines.vllm import VllmEngine, _load
+from service.engines.vllm import VllmEngine
 from service.engines.vllm_options import VllmOptions, engine_arguments
 from service.engines.vllm_prompts import Prompts
+from service.engines.vllm_start import load
 
 COLUMNS = 9
 """Of each layer's projection: a probe and eight directions of the domain."""
@@ -61,7 +62,7 @@ class Plain:
         arguments = engine_arguments(str(folder), dtype, options, (), (), self._prompts.loading)
         for ours in ("additional_config", "worker_extension_cls"):
             del arguments[ours]
-        self.llm: Any = _load(arguments)
+        self.llm: Any = load(arguments)
 
     async def ask(self, query: Query) -> int:
         from vllm import SamplingParams

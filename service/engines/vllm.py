@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-import os
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import entry_points
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -29,17 +27,14 @@ from probes.types import (
 from service.engines.base import EngineError, EngineOverloaded, QueryRefused
 from service.engines.decoding import cut
 from service.engines.identity import identify
+from service.engines.vllm_check import agrees, check_both_ways, sample_query, worst_deviation
 from service.engines.vllm_options import VllmOptions, engine_arguments
 from service.engines.vllm_plan import Plan, Plans, check_readout
-from service.engines.vllm_plugin import SWITCH
 from service.engines.vllm_plugin.compat import refusals
 from service.engines.vllm_plugin.record import FIRST, KEY, PROMPT, Record
 from service.engines.vllm_prompts import Prompts
+from service.engines.vllm_start import load, on_cpu
 from service.engines.vllm_traces import trace_of
-
-ATTENTION_TOLERANCE = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 4e-2}
-"""Largest deviation of recomputed attention outputs from the layer's own, as a share of the
-largest entry, by arithmetic."""
 
 
 class VllmEngine:
@@ -113,9 +108,9 @@ class VllmEngine:
             self._source, self._dtype, self._options,
             self._layers, self._attention_layers, prompts.loading, prompts.attend_both_ways,
         )  # fmt: skip
-        self._llm = await asyncio.to_thread(_load, arguments)
+        self._llm = await asyncio.to_thread(load, arguments)
         self._prompts = prompts
-        self._chunks_on_cpu = _on_cpu() and bool(arguments.get("enable_chunked_prefill"))
+        self._chunks_on_cpu = on_cpu() and bool(arguments.get("enable_chunked_prefill"))
         config = self._llm.vllm_config.model_config
         self._context = config.max_model_len
         dtype = str(config.dtype).removeprefix("torch.")
@@ -362,33 +357,28 @@ class VllmEngine:
         self._plans = Plans(empty, self._install)
         await self._check_prompt()
         await self._call("vlm_gate_check", True)
-        await self.generate(_sample_query(0), probe)
-        await asyncio.gather(*(self.generate(_sample_query(n), probe) for n in range(1, 6)))
+        await self.generate(sample_query(0), probe)
+        await asyncio.gather(*(self.generate(sample_query(n), probe) for n in range(1, 6)))
         found = await self._call("vlm_gate_check", False)
+        self._judge(found, dtype)
+
+    def _judge(self, found: Sequence[dict[str, float]], dtype: str) -> None:
+        """What the check found, by worker. Raises EngineError where prompts are not read whole."""
+        assert self._prompts is not None
+        assert self._attention_layers is not None
         first = max(each.pop(FIRST, math.inf) for each in found)
         self.attention_deviation = {layer: max(each[layer] for each in found) for layer in found[0]}
-        if self.attention_missing is None:
-            worst = worst_deviation(self.attention_deviation, self._attention_layers)
-            if not worst <= ATTENTION_TOLERANCE.get(dtype, 0.0):
-                self.attention_missing = "attention_mismatch"
-        assert self._prompts is not None
+        if self.attention_missing is not None:
+            return  # nothing could be recomputed
         if self._prompts.attend_both_ways:
-            self._check_both_ways(first, dtype)
-
-    def _check_both_ways(self, deviation: float, dtype: str) -> None:
-        """See that prompts attend both ways as a whole, where attention can be recomputed."""
-        known = self.attention_missing is None
-        if known and not deviation <= ATTENTION_TOLERANCE.get(dtype, 0.0):
-            raise EngineError(
-                f"vllm: attention at the first position of a prompt is {deviation:.2g} off from "
-                "attention to all of it; this vLLM reads image and question otherwise than the "
-                "model was trained: use another attention_backend, or the engine transformers"
-            )
+            check_both_ways(first, dtype)
+        if not agrees(worst_deviation(self.attention_deviation, self._attention_layers), dtype):
+            self.attention_missing = "attention_mismatch"
 
     async def _check_prompt(self) -> None:
         """See that vLLM builds the prompt that the checkpoint's own processor does."""
         assert self._prompts is not None
-        query = _sample_query(0)
+        query = sample_query(0)
         rendered = await self._render(query)
         if list(rendered["prompt_token_ids"]) != self._prompts.whole(query):
             raise EngineError(
@@ -397,48 +387,6 @@ class VllmEngine:
             )
 
 
-def worst_deviation(found: Mapping[str, float], layers: Sequence[int]) -> float:
-    """The largest deviation found; a layer that the check did not reach is infinitely far off."""
-    return max((found.get(str(layer), math.inf) for layer in layers), default=0.0)
-
-
 def sample_seed(seed: int, index: int) -> int:
     """Seed of a request's sample: of its own, whatever else is drawn."""
     return int(np.random.default_rng([seed, index]).integers(2**31))
-
-
-def _sample_query(number: int) -> Query:
-    image = np.random.default_rng(number).integers(0, 256, (64, 96, 3), np.uint8)
-    return Query(image, "what is this? " * (number + 1), max_tokens=4)
-
-
-def _on_cpu() -> bool:
-    from vllm.platforms import current_platform
-
-    return bool(current_platform.is_cpu())
-
-
-def _load(arguments: dict[str, Any]) -> Any:
-    """Start vLLM. Blocks for as long as that takes. Raises EngineError."""
-    try:
-        from vllm import AsyncEngineArgs
-        from vllm.usage.usage_lib import UsageContext
-        from vllm.v1.engine.async_llm import AsyncLLM
-    except ImportError as error:
-        raise EngineError(
-            f"engine: vllm needs the package {error.name}; install vlm-gate with the extra 'vllm'"
-        ) from error
-    names = {point.name for point in entry_points(group="vllm.general_plugins")}
-    if "vlm_gate" not in names:
-        raise EngineError("vllm: the plugin vlm_gate is not installed; install vlm-gate itself")
-    # vLLM's processes are children of this one: a fork would copy its threads' locks.
-    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
-    os.environ[SWITCH] = "1"
-    if _on_cpu():
-        arguments = {"enable_chunked_prefill": False, **arguments}  # see VllmEngine.sample
-    try:
-        # A server's defaults: without it a step holds a quarter of the tokens, on a large GPU.
-        context = UsageContext.OPENAI_API_SERVER
-        return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments), usage_context=context)
-    except (ValueError, RuntimeError, OSError, TypeError, LookupError) as error:
-        raise EngineError(f"vllm: cannot start: {type(error).__name__}: {error}") from error

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -139,12 +139,19 @@ def test_ranges_of_the_runner_end_where_the_prompts_do() -> None:
     assert compat.ranges(SimpleNamespace(input_batch=batch, requests=requests)) == [0, 9]
 
 
+def judged(first: float, dtype: str, missing: str | None = None) -> VllmEngine:
+    """An engine of layers 1 and 2 that has judged what its check found."""
+    engine = VllmEngine("m", attention_layers=(1, 2))
+    engine._prompts = cast(Any, SimpleNamespace(attend_both_ways=True))
+    engine.attention_missing = missing
+    engine._judge([{"first": first, "1": 0.0, "2": 1e-4}], dtype)
+    return engine
+
+
 def test_attention_that_the_check_finds_causal_is_refused() -> None:
-    engine = VllmEngine("m")
-    engine._check_both_ways(9e-4, "float32")
-    engine._check_both_ways(2e-2, "bfloat16")
+    assert judged(9e-4, "float32").attention_missing is None
+    assert judged(2e-2, "bfloat16").attention_missing is None
     for found, dtype in ((0.4, "bfloat16"), (2e-3, "float32"), (math.inf, "bfloat16")):
         with pytest.raises(EngineError, match="otherwise than the model was trained"):
-            engine._check_both_ways(found, dtype)
-    engine.attention_missing = "sliding_window"  # nothing is recomputed
-    engine._check_both_ways(math.inf, "float32")
+            judged(found, dtype)
+    assert judged(math.inf, "float32", "sliding_window").attention_missing == "sliding_window"
