@@ -6,23 +6,20 @@ Each reads folders, writes a new one, and records the hashes of what it read.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from probes.base_accuracy import base_accuracy
 from probes.bundle import Bundle
-from probes.errors import DataError, GateError
+from probes.errors import DataError
 from probes.guarantee import Certificate
-from probes.store import Store
-from probes.types import GenerationSettings, Missing
+from probes.types import Missing
+from service.cli_collect import collect, warn_of_labels
+from service.cli_errors import told
 from service.cli_recertify import recertify
 from service.cli_records import Day
 from service.cli_replay import replay
@@ -30,7 +27,6 @@ from service.cli_replay import replay
 StoreFolder = Annotated[Path, typer.Argument(help="folder that collect wrote", file_okay=False)]
 BundleFolder = Annotated[Path, typer.Argument(help="folder of a bundle", file_okay=False)]
 Out = Annotated[Path, typer.Option(help="new folder to write")]
-DatasetFormat = Literal["jsonl", "csv", "pope", "vqa"]
 
 
 def register(app: typer.Typer) -> None:
@@ -46,90 +42,6 @@ def register(app: typer.Typer) -> None:
     policy.command()(simulate)
     policy.command()(replay)
     app.add_typer(policy, name="policy")
-
-
-def collect(
-    dataset: Annotated[Path, typer.Argument(help="file of labelled questions")],
-    out: Annotated[Path, typer.Option(help="folder of the run; an unfinished one goes on")],
-    max_tokens: Annotated[int, typer.Option(help="most tokens of an answer", min=1)] = 64,
-    samples: Annotated[int, typer.Option(help="answers sampled; 0 for none", min=0)] = 10,
-    temperature: Annotated[float, typer.Option(help="of the samples", min=0.01)] = 0.7,
-    top_p: Annotated[float, typer.Option(help="of the samples", min=0.01, max=1.0)] = 0.9,
-    format: Annotated[
-        DatasetFormat | None, typer.Option(help="of the dataset; told by its content if left out")
-    ] = None,
-    images: Annotated[
-        Path | None, typer.Option(help="folder, .tar or .parquet; beside the dataset if left out")
-    ] = None,
-    annotations: Annotated[
-        Path | None, typer.Option(help="of vqa; beside the questions if left out")
-    ] = None,
-    strict: Annotated[bool, typer.Option(help="stop when a record is malformed")] = False,
-    shard: Annotated[
-        str | None, typer.Option(help="i/n: only every n-th image, for one of n workers; see merge")
-    ] = None,
-    image: Annotated[
-        Literal["real", "blank"],
-        typer.Option(help="blank: ask about a grey image of the same size, for a companion run"),
-    ] = "real",
-    layers: Annotated[
-        str | None,
-        typer.Option(help="hidden states to read, such as 8,16; four of the decoder if left out"),
-    ] = None,
-) -> None:
-    """Ask every question of a dataset and store answers, labels and signals.
-
-    Malformed records are listed and left out.
-    """
-    from probes.collect import collect as run_collection
-    from probes.datasets import load_dataset
-    from probes.partition import take_shard
-    from service.engines.base import EngineError
-    from service.engines.build import collection_engine
-
-    async def go(read: tuple[int, ...] | None) -> str:
-        engine = collection_engine(layers=read)
-        await engine.start()
-        try:
-            with _bar("collect", len(examples)) as advance:
-                store = await run_collection(
-                    examples,
-                    engine,
-                    out,
-                    generation=GenerationSettings(max_tokens, samples, temperature, top_p),
-                    layers=read,
-                    image=image,
-                    progress=advance,
-                )
-        finally:
-            await engine.close()
-        _warn_of_labels(store)
-        return f"{len(store.records)} answers, {store.wrong.mean():.1%} wrong, in {out}"
-
-    with _errors(EngineError):
-        examples, problems = load_dataset(
-            dataset, format=format, images=images, annotations=annotations
-        )
-        for problem in problems:
-            typer.echo(f"{dataset}: {problem}", err=True)
-        if problems:
-            typer.echo(f"{len(examples)} records used, {len(problems)} malformed", err=True)
-        if problems and (strict or not examples):
-            raise DataError(f"{len(problems)} malformed records; mend them")
-        if shard is not None:
-            examples = take_shard(examples, shard)
-        typer.echo(asyncio.run(go(None if layers is None else _layers(layers))))
-
-
-def _layers(text: str) -> tuple[int, ...]:
-    """The numbers of ``--layers``, in order, each once. Raises DataError."""
-    try:
-        found = tuple(sorted({int(number) for number in text.split(",")}))
-    except ValueError:
-        raise DataError(f"layers: {text!r} is not a list of numbers such as 8,16,24") from None
-    if found[0] < 1:
-        raise DataError(f"layers: {found[0]} is no layer of a decoder; they count from 1")
-    return found
 
 
 def train(
@@ -149,9 +61,9 @@ def train(
     from probes.store import load
     from probes.train import train as run_training
 
-    with _errors(), Console(stderr=True).status("load") as status:
+    with told(), Console(stderr=True).status("load") as status:
         loaded = load(store)
-        _warn_of_labels(loaded)
+        warn_of_labels(loaded)
         bundle = run_training(
             loaded, out, seed=seed, policy=Policy(reject_above=reject_above),
             blank=None if blank is None else load(blank), progress=status.update,
@@ -201,7 +113,7 @@ def certify(
         return
     if bundle is None:
         raise typer.BadParameter("write: certify RUN BUNDLE --out NEW")
-    with _errors(), Console(stderr=True).status("certify"):
+    with told(), Console(stderr=True).status("certify"):
         certified = run_certification(
             load(store), Bundle.load(bundle), out, created=datetime.now(UTC),
             alpha=alpha, valid_days=valid_days,
@@ -226,7 +138,7 @@ def evaluate(
     from probes.evaluate import evaluate as run_evaluation
     from probes.store import load
 
-    with _errors(), Console(stderr=True).status("evaluate"):
+    with told(), Console(stderr=True).status("evaluate"):
         others = {}
         for pair in domain or []:
             name, equals, folder = pair.partition("=")
@@ -256,7 +168,7 @@ def report(
     from service.engines.base import EngineError
     from service.show_examples import show_examples
 
-    with _errors(EngineError):
+    with told(EngineError):
         shown = () if store is None else asyncio.run(show_examples(evaluation, store))
         folder = write_report(evaluation, out, shown)
     typer.echo(f"{folder / 'report.md'} and {folder / 'report.html'}")
@@ -264,7 +176,7 @@ def report(
 
 def inspect(folder: BundleFolder) -> None:
     """Print what a bundle holds."""
-    with _errors():
+    with told():
         bundle = Bundle.load(folder)
     table = Table("field", "value", title=bundle.id)
     second = bundle.stage_two
@@ -289,7 +201,7 @@ def inspect(folder: BundleFolder) -> None:
 
 def verify(folder: BundleFolder) -> None:
     """Check every hash, the format and the fields of a bundle."""
-    with _errors():
+    with told():
         bundle = Bundle.load(folder)
     typer.echo(f"{bundle.id}: ok")
 
@@ -320,7 +232,7 @@ def rebind(
         finally:
             await engine.close()
 
-    with _errors(EngineError, SettingsError):
+    with told(EngineError, SettingsError):
         bundle = Bundle.load(folder)
         rebound = asyncio.run(go())
     typer.echo(
@@ -356,7 +268,7 @@ def simulate(
     from probes.simulate import Simulator
     from probes.store import load
 
-    with _errors():
+    with told():
         loaded, gate = load(store), Bundle.load(bundle)
         table = Table(
             "self-consistency", "asked for", "accept below", "coverage", "wrong among accepted",
@@ -400,34 +312,3 @@ def _certificates(bundle: Bundle) -> Table:
         slices = "all" if attempt.slices is None else ", ".join(attempt.slices)
         table.add_row(f"{attempt.alpha:g}", attempt.self_consistency, slices, *cells)
     return table
-
-
-def _warn_of_labels(store: Store) -> None:
-    """The base accuracy first, and a warning where it shows that labels may be broken."""
-    for base in base_accuracy(store.records):
-        if base.kind == "all":
-            typer.echo(
-                f"accuracy {base.accuracy:.1%} of {base.answers} answers; always "
-                f"{base.majority_answer!r} would have {base.majority_rate:.1%}",
-                err=True,
-            )
-        if base.below_majority:
-            typer.echo(f"warning: {base.warning}", err=True)
-
-
-@contextmanager
-def _bar(name: str, total: int) -> Iterator[Callable[[int], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
-        task = progress.add_task(name, total=total)
-        yield lambda count: progress.advance(task, count)
-
-
-@contextmanager
-def _errors(*more: type[Exception]) -> Iterator[None]:
-    expected: tuple[type[Exception], ...] = (GateError, *more)
-    try:
-        yield
-    except expected as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
