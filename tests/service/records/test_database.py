@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,6 +9,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
+from service.records import database
 from service.records.database import connect
 from service.records.errors import RecordsError
 from service.records.store import RecordStore
@@ -27,6 +29,34 @@ def test_replicas_migrate_at_once(url: str, open_store: Callable[..., RecordStor
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(RecordStore.migrate, stores))
     assert stores[0].page().answers == []
+
+
+class Switching:
+    """A connection to a file that another one is just switching to write-ahead logging."""
+
+    def __init__(self, times: int, code: int) -> None:
+        self.left, self.code = times, code
+
+    def execute(self, statement: str) -> None:
+        assert statement == "PRAGMA journal_mode=WAL"
+        if self.left:
+            self.left -= 1
+            error = sqlite3.OperationalError("database is locked")
+            error.sqlite_errorcode = self.code
+            raise error
+
+
+def test_a_file_that_is_being_switched_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(database.time, "sleep", slept.append)
+    database._write_ahead(Switching(2, sqlite3.SQLITE_BUSY))
+    assert len(slept) == 2
+    with pytest.raises(sqlite3.OperationalError):
+        database._write_ahead(Switching(1, sqlite3.SQLITE_READONLY))
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.0)
+    with pytest.raises(sqlite3.OperationalError):
+        database._write_ahead(Switching(1, sqlite3.SQLITE_BUSY))
+    assert len(slept) == 2
 
 
 def test_tables_of_a_newer_version_are_left_alone(store: RecordStore) -> None:
