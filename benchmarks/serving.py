@@ -26,7 +26,7 @@ from PIL import Image
 from benchmarks.host import ROOT
 from benchmarks.server import Server, free_port
 from benchmarks.shapes import SHAPES, write_shape
-from benchmarks.throughput import queries
+from benchmarks.throughput import CACHE_BYTES, queries
 from probes.bundle import Bundle, Golden
 from probes.probe import LinearProbe
 from probes.types import Query
@@ -59,8 +59,9 @@ class Serving:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """More of vLLM's, for both."""
-        return {"load_format": "dummy", **({"block_size": 32} if self.toy else {})}
+        """More of vLLM's, for both, with caches that do not depend on what the other has taken."""
+        sized = {"block_size": 32} if self.toy else {"kv_cache_memory_bytes": CACHE_BYTES}
+        return {"load_format": "dummy", **sized}
 
     @property
     def dtype(self) -> str:
@@ -77,14 +78,13 @@ async def serving(found: dict[str, Any], load: Serving, folder: Path) -> None:
     bundle = random_bundle(load, model, folder / "bundle")
     with ExitStack() as stack:
         servers = []
-        # One after the other: vLLM measures what the card has left while it starts.
         for server in (gate(load, model, bundle), chat(load, model)):
             stack.enter_context(server.running(folder))
-            begun = time.perf_counter()
-            await server.ready()
-            found[f"{server.name}_ready_seconds"] = round(time.perf_counter() - begun, 1)
             servers.append(server)
+        begun = time.perf_counter()
         try:
+            await asyncio.gather(*(server.ready() for server in servers))
+            found["ready_seconds"] = round(time.perf_counter() - begun, 1)
             await measure(found, load, {server.name: server.url for server in servers})
         finally:
             found["logs"] = {server.name: server.log_end for server in servers}
@@ -237,8 +237,9 @@ def chat(load: Serving, model: Path) -> Server:
         sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(model),
         "--served-model-name", load.shape, "--host", "127.0.0.1", "--port", str(port),
         "--dtype", load.dtype, "--max-model-len", str(load.context),
-        "--gpu-memory-utilization", str(load.memory), "--load-format", "dummy",
+        "--gpu-memory-utilization", str(load.memory),
         "--limit-mm-per-prompt", '{"image": 1}', "--disable-uvicorn-access-log",
-        *(("--enforce-eager", "--block-size", "32") if load.toy else ()),
+        *(f"--{name.replace('_', '-')}={value}" for name, value in load.arguments.items()),
+        *(("--enforce-eager",) if load.toy else ()),
     )  # fmt: skip
     return Server("vllm", f"http://127.0.0.1:{port}", "/health", command)
