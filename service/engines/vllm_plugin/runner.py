@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from service.engines.vllm_plugin import compat, limits
+from service.engines.vllm_plugin import compat, images, limits
 from service.engines.vllm_plugin.attention import Attention
 from service.engines.vllm_plugin.hidden import HiddenStates
 from service.engines.vllm_plugin.prefix import WholePrompts
@@ -264,6 +264,7 @@ def _load_model(original: Callable[..., Any]) -> Callable[..., Any]:
         config = compat.gate_config(self.vllm_config)
         if config is not None and not hasattr(self, KEY):
             limits.refuse(self.vllm_config)
+            images.unscaled(self.get_model(), self.model_config.get_hidden_size())
             reader = Reader(
                 self,
                 tuple(config["layers"]),
