@@ -27,6 +27,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
+from benchmarks.sizes import LLAVA_7B, PALIGEMMA_3B, QWEN2_VL_7B
 from service.engines.processors import Qwen2VLParts
 from testbed import llava, qwen2vl
 from testbed.families import FAMILIES
@@ -79,17 +80,11 @@ class Shape:
 
 def _llava_config(toy: bool) -> LlavaConfig:
     text = {
-        "vocab_size": 32064, "hidden_size": 4096, "intermediate_size": 11008,
-        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32,
-        "max_position_embeddings": 4096, "rms_norm_eps": 1e-5,
+        **LLAVA_7B.text, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5,
         "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 32001,
     }  # fmt: skip
-    tower = {
-        "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
-        "num_attention_heads": 16, "image_size": 336, "patch_size": 14, "projection_dim": 768,
-    }  # fmt: skip
     return LlavaConfig(
-        vision_config=CLIPVisionConfig(**{**tower, **(TOY_TOWER if toy else FULL)}),
+        vision_config=CLIPVisionConfig(**{**LLAVA_7B.vision, **(TOY_TOWER if toy else FULL)}),
         text_config=LlamaConfig(**{**text, **(TOY if toy else FULL)}),
         image_token_index=32000,
         image_seq_length=576,
@@ -113,15 +108,10 @@ def _llava_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
 
 def _paligemma_config(toy: bool) -> PaliGemmaConfig:
     text = {
-        "vocab_size": 257216, "hidden_size": 2048, "intermediate_size": 16384,
-        "num_hidden_layers": 18, "num_attention_heads": 8, "num_key_value_heads": 1,
-        "head_dim": 256, "max_position_embeddings": 8192,
+        **PALIGEMMA_3B.text, "max_position_embeddings": 8192,
         "bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0,
     }  # fmt: skip
-    tower = {
-        "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27,
-        "num_attention_heads": 16, "image_size": 224, "patch_size": 14, "vision_use_head": False,
-    }  # fmt: skip
+    tower = {**PALIGEMMA_3B.vision, "image_size": 224, "vision_use_head": False}
     width = TOY["hidden_size"] if toy else text["hidden_size"]
     return PaliGemmaConfig(
         vision_config=SiglipVisionConfig(**{**tower, **(TOY_TOWER if toy else FULL)}),
@@ -151,21 +141,18 @@ QWEN2_VL_TOKENS = {
 
 def _qwen2vl_config(toy: bool) -> Qwen2VLConfig:
     text = {
-        "vocab_size": 152064, "hidden_size": 3584, "intermediate_size": 18944,
-        "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4,
-        "max_position_embeddings": 32768, "rms_norm_eps": 1e-6, "rope_theta": 1e6,
-        "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
+        **QWEN2_VL_7B.text, "max_position_embeddings": 32768, "rms_norm_eps": 1e-6,
         "bos_token_id": 151643, "eos_token_id": 151645, "pad_token_id": 151643,
+    }  # fmt: skip
+    tower = {
+        **QWEN2_VL_7B.vision, "in_channels": 3, "temporal_patch_size": 2,
+        "hidden_act": "quick_gelu",
     }  # fmt: skip
     if toy:
         small = {"num_attention_heads": 4, "num_key_value_heads": 2}
         rope = {"rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]}}
         text = {**text, **TOY, **small, **rope}
-    tower = {
-        "depth": 2 if toy else 32, "embed_dim": 64 if toy else 1280, "num_heads": 4 if toy else 16,
-        "hidden_size": text["hidden_size"], "mlp_ratio": 4, "in_channels": 3, "patch_size": 14,
-        "spatial_merge_size": 2, "temporal_patch_size": 2, "hidden_act": "quick_gelu",
-    }  # fmt: skip
+        tower = {**tower, "depth": 2, "embed_dim": 64, "num_heads": 4, "hidden_size": 64}
     return Qwen2VLConfig(
         **text,
         vision_config=tower,

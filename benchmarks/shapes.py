@@ -17,6 +17,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from benchmarks.host import ROOT
+from benchmarks.sizes import LLAVA_7B, PALIGEMMA_3B, QWEN2_VL_7B
 
 MODELS = ROOT / "testbed" / "models"
 
@@ -49,15 +50,8 @@ class Shape:
 SHAPES = {
     "llava-1.5-7b": Shape(
         base="llava",
-        text={
-            "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
-            "num_attention_heads": 32, "num_key_value_heads": 32, "head_dim": 128,
-            "vocab_size": 32064, "max_position_embeddings": 4096,
-        },
-        vision={
-            "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
-            "num_attention_heads": 16, "image_size": 336, "patch_size": 14, "projection_dim": 768,
-        },
+        text={**LLAVA_7B.text, "head_dim": 128},
+        vision=LLAVA_7B.vision,
         whole={"image_seq_length": 576, "vision_feature_layer": -2},
         processor={"patch_size": 14, "size": {"shortest_edge": 336},
                    "crop_size": {"height": 336, "width": 336}},
@@ -67,15 +61,8 @@ SHAPES = {
     ),
     "qwen2-vl-7b": Shape(
         base="qwen2vl",
-        text={
-            "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28,
-            "num_attention_heads": 28, "num_key_value_heads": 4, "head_dim": 128,
-            "vocab_size": 152064, "max_position_embeddings": 4096,
-            "rope_theta": 1000000.0,
-            "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
-        },
-        vision={"depth": 32, "embed_dim": 1280, "num_heads": 16, "hidden_size": 3584,
-                "patch_size": 14, "spatial_merge_size": 2, "mlp_ratio": 4},
+        text={**QWEN2_VL_7B.text, "head_dim": 128},
+        vision=QWEN2_VL_7B.vision,
         whole={},
         processor={"min_pixels": 3136, "max_pixels": 12845056},
         pixels=672,
@@ -84,14 +71,9 @@ SHAPES = {
     ),
     "paligemma-3b": Shape(
         base="paligemma",
-        text={
-            "hidden_size": 2048, "intermediate_size": 16384, "num_hidden_layers": 18,
-            "num_attention_heads": 8, "num_key_value_heads": 1, "head_dim": 256,
-            "vocab_size": 257216, "max_position_embeddings": 4096,
-        },
-        vision={"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27,
-                "num_attention_heads": 16, "image_size": 336, "patch_size": 14,
-                "projection_dim": 2048, "num_image_tokens": 576},
+        text=PALIGEMMA_3B.text,
+        vision={**PALIGEMMA_3B.vision, "image_size": 336, "projection_dim": 2048,
+                "num_image_tokens": 576},
         whole={"projection_dim": 2048, "hidden_size": 2048},
         processor={"image_seq_length": 576, "size": {"height": 336, "width": 336}},
         pixels=336,
@@ -99,6 +81,8 @@ SHAPES = {
         attention_layers=(9, 14),
     ),
 }  # fmt: skip
+CONTEXT = 4096
+"""Tokens of a prompt with its answer."""
 TOY = {
     "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 2,
     "num_key_value_heads": 2, "head_dim": 32,
@@ -127,7 +111,7 @@ def write_shape(name: str, folder: Path, *, toy: bool = False) -> Path:
         text.update(TOY)
     else:
         config.update(shape.whole)
-        text.update(shape.text)
+        text.update({**shape.text, "max_position_embeddings": CONTEXT})
         config["vision_config"] = {**config["vision_config"], **shape.vision}
         _resize_processor(folder, shape.processor)
     text.pop("layer_types", None)
@@ -151,5 +135,5 @@ def _resize_processor(folder: Path, sizes: Mapping[str, Any]) -> None:
         path.write_text(json.dumps(whole, indent=1))
     path = folder / "tokenizer_config.json"
     tokenizer = json.loads(path.read_text())
-    tokenizer["model_max_length"] = 4096
+    tokenizer["model_max_length"] = CONTEXT
     path.write_text(json.dumps(tokenizer, indent=1))
