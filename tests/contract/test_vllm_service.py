@@ -16,7 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -187,6 +187,15 @@ class Served:
             self.ids.append(reply.json()["id"])
         return reply
 
+    def ask_at_once(
+        self, pool: ThreadPoolExecutor, asked: list[dict[str, str]], folder: Path
+    ) -> list[Future[httpx.Response]]:
+        """Questions with samples; returns while they are being answered."""
+        replies = [pool.submit(self.ask, one, folder, self_consistency="always") for one in asked]
+        while "vlm_gate_inflight_requests 0.0" in self.metrics:
+            assert not all(one.done() for one in replies)
+        return replies
+
     @property
     def metrics(self) -> str:
         """As Prometheus reads them."""
@@ -265,12 +274,7 @@ def test_it_answers_and_drains(two: list[Served], dataset: Path) -> None:
     ):
         assert line in metrics, line
     with ThreadPoolExecutor(16) as pool:
-        replies = [
-            pool.submit(served.ask, one, dataset.parent, self_consistency="always")
-            for one in asked * 2
-        ]
-        while "vlm_gate_inflight_requests 0.0" in served.metrics:
-            assert not all(one.done() for one in replies)
+        replies = served.ask_at_once(pool, asked * 2, dataset.parent)
         served.process.send_signal(signal.SIGTERM)
         assert [one.result().status_code for one in replies] == [200] * len(replies)
     served.ends(0)
@@ -282,12 +286,7 @@ def test_its_engine_core_is_killed(two: list[Served], dataset: Path) -> None:
     assert served.ask(asked[0], dataset.parent).status_code == 200
     (core,) = [pid for pid, words in served.children.items() if "EngineCore" in words]
     with ThreadPoolExecutor(32) as pool:
-        replies = [
-            pool.submit(served.ask, one, dataset.parent, self_consistency="always")
-            for one in asked * 5
-        ]
-        while "vlm_gate_inflight_requests 0.0" in served.metrics:
-            assert not all(one.done() for one in replies)
+        replies = served.ask_at_once(pool, asked * 5, dataset.parent)
         os.kill(core, signal.SIGKILL)
         for one in replies:
             one.result()
