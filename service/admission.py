@@ -20,7 +20,6 @@ from service.errors import Overloaded, ServiceError, Unavailable
 WINDOW = 64
 """Completions over which the drain rate is measured."""
 LONGEST_RETRY_SECONDS = 60
-ANONYMOUS = "anonymous"
 CAUTION = 1.25
 """Over the time expected: an answer that comes just too late was worked on for nobody."""
 SMOOTHING = 0.1
@@ -91,18 +90,9 @@ class Admission:
             return 1
         return min(max(math.ceil(self._admitted / rate), 1), LONGEST_RETRY_SECONDS)
 
-    @asynccontextmanager
-    async def admit(
-        self, caller: str = ANONYMOUS, *, deadline: float = math.inf, batch: bool = False
-    ) -> AsyncIterator[float]:
-        """A place and a turn to work, for a request that is here already; see there."""
-        with self.place(caller, deadline=deadline, batch=batch) as place:
-            async with self.turn(place) as waited:
-                yield waited
-
     @contextmanager
     def place(
-        self, caller: str = ANONYMOUS, *, deadline: float = math.inf, batch: bool = False
+        self, caller: str, *, deadline: float = math.inf, batch: bool = False
     ) -> Iterator[Place]:
         """Hold a place for the time of the block; taken before a body is read.
 

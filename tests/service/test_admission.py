@@ -30,10 +30,11 @@ class Visitor:
         self.task = asyncio.create_task(self._visit(admission))
 
     async def _visit(self, admission: Admission) -> None:
-        async with admission.admit() as waited:
-            self.waited = waited
-            self.inside.set()
-            await self.leave.wait()
+        with admission.place("a") as place:
+            async with admission.turn(place) as waited:
+                self.waited = waited
+                self.inside.set()
+                await self.leave.wait()
 
     async def go(self) -> None:
         self.leave.set()
@@ -77,9 +78,8 @@ async def test_full_is_refused_at_once_and_a_place_freed_is_given():
     admission = Admission(1, 1)
     first, second = Visitor(admission), Visitor(admission)
     await first.inside.wait()
-    with pytest.raises(Overloaded) as refused:
-        async with admission.admit():
-            pass
+    with pytest.raises(Overloaded) as refused, admission.place("a"):
+        pass
     assert refused.value.retry_after is not None
     await first.go()
     third = Visitor(admission)
@@ -119,9 +119,8 @@ async def test_drain_waits_for_those_inside_and_admits_nobody():
     await visitor.inside.wait()
     draining = asyncio.create_task(admission.drain())
     await asyncio.sleep(0)
-    with pytest.raises(Unavailable) as refused:
-        async with admission.admit():
-            pass
+    with pytest.raises(Unavailable) as refused, admission.place("a"):
+        pass
     assert refused.value.kind == "draining"
     assert not draining.done()
     await visitor.go()

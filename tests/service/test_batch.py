@@ -110,7 +110,7 @@ async def test_lines_wait_while_single_questions_take_the_room(serve, engine, pn
 async def test_lines_that_never_get_room_are_told_so(serve, engine, png):
     async with serve(max_inflight=1, deadline_seconds=0.2) as client:
         gate = client._transport.app.state.gate
-        async with gate.admission.admit():
+        with gate.admission.place("a"):
             told = await post(client, line(png))
     assert (told[0]["status"], told[0]["type"]) == (503, "urn:vlm-gate:problem:overloaded")
 

@@ -32,10 +32,11 @@ class Line:
 
     async def ask(self, caller: str, **options: object) -> None:
         try:
-            async with self.admission.admit(caller, **options):  # type: ignore[arg-type]
-                await asyncio.sleep(0)
-                self.clock.now += 1.0
-                self.served.append(caller)
+            with self.admission.place(caller, **options) as place:  # type: ignore[arg-type]
+                async with self.admission.turn(place):
+                    await asyncio.sleep(0)
+                    self.clock.now += 1.0
+                    self.served.append(caller)
         except Overloaded as error:
             self.refused.append((caller, error.kind))
 
@@ -117,13 +118,15 @@ async def test_someone_who_gives_up_in_the_same_moment_passes_the_turn_on():
     entered, leave = asyncio.Event(), asyncio.Event()
 
     async def first() -> None:
-        async with admission.admit():
-            entered.set()
-            await leave.wait()
+        with admission.place("a") as place:
+            async with admission.turn(place):
+                entered.set()
+                await leave.wait()
 
     async def other() -> None:
-        async with admission.admit():
-            pass
+        with admission.place("a") as place:
+            async with admission.turn(place):
+                pass
 
     one = asyncio.create_task(first())
     await entered.wait()
