@@ -108,6 +108,11 @@ def write_shape(name: str, folder: Path, *, toy: bool = False) -> Path:
     flat = "text_config" not in config  # Qwen2-VL's, as published
     text = config if flat else config["text_config"]
     if toy:
+        width = text["hidden_size"]
+        for part in (config, config["vision_config"]):  # image features as wide as the decoder
+            for key in ("hidden_size", "projection_dim"):
+                if part.get(key) == width:
+                    part[key] = TOY["hidden_size"]
         text.update(TOY)
     else:
         config.update(shape.whole)
