@@ -16,7 +16,7 @@ EXAMPLES = 4
 
 
 def pick_examples(
-    store: Store, judged: Judged, accepted: NDArray[np.bool_], *, count: int = EXAMPLES
+    store: Store, judged: Judged, accepted: NDArray[np.bool_]
 ) -> list[dict[str, Any]]:
     """Wrong answers of the test split, at most one per image and group.
 
@@ -41,18 +41,18 @@ def pick_examples(
     return [
         _described(store, rows[at], name, float(risk[at]), -float(doubt[at]), bool(accepted[at]))
         for name, (which, order) in groups.items()
-        for at in _first_of_each_image(which, order, store.groups[judged.rows], count)
+        for at in _first_of_each_image(which, order, store.groups[judged.rows])
     ]
 
 
 def _first_of_each_image(
-    which: NDArray[np.bool_], order: FloatArray, images: NDArray[np.str_], count: int
+    which: NDArray[np.bool_], order: FloatArray, images: NDArray[np.str_]
 ) -> list[int]:
     found: dict[str, int] = {}
     for at in np.argsort(order, kind="stable"):
         if which[at]:
             found.setdefault(str(images[at]), int(at))
-        if len(found) == count:
+        if len(found) == EXAMPLES:
             break
     return list(found.values())
 

@@ -60,7 +60,6 @@ def fit_path(
     strengths: Sequence[float],
     *,
     constant: FloatArray | None = None,
-    moments: NDArray[np.float32] | None = None,
 ) -> Iterator[Fitted]:
     """Fit at every C, from the strongest penalty to the weakest.
 
@@ -70,7 +69,6 @@ def fit_path(
         weightings: how much each row counts, one column per fit, (rows, weightings), >= 0.
         strengths: values of C, increasing.
         constant: what the intercept is multiplied with, (rows,); 1 everywhere if None.
-        moments: :func:`gram` of the table, if it is known already.
 
     Yields one solution per C. Raises TrainingError when a weighting sees one class only, or a fit
     does not converge.
@@ -79,7 +77,7 @@ def fit_path(
     if (share == 0).any() or (share == weightings.sum(axis=0)).any():
         raise TrainingError("a fit needs right and wrong answers in every fold; collect more")
     problem = _Problem(table, target, weightings, constant)
-    moments = gram(table) if moments is None else moments
+    moments = gram(table)
     columns = table.shape[1]
     state = _State.zero(problem, columns)
     start = problem.scale(state)

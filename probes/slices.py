@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,6 @@ from probes.guarantee import answers_needed
 from probes.store import Record
 
 SliceField = Literal["slice", "kind"]
-SLICE_FIELDS: tuple[SliceField, ...] = get_args(SliceField)
 
 MARGIN = 2
 """A slice is tested alone when calibration has this many times the images that would prove alpha

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -38,7 +38,6 @@ FORMAT = 2
 MANIFEST = "manifest.json"
 
 ShownImage = Literal["real", "blank"]
-SHOWN_IMAGES: tuple[ShownImage, ...] = get_args(ShownImage)
 
 Place: TypeAlias = tuple[int, Position]
 """A layer and a token position."""

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,18 +27,15 @@ class LocalServiceError(Exception):
 
 
 @contextmanager
-def local_service(settings: Mapping[str, str] | None = None) -> Iterator[str]:
+def local_service() -> Iterator[str]:
     """Run ``vlm-gate serve`` until the block ends; gives its URL once it is ready.
-
-    Args:
-        settings: ``VLM_GATE_*`` variables besides the port.
 
     Raises:
         LocalServiceError: it ended, or was not ready in time.
     """
     with tempfile.TemporaryDirectory() as folder:
         own = {f"{PREFIX}PORT": "0", f"{PREFIX}STATE_FOLDER": folder}
-        environment = {**os.environ, **(settings or {}), **own}
+        environment = {**os.environ, **own}
         for name in ("API_KEYS_FILE", "JWT_JWKS", "JWT_ISSUER", "JWT_AUDIENCE"):
             environment.pop(PREFIX + name, None)  # it is ours alone, and asked without a key
         log = Path(folder) / "service.log"

@@ -10,7 +10,6 @@ import httpx
 import pytest
 
 pytestmark = pytest.mark.anyio
-QUESTION = {"question": "Is it whole?"}
 
 
 async def until(condition) -> None:
