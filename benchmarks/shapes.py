@@ -102,7 +102,7 @@ def write_shape(name: str, folder: Path, *, toy: bool = False) -> Path:
     source = MODELS / shape.base
     folder.mkdir(parents=True, exist_ok=True)
     for path in source.iterdir():
-        if path.suffix in (".json", ".jinja") and path.name != "training.json":
+        if path.suffix in (".json", ".jinja"):
             shutil.copy(path, folder)
     config = json.loads((folder / "config.json").read_text())
     flat = "text_config" not in config  # Qwen2-VL's, as published
