@@ -103,9 +103,7 @@ async def throughput(found: dict[str, Any], load: Load, folder: Path) -> None:
         layers=layers, attention_layers=attention_layers, queue_size=4096,
     )  # fmt: skip
     begun = time.perf_counter()
-    plain, _ = await asyncio.gather(
-        asyncio.to_thread(Plain, folder, options, dtype), gate.start()
-    )
+    plain, _ = await asyncio.gather(asyncio.to_thread(Plain, folder, options, dtype), gate.start())
     found["start_seconds"] = round(time.perf_counter() - begun, 1)
     try:
         clocks = [Clock(plain.llm), Clock(gate._llm)]

@@ -12,6 +12,9 @@ that it starts. It does nothing unless the gate's engine started that vLLM: the 
     prefix.py      prompts that attend both ways as a whole
     scores.py      probability of the likeliest token, entropy and margin
     score_kernel.py  the same on a GPU
+    rows.py        what is computed of a step, on the device
+    graph.py       the same as one CUDA graph
+    copies.py      its copy to the host
     runner.py      the model runner's part: one row per request and step
     scheduler.py   the scheduler's part: rows to one record per request
     record.py      the record, as it travels to the engine

@@ -37,7 +37,8 @@ class Attention:
         self.missing: str | None = None
         """Why attention cannot be read, if it cannot."""
         self._readers: list[_Layer] = []
-        self._checking = False
+        self.checking = False
+        """Whether every step is compared with what its layers computed themselves."""
         self._whole_prompts = whole_prompts
         self._deviation: dict[str, float] = {}
         found = [compat.attention_layer(modules[k - 1]) for k in layers]
@@ -65,13 +66,20 @@ class Attention:
             return found
         for at, reader in enumerate(self._readers):
             reader.write(step, places, found, at)
-        if self._checking:
+        if self.checking:
             for reader in self._readers:
                 self._found(str(reader.number), reader.deviation(step))
                 first = reader.first_deviation(step)
                 if first is not None:
                     self._found(FIRST, first)
         return compat.tensor_parallel_mean(found)
+
+    def read(self, step: compat.Step) -> list[Tensor]:
+        """What :meth:`rows` reads of vLLM's memory."""
+        if self.missing is not None:
+            return []
+        found = [each for reader in self._readers for each in reader.read(step)]
+        return [step.lengths, *found]
 
     def _found(self, name: str, deviation: float) -> None:
         self._deviation[name] = max(self._deviation.get(name, 0.0), deviation)
@@ -83,7 +91,7 @@ class Attention:
         as a share of its largest entry. Where prompts attend both ways as a whole, ``first``
         holds the largest of all layers at each prompt's first position, recomputed over all keys.
         """
-        found, self._checking = self._deviation, on
+        found, self.checking = self._deviation, on
         if on:
             self._deviation = {}
         for reader in self._readers:
@@ -141,6 +149,10 @@ class _Layer:
         if keys.device.type == "cuda":
             from service.engines.vllm_plugin.kernel import image_attention as compute
         compute(queries, keys, blocks, step.lengths, places, self._scale, found, at)
+
+    def read(self, step: compat.Step) -> tuple[Tensor, Tensor]:
+        """Cache and block table."""
+        return compat.need(self._layer, "kv_cache"), step.blocks(self._name)
 
     def deviation(self, step: compat.Step) -> float:
         """Largest deviation of the recomputed output from the layer's own, as a share of it."""

@@ -69,7 +69,7 @@ class Record:
     @staticmethod
     def begin(rows: StepRows, row: int) -> Record:
         """From the row of the last prompt token."""
-        # Copies: the step's arrays lie in memory that the next steps' copies wait for.
+        # Copies: a record outlives its step, whose arrays hold every other request's rows too.
         hidden = rows.hidden[row].copy()
         attention = rows.attention[row, :, : rows.image_tokens[row]].copy()
         entropy, margin = entropy_and_margin(rows.logits[row])
@@ -88,7 +88,8 @@ class Record:
         """The row of an answer token."""
         self.hidden_last[...] = rows.hidden[row]
         self.hidden_sum += self.hidden_last
-        self.attention_sum += rows.attention[row, :, : rows.image_tokens[row]]
+        if self.attention_sum.size:
+            self.attention_sum += rows.attention[row, :, : rows.image_tokens[row]]
         self.states += 1
         self.logprobs.append(rows.logprobs[row])
 

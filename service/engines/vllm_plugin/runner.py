@@ -6,26 +6,25 @@ slots that are used again cannot mix requests up.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, wraps
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from service.engines.vllm_plugin import compat, images, limits
 from service.engines.vllm_plugin.attention import Attention
-from service.engines.vllm_plugin.hidden import HiddenStates
+from service.engines.vllm_plugin.copies import Copies
+from service.engines.vllm_plugin.graph import FEW, Graphs, graphs_for, key_of
 from service.engines.vllm_plugin.prefix import WholePrompts
 from service.engines.vllm_plugin.record import KEY, StepRows
-from service.engines.vllm_plugin.scores import logprobs, summed
+from service.engines.vllm_plugin.rows import Computed, Rows
+from service.engines.vllm_plugin.scores import logprobs
 
-SHARES = 16
-"""Parts of the hidden size that are projected apart: a product of few rows and columns over
-thousands of entries keeps a GPU waiting for one long loop."""
+WIDTHS = 64
+"""Columns for image tokens come in multiples of it: fewer kinds of steps, so fewer graphs."""
 Pending = Callable[[], StepRows]
 """Waits for the copy of a step's rows to the host."""
 
@@ -38,12 +37,14 @@ class Seats:
         requests: ids, one per row.
         rows: row of each of them that asked for a record.
         image_tokens: per row, how many are read.
+        widest: columns for them.
         table: first image position and number of image tokens per row, (2, rows), on the device.
     """
 
     requests: list[str]
     rows: Mapping[str, int]
     image_tokens: list[int]
+    widest: int
     table: Tensor
 
 
@@ -55,6 +56,7 @@ class Reader:
         layers: hidden-state indices to arm.
         attention_layers: decoder layers (1-based) to arm.
         whole_prompts: prompts attend both ways as a whole.
+        graphs: of decode steps with few requests; ``None`` for none.
     """
 
     def __init__(
@@ -63,15 +65,18 @@ class Reader:
         layers: tuple[int, ...],
         attention_layers: tuple[int, ...],
         whole_prompts: bool = False,
+        graphs: Graphs | None = None,
     ) -> None:
         self.layers = tuple(sorted(set(layers)))
         self._whole_prompts = WholePrompts(runner) if whole_prompts else None
         self.attention = Attention(runner, attention_layers, whole_prompts)
-        self._hidden = HiddenStates(runner, self.layers)
+        self.graphs = graphs
+        self._rows = Rows(runner, self.layers, self.attention)
         self._device: torch.device = runner.device
-        self._width: int = runner.model_config.get_hidden_size()
-        self._matrix: Tensor | None = None
-        """(layers x shares, hidden / shares, columns), or ``None`` for whole hidden states."""
+        self._copies = Copies(self._device)
+        most = compat.need(runner, "max_num_reqs")
+        self._table = torch.zeros(2, most, dtype=torch.int32, device=self._device)
+        """Of the seats; graphs read it where it lies."""
         self._attends = False
         self._places: dict[str, tuple[int, int]] = {}
         self.preempted = 0
@@ -90,12 +95,9 @@ class Reader:
         """
         self._attends = bool(plan["attention"])
         self._seats = None
-        self._matrix = None
-        if plan["matrix"] is not None:
-            shares = math.gcd(SHARES, self._width)
-            shape = (len(self.layers) * shares, self._width // shares, plan["columns"])
-            matrix = np.frombuffer(plan["matrix"], np.float32).reshape(shape)
-            self._matrix = torch.from_numpy(matrix.copy()).to(self._device)
+        self._rows.install(plan)
+        if self.graphs is not None:
+            self.graphs.drop()
 
     def scheduled(self, scheduler_output: Any) -> None:
         """Learn where the images of new requests lie, forget finished ones."""
@@ -146,83 +148,56 @@ class Reader:
     def _read(self, step: compat.Step, logits: Tensor | None) -> Pending:
         """Compute the rows and start their copy; the function returned waits for it."""
         seats = self._seated(step)
-        count = len(step.requests)
-        hidden = self._project(step)
-        if logits is None:  # a rank of tensor parallelism that does not sample; its rows are unused
-            scores = torch.empty(count, 0, 4, device=self._device)
-        else:
-            scores = summed(logits[:count])
-        widest = max(seats.image_tokens)
-        attention = self.attention.rows(step, seats.table, widest)
-        parts = (hidden, scores, attention)
-        shapes = [part.shape for part in parts]
-        host = self._fetched(torch.cat([part.reshape(-1) for part in parts]))
+        computed = self._computed(step, logits, seats)
+        copy, shapes = self._copies.start(computed.values), computed.shapes
 
         def wait() -> StepRows:
-            flat, arrays, begin = host(), [], 0
+            flat, arrays, begin = copy.wait(), [], 0
             for shape in shapes:
                 end = begin + shape.numel()
                 arrays.append(flat[begin:end].reshape(shape))
                 begin = end
             states, sums, maps = arrays
             likeliest = logprobs(sums).tolist() if sums.shape[1] else []
-            read = seats.image_tokens if maps.shape[2] else [0] * count
+            read = seats.image_tokens if maps.shape[2] else [0] * len(seats.requests)
             return StepRows(seats.rows, states.swapaxes(0, 1), likeliest, sums, maps, read)
 
         return wait
+
+    def _computed(self, step: compat.Step, logits: Tensor | None, seats: Seats) -> Computed:
+        def compute() -> Computed:
+            return self._rows.of(step, logits, seats.table, seats.widest)
+
+        graphs, count = self.graphs, len(step.requests)
+        decodes = step.rows is None and count <= FEW
+        if graphs is None or logits is None or not decodes or self.attention.checking:
+            return compute()
+        read = self._rows.read(step, logits, seats.widest)
+        return graphs.computed(key_of((count, seats.widest), read), compute)
 
     def _seated(self, step: compat.Step) -> Seats:
         if self._seats is None or self._seats.requests != step.requests:
             places = [self._places.get(name, (0, 0)) for name in step.requests]
             if not self._attends:
                 places = [(0, 0)] * len(places)
+            tokens = [each for _, each in places]
             self._seats = Seats(
                 step.requests,
                 {name: row for row, name in enumerate(step.requests) if name in self._places},
-                [tokens for _, tokens in places],
-                self._sent(torch.tensor(places, dtype=torch.int32).T.contiguous()),
+                tokens,
+                -(-max(tokens) // WIDTHS) * WIDTHS,
+                self._tabled(places),
             )
         return self._seats
 
-    def _project(self, step: compat.Step) -> Tensor:
-        """(layers, rows, columns), float32, dense."""
-        count = len(step.requests)
-        states = self._hidden.at(step)
-        if not states or (self._matrix is not None and not self._matrix.shape[2]):
-            return torch.empty(len(states), count, 0, device=self._device)
-        if step.rows is None:
-            picked = torch.stack([state[:count] for state in states])
-        else:
-            picked = torch.stack([state.index_select(0, step.rows) for state in states])
-        if self._matrix is None:
-            return picked.float()
-        apart, width, columns = self._matrix.shape
-        layers = len(states)
-        shared = picked.view(layers, count, apart // layers, width).transpose(1, 2)
-        shared = shared.to(torch.float32, memory_format=torch.contiguous_format)
-        product = torch.bmm(shared.reshape(apart, count, width), self._matrix)
-        return product.view(layers, -1, count, columns).sum(1)
-
-    def _sent(self, table: Tensor) -> Tensor:
-        if self._device.type != "cuda":
-            return table
-        return table.pin_memory().to(self._device, non_blocking=True)
-
-    def _fetched(self, values: Tensor) -> Callable[[], np.ndarray[Any, Any]]:
-        """Start the copy to the host; the function returned waits for it."""
-        if self._device.type != "cuda":
-            ready = values.numpy()
-            return lambda: ready
-        host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-        host.copy_(values, non_blocking=True)
-        copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-        copied.record()
-
-        def wait() -> np.ndarray[Any, Any]:
-            copied.synchronize()
-            return host.numpy()
-
-        return wait
+    def _tabled(self, places: list[tuple[int, int]]) -> Tensor:
+        """Fill the table, in the order of the stream: steps before may not have read it yet."""
+        host = torch.zeros(self._table.shape, dtype=torch.int32)
+        host[:, : len(places)] = torch.tensor(places, dtype=torch.int32).T
+        if self._device.type == "cuda":
+            host = host.pin_memory()
+        self._table.copy_(host, non_blocking=True)
+        return self._table[:, : len(places)]
 
 
 @cache
@@ -270,6 +245,7 @@ def _load_model(original: Callable[..., Any]) -> Callable[..., Any]:
                 tuple(config["layers"]),
                 tuple(config["attention_layers"]),
                 config["whole_prompts"],
+                graphs_for(self),
             )
             if compat.is_v2(self):
                 reader.watch_logits(self.get_model())

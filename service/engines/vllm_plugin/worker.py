@@ -15,7 +15,7 @@ class WorkerCalls:
     model_runner: Any
 
     def vlm_gate_status(self) -> dict[str, Any]:
-        """What is armed, why attention cannot be read if it cannot, and counts."""
+        """What is armed, why attention or graphs cannot be used if they cannot, and counts."""
         reader = _reader(self.model_runner)
         if reader is None:
             return {"armed": False}
@@ -26,6 +26,8 @@ class WorkerCalls:
             "attention_missing": reader.attention.missing,
             "runner": type(self.model_runner).__module__,
             "preempted": reader.preempted,
+            "graphs": None if reader.graphs is None else len(reader.graphs),
+            "graphs_missing": None if reader.graphs is None else reader.graphs.missing,
         }
 
     def vlm_gate_install(self, plan: Mapping[str, Any]) -> None:
