@@ -30,7 +30,7 @@ from service.engines.identity import identify
 from service.engines.vllm_check import agrees, check_both_ways, sample_query, worst_deviation
 from service.engines.vllm_options import VllmOptions, engine_arguments
 from service.engines.vllm_plan import Plan, Plans, check_readout
-from service.engines.vllm_plugin.compat import refusals
+from service.engines.vllm_plugin.compat import failures, refusals
 from service.engines.vllm_plugin.record import FIRST, KEY, PROMPT, Record
 from service.engines.vllm_prompts import Prompts
 from service.engines.vllm_start import load, on_cpu
@@ -315,7 +315,7 @@ class VllmEngine:
 
     async def _run(self, prompt: Any, sampling: Any) -> Any:
         """One request. Cancelling it takes it out of vLLM."""
-        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+        from vllm.v1.engine.exceptions import EngineDeadError
 
         last = None
         try:
@@ -323,10 +323,10 @@ class VllmEngine:
                 last = output
         except EngineDeadError as error:
             raise EngineError("vLLM's engine has died; its log says why") from error
-        except EngineGenerateError as error:
-            raise EngineError(f"vLLM failed: {error.__cause__ or error}") from error
         except refusals() as error:
             raise QueryRefused(f"question: vLLM refuses the request: {error}") from error
+        except failures() as error:
+            raise EngineError(f"vLLM failed: {error.__cause__ or error}") from error
         if last is None or last.outputs[0].finish_reason not in ("stop", "length"):
             reason = "no answer" if last is None else last.outputs[0].finish_reason
             raise EngineError(f"vLLM gave the request up: {reason}")

@@ -1,4 +1,4 @@
-"""Every attribute of vLLM that is not public, in one place. Written for 0.26 to 0.32.
+"""Every attribute of vLLM that is not public, in one place. Written for 0.26 to 0.33.
 
 Two model runners exist: V1 (``vllm.v1.worker.gpu_model_runner``, also under the CPU's) and V2
 (``vllm.v1.worker.gpu.model_runner``). What differs between them is answered here.
@@ -25,6 +25,9 @@ RUNNERS = (
 AUX_ARCHITECTURES = ("LlavaForConditionalGeneration", "Qwen2VLForConditionalGeneration")
 """Models whose decoder hands out hidden states by vLLM's own path and whose outer part lets them
 through. Every other decoder is tapped."""
+READABLE = ("FLASH_ATTN", "TRITON_ATTN", "TRITON_FLASH_ATTN", "FLEX_ATTENTION", "CPU_ATTN")
+"""Attention backends that keep keys and values side by side and whose steps say where the queries
+and the blocks of each request lie. FlashInfer's do not."""
 
 
 class Incompatible(RuntimeError):
@@ -72,7 +75,14 @@ def async_output_class() -> Any:
 
 def refusals() -> tuple[type[Exception], ...]:
     """What vLLM raises for a request that it cannot take."""
-    return (ValueError, importlib.import_module("vllm.exceptions").VLLMValidationError)
+    raised = importlib.import_module("vllm.exceptions")
+    return ValueError, getattr(raised, "VLLMClientError", raised.VLLMValidationError)
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """What vLLM raises for a request that it gives up; the refusals may be among them."""
+    failed = importlib.import_module("vllm.v1.engine.exceptions").EngineGenerateError
+    return failed, getattr(importlib.import_module("vllm.exceptions"), "VLLMError", failed)
 
 
 def gate_config(vllm_config: Any) -> Mapping[str, Any] | None:
@@ -161,9 +171,17 @@ def attention_layer(layer: nn.Module) -> Any | None:
 
 def unreadable(attention: Any) -> str | None:
     """Why attention cannot be recomputed from a layer's cache, as a snake_case word."""
-    impl = need(attention, "impl")
+    if backend_name(attention) not in READABLE:
+        return "unsupported_attention"
     if getattr(attention, "kv_cache_dtype", "auto") not in ("auto", "bfloat16", "float16"):
         return "quantized_kv_cache"
+    impl = need(attention, "impl")
+    # Some backends choose between two by what is in the batch (0.31 on); only those know the rest.
+    variants = impl.get_impl_variants() if hasattr(impl, "get_impl_variants") else (impl,)
+    return next(filter(None, map(_uncommon, variants)), None)
+
+
+def _uncommon(impl: Any) -> str | None:
     window = getattr(impl, "sliding_window", None)
     if window not in (None, (-1, -1), [-1, -1], -1):
         return "sliding_window"

@@ -16,8 +16,13 @@ def refuse(vllm_config: Any) -> None:
             "pipeline_parallel_size: hidden states of other stages are out of reach; use "
             "tensor_parallel_size"
         )
-    if getattr(parallel, "decode_context_parallel_size", 1) > 1:
-        raise Incompatible("decode_context_parallel_size: not supported; leave it at 1")
+    for name in ("decode_context_parallel_size", "prefill_context_parallel_size"):
+        if getattr(parallel, name, 1) > 1:
+            raise Incompatible(f"{name}: not supported; leave it at 1")
+    if compat.need(parallel, "use_ubatching"):
+        raise Incompatible(
+            "enable_dbo, ubatch_size: the parts of a step are not told apart; leave both off"
+        )
     if vllm_config.speculative_config is not None:
         raise Incompatible(
             "speculative_config: a step may yield several tokens, whose hidden states are not "

@@ -21,7 +21,7 @@ NUMBERS = torch.Generator().manual_seed(0)
 
 @dataclass(frozen=True)
 class Place:
-    """vLLM's PlaceholderRange, 0.26 to 0.32."""
+    """vLLM's PlaceholderRange, 0.26 to 0.33."""
 
     offset: int
     length: int

@@ -255,6 +255,8 @@ def test_token_scores_of_a_vocabulary_in_parts() -> None:
     [
         ({"pipeline_parallel_size": 2}, "pipeline_parallel_size"),
         ({"decode_context_parallel_size": 2}, "decode_context_parallel_size"),
+        ({"prefill_context_parallel_size": 2}, "prefill_context_parallel_size"),
+        ({"use_ubatching": True}, "enable_dbo"),
         ({"speculative": object()}, "speculative"),
         ({"mla": True}, "MLA"),
     ],
@@ -264,6 +266,8 @@ def test_ways_of_running_that_cannot_be_read_are_refused(change: dict[str, Any],
         parallel_config=SimpleNamespace(
             pipeline_parallel_size=change.get("pipeline_parallel_size", 1),
             decode_context_parallel_size=change.get("decode_context_parallel_size", 1),
+            prefill_context_parallel_size=change.get("prefill_context_parallel_size", 1),
+            use_ubatching=change.get("use_ubatching", False),
         ),
         speculative_config=change.get("speculative"),
         model_config=SimpleNamespace(use_mla=change.get("mla", False)),
