@@ -101,6 +101,7 @@ class Standin:
                     scale=shape.width**-0.5, num_heads=shape.heads, head_size=shape.width,
                     forward=lambda *arguments: None,
                 ),
+                attn_backend=SimpleNamespace(get_name=lambda: "TRITON_ATTN"),
                 layer_name=f"layer {k}",
                 head_size=shape.width,
                 kv_cache=torch.randn(cache, device=device, dtype=dtype),
