@@ -73,11 +73,12 @@ class Rows:
             widest: columns of the attention, at least the largest number of image tokens.
         """
         count = len(step.requests)
+        hidden = self._project(step)
         if logits is None:
             scores = torch.empty(count, 0, 4, device=self._device)
         else:
             scores = summed(logits[:count])
-        parts = (self._project(step), scores, self._attention.rows(step, places, widest))
+        parts = (hidden, scores, self._attention.rows(step, places, widest))
         values = torch.cat([part.reshape(-1) for part in parts])
         return Computed(values, tuple(part.shape for part in parts))
 
