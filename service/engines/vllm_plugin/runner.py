@@ -140,8 +140,9 @@ class Reader:
         pending, self._pending, self._step = self._pending, None, None
         if output is None or pending is None:
             return output
-        if isinstance(output, compat.async_output_class()):
-            return _with_rows()(output, pending)
+        later = compat.async_output_class()
+        if isinstance(output, later):
+            return _with_rows(later)(output, pending)
         setattr(output, KEY, pending())
         return output
 
@@ -201,10 +202,10 @@ class Reader:
 
 
 @cache
-def _with_rows() -> Any:
+def _with_rows(later: Any) -> Any:
     """Class of an output that is still being copied, with rows that are as well."""
 
-    class WithRows(compat.async_output_class()):  # type: ignore[misc]
+    class WithRows(later):  # type: ignore[misc]
         def __init__(self, output: Any, pending: Callable[[], StepRows]) -> None:
             self._output = output
             self._pending = pending
