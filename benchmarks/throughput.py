@@ -115,6 +115,7 @@ async def throughput(found: dict[str, Any], load: Load, folder: Path) -> None:
         await time_per_token(
             found, ways, clocks, lambda seed: queries(seed, 8, shape, long), TOKEN_ROUNDS
         )
+        found["plugin"] = (await gate._call("vlm_gate_status"))[0]
         if load.samples:
             await _consistency(found, gate, load, shape)
     finally:
