@@ -215,6 +215,10 @@ def _with_rows(later: Any) -> Any:
             setattr(result, KEY, self._pending())
             return result
 
+        def get_kv_connector_output(self) -> Any:
+            """Since 0.33; vLLM asks for it where ``get_output`` has failed."""
+            return self._output.get_kv_connector_output()
+
     return WithRows
 
 

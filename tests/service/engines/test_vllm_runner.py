@@ -5,6 +5,7 @@ The V1 runner's is tested on vLLM itself, by ``make test-vllm``.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -69,8 +70,18 @@ class Runner:
 Runner.__module__ = compat.V2
 
 
-class Later:
-    """Stands for vLLM's AsyncModelRunnerOutput."""
+class Async(ABC):
+    """vLLM's AsyncModelRunnerOutput, 0.33."""
+
+    @abstractmethod
+    def get_output(self) -> Any: ...
+
+    @abstractmethod
+    def get_kv_connector_output(self) -> Any: ...
+
+
+class Later(Async):
+    """Stands for a model runner's own."""
 
     def __init__(self, result: Any) -> None:
         self._result = result
@@ -78,10 +89,13 @@ class Later:
     def get_output(self) -> Any:
         return self._result
 
+    def get_kv_connector_output(self) -> str:
+        return "of the step"
+
 
 @pytest.fixture
 def reader(monkeypatch: pytest.MonkeyPatch) -> tuple[Runner, Reader]:
-    monkeypatch.setattr(compat, "async_output_class", lambda: Later)
+    monkeypatch.setattr(compat, "async_output_class", lambda: Async)
     runner = Runner()
     reader = Reader(runner, (3, 1), ())
     reader.watch_logits(runner.model)
@@ -151,7 +165,8 @@ def test_rows_are_those_of_each_requests_last_position(reader: tuple[Runner, Rea
     states, rows = forward(runner, ["b", "c", "a"], [1, 4, 7])
     output = Later(SimpleNamespace())
     sampled = read.sample(runner, sampler(runner, output), None)
-    assert isinstance(sampled, Later)
+    assert isinstance(sampled, Async)
+    assert sampled.get_kv_connector_output() == "of the step"
     found: StepRows = getattr(sampled.get_output(), KEY)
     assert found.rows == {"b": 0, "a": 2}
     expected = torch.stack([state[rows] for state in states], 1)
