@@ -58,7 +58,7 @@ def test_serving() -> None:
 
 
 def test_agreement() -> None:
-    models = [result("agreement_llava"), result("agreement_qwen2vl")]
+    models = [result(f"agreement_{name}") for name in ("llava", "qwen2vl", "paligemma")]
 
     def largest(found: dict[str, Any], name: str) -> float:
         batches = [found[f"vllm_batch_{size}"] for size in (1, 7, 8, 9, 65, 257)]
@@ -76,14 +76,34 @@ def test_agreement() -> None:
 
 
 def test_paligemma() -> None:
-    before = result("agreement_paligemma")
-    few, many = (100 * before[f"vllm_batch_{size}"]["same_answer"] for size in (65, 257))
     words = " ".join(PAGE.split())
-    assert f"{few:.0f} % of 65 questions and {many:.0f} % of 257" in words
-    now = result("vllm_agreement_paligemma_cpu", RESULTS.parent)
-    assert now["decisions"]["same_answer"] == now["decisions"]["same_decision"] == 1.0
-    assert f"readouts within {now['vllm_batch_9']['readout_largest']:.1e}," in words
-    assert f"risks within {now['decisions']['risk_deviation_largest']:.1e}." in words
+    scaled = result("agreement_paligemma_scaled")["decisions"]
+    mended = result("agreement_paligemma")["decisions"]
+    before, now = (f"{100 * each['same_answer']:.1f} %" for each in (scaled, mended))
+    assert f"{before} of {scaled['questions']:,} questions; with both on {now}" in words
+    on_cpu = result("vllm_agreement_paligemma_cpu", RESULTS.parent)
+    assert on_cpu["decisions"]["same_answer"] == on_cpu["decisions"]["same_decision"] == 1.0
+    assert f"readouts within {on_cpu['vllm_batch_9']['readout_largest']:.1e}," in words
+    assert f"risks within {on_cpu['decisions']['risk_deviation_largest']:.1e}." in words
+
+
+def test_graphs() -> None:
+    whole = json.loads((RESULTS / "plugin_graph.json").read_text())
+    step = whole["requests"]["8"]
+    words = " ".join(PAGE.split())
+    took = step["microseconds"]
+    assert f"for {took['graph']:.0f} µs by its graph and for {took['plain']:.0f} µs" in words
+    assert step["graphs"]
+    assert not step["largest_deviation"]
+
+
+def test_two_gpus() -> None:
+    one = result("two_gpus")["against_one_gpu"]
+    words = " ".join(PAGE.split())
+    assert f"within {one['readout_largest']:.4f} of one GPU's" in words
+    again = result("two_gpus_decisions")
+    assert again["decisions"]["same_decision"] == 1.0
+    assert f"at {again['questions_per_second']:.0f} questions/s" in words
 
 
 def test_soak_and_consistency() -> None:
@@ -93,6 +113,12 @@ def test_soak_and_consistency() -> None:
     said(f"{counts['left']:,} left")
     said(f"{soak['preempted']:,} preemptions")
     assert counts["strange"] == counts["failed"] == soak["open"] == 0
-    told = result("consistency")
+    for when in ("middle", "after"):
+        memory = soak[f"memory_{when}_bytes"]
+        said(f"{memory['host'] / 1e9:.3f} GB")
+        said(f"{memory['cards'] / 1e9:.3f} GB")
+    told, first = result("consistency"), result("consistency_first")
     said(f"`always` costs {told['always']['cost']:.2f} times one answer")
     said(f"`auto` {told['auto']['cost']:.2f} times")
+    words = " ".join(PAGE.split())
+    assert f"cost {first['always']['cost']:.2f} and {first['auto']['cost']:.2f} times" in words
