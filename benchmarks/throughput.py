@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.shapes import SHAPES, Shape, write_shape
+from benchmarks.step_profile import profile, profiler
 from benchmarks.token_time import Clock, time_per_token
 from probes.types import POSITIONS, Generation, Query, Readout
 from service.engines.vllm import VllmEngine
@@ -45,6 +46,7 @@ class Load:
         memory: share of the card for each of the two engines.
         tensor_parallel_size: GPUs of each.
         samples: also measure what ten samples beside each answer cost.
+        profile: also profile the decode steps of 8 answers.
         toy: a trial on a CPU.
     """
 
@@ -55,6 +57,7 @@ class Load:
     memory: float = 0.45
     tensor_parallel_size: int = 1
     samples: bool = False
+    profile: bool = False
     toy: bool = False
 
 
@@ -95,7 +98,8 @@ async def throughput(found: dict[str, Any], load: Load, folder: Path) -> None:
     """Measure; ``found`` gets medians, ratios and every round."""
     shape = SHAPES[load.shape]
     write_shape(load.shape, folder, toy=load.toy)
-    options, dtype = _options(load)
+    profiles = folder.parent / "profiles"
+    options, dtype = _options(load, profiler(profiles) if load.profile else {})
     layers = (1, 2, 3, 4) if load.toy else shape.layers
     attention_layers = (2, 3) if load.toy else shape.attention_layers
     gate = VllmEngine(
@@ -115,6 +119,10 @@ async def throughput(found: dict[str, Any], load: Load, folder: Path) -> None:
         await time_per_token(
             found, ways, clocks, lambda seed: queries(seed, 8, shape, long), TOKEN_ROUNDS
         )
+        if load.profile:
+            llms = {"plain": plain.llm, "readouts": gate._llm, "attention": gate._llm}
+            asked = {way: (ask, llms[way], profiles) for way, ask in ways.items()}
+            await profile(found, asked, lambda seed: queries(seed, 8, shape, TOKENS))
         found["plugin"] = (await gate._call("vlm_gate_status"))[0]
         if load.samples:
             await _consistency(found, gate, load, shape)
@@ -123,7 +131,7 @@ async def throughput(found: dict[str, Any], load: Load, folder: Path) -> None:
         plain.close()
 
 
-def _options(load: Load) -> tuple[VllmOptions, str]:
+def _options(load: Load, more: Mapping[str, Any]) -> tuple[VllmOptions, str]:
     toy = load.toy
     options = VllmOptions(
         tensor_parallel_size=load.tensor_parallel_size,
@@ -136,6 +144,7 @@ def _options(load: Load) -> tuple[VllmOptions, str]:
             "load_format": "dummy",
             "disable_log_stats": False,
             **({"block_size": 32} if toy else {"kv_cache_memory_bytes": CACHE_BYTES}),
+            **more,
         },
     )
     return options, "float32" if toy else "bfloat16"
