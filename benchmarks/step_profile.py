@@ -1,4 +1,4 @@
-"""Where a decode step's time goes on the GPU, by vLLM's own profiler, for several ways of asking."""
+"""Where a decode step's time goes on the GPU: vLLM's own profiler, in several ways of asking."""
 
 from __future__ import annotations
 
