@@ -85,43 +85,48 @@ async def serving(found: dict[str, Any], load: Serving, folder: Path) -> None:
         try:
             await asyncio.gather(*(server.ready() for server in servers))
             found["ready_seconds"] = round(time.perf_counter() - begun, 1)
-            await measure(found, load, {server.name: server.url for server in servers})
+            await measure(found, load, servers)
         finally:
             found["logs"] = {server.name: server.log_end for server in servers}
 
 
-async def measure(found: dict[str, Any], load: Serving, urls: dict[str, str]) -> None:
+async def measure(found: dict[str, Any], load: Serving, servers: Sequence[Server]) -> None:
     """Rounds of each server in turns, at each concurrency."""
+    names = [server.name for server in servers]
     rounds: dict[str, dict[str, list[dict[str, float]]]] = {}
     found["rounds"] = rounds
     seed = 70_000
     for concurrency in (4, 16) if load.toy else CONCURRENCIES:
-        here = rounds.setdefault(str(concurrency), {name: [] for name in urls})
+        here = rounds.setdefault(str(concurrency), {name: [] for name in names})
         for number in range(load.rounds + 1):
-            for name in sorted(urls, reverse=bool(number % 2)):
+            for server in servers if number % 2 else reversed(servers):
                 seed += 1
                 count = load.requests if number else load.requests // 4  # the first warms up
                 asked = queries(seed, count, SHAPES[load.shape], load.tokens)
-                told = await ask_all(name, urls[name], load.shape, bodies(asked), concurrency, load)
+                told = await ask_all(server, bodies(asked), concurrency, load)
                 if number:
-                    here[name].append(told)
-        rate = {name: median(r["requests_per_second"] for r in here[name]) for name in urls}
+                    here[server.name].append(told)
+        rate = {name: median(r["requests_per_second"] for r in here[name]) for name in names}
         found[f"ratio_at_{concurrency}"] = round(rate["gate"] / rate["vllm"], 4)
 
 
 async def ask_all(
-    name: str, url: str, model: str, images: Sequence[str], concurrency: int, load: Serving
+    server: Server, images: Sequence[str], concurrency: int, load: Serving
 ) -> dict[str, float]:
-    """Requests per second and latencies of one round."""
+    """Requests per second, latencies and processor time of the server's main process of one round.
+
+    The gate also tells how long its requests were in vLLM, and before that in its engine's queue.
+    """
     limit = asyncio.Semaphore(concurrency)
     seconds: list[float] = []
+    timings: list[dict[str, float]] = []
     characters: list[int] = []
     failed = 0
 
     async def one(client: httpx.AsyncClient, image: str) -> None:
         nonlocal failed
         question = "is there a dog?"
-        if name == "gate":
+        if server.name == "gate":
             path, body = "/v1/answer", {
                 "question": question, "image": image, "max_tokens": load.tokens,
                 "self_consistency": "never",
@@ -132,32 +137,40 @@ async def ask_all(
                 {"type": "text", "text": question},
             ]
             path, body = "/v1/chat/completions", {
-                "model": model, "max_tokens": load.tokens, "temperature": 0,
+                "model": load.shape, "max_tokens": load.tokens, "temperature": 0,
                 "messages": [{"role": "user", "content": content}],
             }  # fmt: skip
         async with limit:
             begun = time.perf_counter()
-            response = await client.post(f"{url}{path}", json=body)
+            response = await client.post(f"{server.url}{path}", json=body)
             seconds.append(time.perf_counter() - begun)
         if response.status_code != 200:
             failed += 1
             return
         told = response.json()
-        words = told["answer"] if name == "gate" else told["choices"][0]["message"]["content"]
-        characters.append(len(words))
+        if server.name == "gate":
+            timings.append(told["timing"])
+            characters.append(len(told["answer"]))
+        else:
+            characters.append(len(told["choices"][0]["message"]["content"]))
 
     pool = httpx.Limits(max_connections=concurrency)
     async with httpx.AsyncClient(timeout=120, limits=pool) as client:
-        begun = time.perf_counter()
+        begun, cpu = time.perf_counter(), server.cpu_seconds
         await asyncio.gather(*(one(client, image) for image in images))
-        took = time.perf_counter() - begun
+        took, cpu = time.perf_counter() - begun, server.cpu_seconds - cpu
     ranked = np.sort(seconds)
     return {
         "requests_per_second": round(len(images) / took, 2),
         "p50_seconds": round(float(np.quantile(ranked, 0.5)), 4),
         "p99_seconds": round(float(np.quantile(ranked, 0.99)), 4),
+        "cpu_milliseconds_per_request": round(1000 * cpu / len(images), 2),
         "failed": failed,
         "mean_characters": round(float(np.mean(characters)), 2) if characters else 0.0,
+        **{
+            f"p50_{name}": round(median(timing[name] for timing in timings), 4)
+            for name in (("queue_seconds", "generate_seconds") if timings else ())
+        },
     }
 
 
