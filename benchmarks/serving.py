@@ -12,9 +12,9 @@ import io
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,7 +34,6 @@ from service.engines.identity import identify
 from service.engines.vllm_prompts import Prompts
 
 SMALL = 1e-9
-CONCURRENCIES = (64, 256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,8 @@ class Serving:
         tokens: of an answer.
         rounds: in turns.
         memory: share of the card for each server.
+        concurrencies: requests at once.
+        gate_arguments: more of vLLM's, for the gate alone.
         toy: a trial on a CPU.
     """
 
@@ -55,6 +56,8 @@ class Serving:
     tokens: int = 16
     rounds: int = 3
     memory: float = 0.45
+    concurrencies: tuple[int, ...] = (64, 256)
+    gate_arguments: Mapping[str, Any] = field(default_factory=dict)
     toy: bool = False
 
     @property
@@ -96,7 +99,7 @@ async def measure(found: dict[str, Any], load: Serving, servers: Sequence[Server
     rounds: dict[str, dict[str, list[dict[str, float]]]] = {}
     found["rounds"] = rounds
     seed = 70_000
-    for concurrency in (4, 16) if load.toy else CONCURRENCIES:
+    for concurrency in load.concurrencies:
         here = rounds.setdefault(str(concurrency), {name: [] for name in names})
         for number in range(load.rounds + 1):
             for server in servers if number % 2 else reversed(servers):
@@ -232,7 +235,8 @@ def gate(load: Serving, model: Path, bundle: Path) -> Server:
         "RECORDS_URL": "", "MAX_INFLIGHT": "512", "MAX_QUEUE": "4096", "DEADLINE_SECONDS": "120",
         "VLLM_GPU_MEMORY_UTILIZATION": str(load.memory), "VLLM_MAX_MODEL_LEN": str(load.context),
         "VLLM_ENFORCE_EAGER": str(load.toy).lower(), "DECODE_PROCESSES": "2" if load.toy else "8",
-        "STATE_FOLDER": str(bundle.parent), "VLLM_ARGUMENTS": json.dumps(load.arguments),
+        "STATE_FOLDER": str(bundle.parent),
+        "VLLM_ARGUMENTS": json.dumps({**load.arguments, **load.gate_arguments}),
     }  # fmt: skip
     return Server(
         "gate",
