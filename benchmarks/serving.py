@@ -109,8 +109,10 @@ async def measure(found: dict[str, Any], load: Serving, servers: Sequence[Server
                 told = await ask_all(server, bodies(asked), concurrency, load)
                 if number:
                     here[server.name].append(told)
-        rate = {name: median(r["requests_per_second"] for r in here[name]) for name in names}
-        found[f"ratio_at_{concurrency}"] = round(rate["gate"] / rate["vllm"], 4)
+        rates = {name: [r["requests_per_second"] for r in here[name]] for name in names}
+        pairs = zip(rates["gate"], rates["vllm"], strict=True)
+        found[f"ratios_at_{concurrency}"] = [round(gate / vllm, 4) for gate, vllm in pairs]
+        found[f"ratio_at_{concurrency}"] = round(median(rates["gate"]) / median(rates["vllm"]), 4)
 
 
 async def ask_all(
