@@ -83,6 +83,12 @@ class Server:
         )
 
     @property
+    def cpu_seconds(self) -> float:
+        """Processor time of the process so far, user's and system's, without its children's."""
+        words = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")  # see proc(5)
+
+    @property
     def log_end(self) -> str:
         """The last of what it said."""
         return self.log.read_text(errors="replace")[-LOG_END:]

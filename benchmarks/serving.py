@@ -12,9 +12,9 @@ import io
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,7 +34,6 @@ from service.engines.identity import identify
 from service.engines.vllm_prompts import Prompts
 
 SMALL = 1e-9
-CONCURRENCIES = (64, 256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,8 @@ class Serving:
         tokens: of an answer.
         rounds: in turns.
         memory: share of the card for each server.
+        concurrencies: requests at once.
+        gate_arguments: more of vLLM's, for the gate alone.
         toy: a trial on a CPU.
     """
 
@@ -55,6 +56,8 @@ class Serving:
     tokens: int = 16
     rounds: int = 3
     memory: float = 0.45
+    concurrencies: tuple[int, ...] = (64, 256)
+    gate_arguments: Mapping[str, Any] = field(default_factory=dict)
     toy: bool = False
 
     @property
@@ -85,43 +88,50 @@ async def serving(found: dict[str, Any], load: Serving, folder: Path) -> None:
         try:
             await asyncio.gather(*(server.ready() for server in servers))
             found["ready_seconds"] = round(time.perf_counter() - begun, 1)
-            await measure(found, load, {server.name: server.url for server in servers})
+            await measure(found, load, servers)
         finally:
             found["logs"] = {server.name: server.log_end for server in servers}
 
 
-async def measure(found: dict[str, Any], load: Serving, urls: dict[str, str]) -> None:
+async def measure(found: dict[str, Any], load: Serving, servers: Sequence[Server]) -> None:
     """Rounds of each server in turns, at each concurrency."""
+    names = [server.name for server in servers]
     rounds: dict[str, dict[str, list[dict[str, float]]]] = {}
     found["rounds"] = rounds
     seed = 70_000
-    for concurrency in (4, 16) if load.toy else CONCURRENCIES:
-        here = rounds.setdefault(str(concurrency), {name: [] for name in urls})
+    for concurrency in load.concurrencies:
+        here = rounds.setdefault(str(concurrency), {name: [] for name in names})
         for number in range(load.rounds + 1):
-            for name in sorted(urls, reverse=bool(number % 2)):
+            for server in servers if number % 2 else reversed(servers):
                 seed += 1
                 count = load.requests if number else load.requests // 4  # the first warms up
                 asked = queries(seed, count, SHAPES[load.shape], load.tokens)
-                told = await ask_all(name, urls[name], load.shape, bodies(asked), concurrency, load)
+                told = await ask_all(server, bodies(asked), concurrency, load)
                 if number:
-                    here[name].append(told)
-        rate = {name: median(r["requests_per_second"] for r in here[name]) for name in urls}
-        found[f"ratio_at_{concurrency}"] = round(rate["gate"] / rate["vllm"], 4)
+                    here[server.name].append(told)
+        rates = {name: [r["requests_per_second"] for r in here[name]] for name in names}
+        pairs = zip(rates["gate"], rates["vllm"], strict=True)
+        found[f"ratios_at_{concurrency}"] = [round(gate / vllm, 4) for gate, vllm in pairs]
+        found[f"ratio_at_{concurrency}"] = round(median(rates["gate"]) / median(rates["vllm"]), 4)
 
 
 async def ask_all(
-    name: str, url: str, model: str, images: Sequence[str], concurrency: int, load: Serving
+    server: Server, images: Sequence[str], concurrency: int, load: Serving
 ) -> dict[str, float]:
-    """Requests per second and latencies of one round."""
+    """Requests per second, latencies and processor time of the server's main process of one round.
+
+    The gate also tells how long its requests were in vLLM, and before that in its engine's queue.
+    """
     limit = asyncio.Semaphore(concurrency)
     seconds: list[float] = []
+    timings: list[dict[str, float]] = []
     characters: list[int] = []
     failed = 0
 
     async def one(client: httpx.AsyncClient, image: str) -> None:
         nonlocal failed
         question = "is there a dog?"
-        if name == "gate":
+        if server.name == "gate":
             path, body = "/v1/answer", {
                 "question": question, "image": image, "max_tokens": load.tokens,
                 "self_consistency": "never",
@@ -132,32 +142,40 @@ async def ask_all(
                 {"type": "text", "text": question},
             ]
             path, body = "/v1/chat/completions", {
-                "model": model, "max_tokens": load.tokens, "temperature": 0,
+                "model": load.shape, "max_tokens": load.tokens, "temperature": 0,
                 "messages": [{"role": "user", "content": content}],
             }  # fmt: skip
         async with limit:
             begun = time.perf_counter()
-            response = await client.post(f"{url}{path}", json=body)
+            response = await client.post(f"{server.url}{path}", json=body)
             seconds.append(time.perf_counter() - begun)
         if response.status_code != 200:
             failed += 1
             return
         told = response.json()
-        words = told["answer"] if name == "gate" else told["choices"][0]["message"]["content"]
-        characters.append(len(words))
+        if server.name == "gate":
+            timings.append(told["timing"])
+            characters.append(len(told["answer"]))
+        else:
+            characters.append(len(told["choices"][0]["message"]["content"]))
 
     pool = httpx.Limits(max_connections=concurrency)
     async with httpx.AsyncClient(timeout=120, limits=pool) as client:
-        begun = time.perf_counter()
+        begun, cpu = time.perf_counter(), server.cpu_seconds
         await asyncio.gather(*(one(client, image) for image in images))
-        took = time.perf_counter() - begun
+        took, cpu = time.perf_counter() - begun, server.cpu_seconds - cpu
     ranked = np.sort(seconds)
     return {
         "requests_per_second": round(len(images) / took, 2),
         "p50_seconds": round(float(np.quantile(ranked, 0.5)), 4),
         "p99_seconds": round(float(np.quantile(ranked, 0.99)), 4),
+        "cpu_milliseconds_per_request": round(1000 * cpu / len(images), 2),
         "failed": failed,
         "mean_characters": round(float(np.mean(characters)), 2) if characters else 0.0,
+        **{
+            f"p50_{name}": round(median(timing[name] for timing in timings), 4)
+            for name in (("queue_seconds", "generate_seconds") if timings else ())
+        },
     }
 
 
@@ -219,7 +237,8 @@ def gate(load: Serving, model: Path, bundle: Path) -> Server:
         "RECORDS_URL": "", "MAX_INFLIGHT": "512", "MAX_QUEUE": "4096", "DEADLINE_SECONDS": "120",
         "VLLM_GPU_MEMORY_UTILIZATION": str(load.memory), "VLLM_MAX_MODEL_LEN": str(load.context),
         "VLLM_ENFORCE_EAGER": str(load.toy).lower(), "DECODE_PROCESSES": "2" if load.toy else "8",
-        "STATE_FOLDER": str(bundle.parent), "VLLM_ARGUMENTS": json.dumps(load.arguments),
+        "STATE_FOLDER": str(bundle.parent),
+        "VLLM_ARGUMENTS": json.dumps({**load.arguments, **load.gate_arguments}),
     }  # fmt: skip
     return Server(
         "gate",

@@ -76,6 +76,8 @@ async def measure(results: Results, options: argparse.Namespace) -> None:
             over_http = Serving(
                 shape, requests=2 * options.requests, tokens=options.tokens,
                 rounds=options.rounds, memory=options.memory, toy=toy,
+                concurrencies=tuple(int(count) for count in options.at_once.split(",")),
+                gate_arguments=json.loads(options.gate_arguments),
             )  # fmt: skip
             folder = Path(tempfile.mkdtemp(prefix="serving-"))
             run = partial(serving, load=over_http, folder=folder)
@@ -104,6 +106,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--shapes", default="llava-1.5-7b", help="sizes, split at commas")
     parser.add_argument("--questions", type=int, default=1000, help="of agreement, consistency")
     parser.add_argument("--requests", type=int, default=256, help="at once, of throughput")
+    parser.add_argument("--at-once", default="64,256", help="requests, of serving, split at commas")
+    parser.add_argument(
+        "--gate-arguments", default="{}", help="JSON: more of vLLM's for the gate, of serving"
+    )
     parser.add_argument("--tokens", type=int, default=16, help="of an answer, of throughput")
     parser.add_argument("--rounds", type=int, default=3, help="of throughput")
     parser.add_argument("--memory", type=float, default=0.45, help="of the card, of throughput")

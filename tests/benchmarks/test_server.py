@@ -34,3 +34,18 @@ def test_one_that_ends_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ),
     ):
         asyncio.run(server.ready())
+
+
+def test_its_processor_time_is_its_own(tmp_path: Path) -> None:
+    busy = "import subprocess, sys, time; {}; print('done', flush=True); time.sleep(60)"
+    work = "sum(range(10**7))"
+    child = f"subprocess.run([sys.executable, '-c', {work!r}])"
+    spent = {}
+    for name, what in (("itself", work), ("child", child)):
+        command = (sys.executable, "-c", busy.format(what))
+        server = Server(name, "", "", command)
+        with server.running(tmp_path):
+            while "done" not in server.log_end:
+                assert server.process.poll() is None
+            spent[name] = server.cpu_seconds
+    assert 0 < spent["child"] < spent["itself"]
