@@ -54,7 +54,22 @@ def test_serving() -> None:
         said(f"| {count} | {rate[0]:.1f} | {rate[1]:.1f} | {rate[0] / rate[1]:.2f} |")
         for one in (gate, plain):
             said(f"| {one['p50_seconds']:.2f}, {one['p99_seconds']:.2f} |")
+    pairs = zip(rounds["64"]["gate"], rounds["64"]["vllm"], strict=True)
+    ratios = [one["requests_per_second"] / other["requests_per_second"] for one, other in pairs]
+    said(f"(single rounds: {', '.join(f'{ratio:.2f}' for ratio in ratios)})")
     assert not any(r["failed"] for s in rounds.values() for told in s.values() for r in told)
+
+
+def test_processor_time_over_http() -> None:
+    rounds = result("serving_cpu_toy", RESULTS.parent)["rounds"]["64"]
+    gate, plain = (
+        median(one["cpu_milliseconds_per_request"] for one in rounds[name])
+        for name in ("gate", "vllm")
+    )
+    words = " ".join(PAGE.split())
+    assert (
+        f"{gate:.1f} ms of processor time per request, that of `vllm serve` {plain:.1f} ms" in words
+    )
 
 
 def test_agreement() -> None:
