@@ -21,12 +21,16 @@ from service.pipeline import Ask, Outcome, answer
 from service.rules import Rules
 from service.telemetry import Stages
 
-CONCURRENCY = 64
+AT_ONCE = (64, 256)
 ROUNDS = 3
 
 
 async def consistency(found: dict[str, Any], trial: Trial) -> None:
-    """Ask the line domain's questions in each mode, three times in turns."""
+    """Ask the line domain's questions in each mode, some rounds in turns, so many at once.
+
+    What a mode costs is time per question, as a multiple of that without samples. With few at once
+    a second stage also leaves the GPU idle, so that is told for several numbers at once.
+    """
     bundle = Bundle.load(ROOT / "testbed" / "bundles" / trial.model)
     engine = VllmEngine(
         str(trial.folder),
@@ -42,38 +46,58 @@ async def consistency(found: dict[str, Any], trial: Trial) -> None:
         queue_size=8192,
     )
     await engine.start()
-    seconds: dict[str, list[float]] = {mode: [] for mode in CONSISTENCY_MODES}
     outcomes: dict[str, list[Outcome]] = {mode: [] for mode in CONSISTENCY_MODES}
-    found["seconds_per_question"] = seconds
+    found["at_once"] = {}
     try:
-        for number in range(ROUNDS + 1):
-            for mode in CONSISTENCY_MODES:
-                # Images of their own in every round: nothing may come from a cache.
-                seed = 600_000 + 20_000 * number + 5_000 * CONSISTENCY_MODES.index(mode)
-                asked = _questions(trial, bundle, seed)
-                begun = time.perf_counter()
-                told = await _ask_all(engine, bundle, asked, mode)
-                took = (time.perf_counter() - begun) / len(asked)
-                if number:  # the first round warms up
-                    seconds[mode].append(round(took, 6))
-                    outcomes[mode] += told
+        for place, at_once in enumerate(AT_ONCE):
+            here = found["at_once"][str(at_once)] = {}
+            seed = 600_000 + 100_000 * place
+            await _costs(here, engine, bundle, trial, outcomes, at_once=at_once, seed=seed)
         # What each mode accepts, of the same questions: the images of one more round.
-        asked = _questions(trial, bundle, 590_000)
-        same = {mode: await _ask_all(engine, bundle, asked, mode) for mode in CONSISTENCY_MODES}
+        asked = _questions(trial, bundle, trial.questions // 4, 590_000)
+        same = {
+            mode: await _ask_all(engine, bundle, asked, mode, AT_ONCE[0])
+            for mode in CONSISTENCY_MODES
+        }
         found["same_questions"] = {mode: _bought(told) for mode, told in same.items()}
+        found["all_questions"] = {mode: _bought(told) for mode, told in outcomes.items()}
     finally:
         await engine.close()
+
+
+async def _costs(
+    found: dict[str, Any],
+    engine: VllmEngine,
+    bundle: Bundle,
+    trial: Trial,
+    outcomes: dict[str, list[Outcome]],
+    *,
+    at_once: int,
+    seed: int,
+) -> None:
+    """Measure what each mode costs; ``found`` gets it with every round."""
+    seconds: dict[str, list[float]] = {mode: [] for mode in CONSISTENCY_MODES}
+    found["seconds_per_question"] = seconds
+    count = max(trial.questions // 4, 2 * at_once) if trial.device == "cuda" else at_once // 16
+    for number in range(ROUNDS + 1):
+        for place, mode in enumerate(CONSISTENCY_MODES):
+            # Images of their own in every round: nothing may come from a cache.
+            asked = _questions(trial, bundle, count, seed + 20_000 * number + 5_000 * place)
+            begun = time.perf_counter()
+            told = await _ask_all(engine, bundle, asked, mode, at_once)
+            took = (time.perf_counter() - begun) / len(asked)
+            if number:  # the first round warms up
+                seconds[mode].append(round(took, 6))
+                outcomes[mode] += told
     plain = np.median(seconds["never"])
-    for mode in CONSISTENCY_MODES:
-        found[mode] = {
-            "cost": round(float(np.median(seconds[mode]) / plain), 3),
-            **_bought(outcomes[mode]),
-        }
+    found["cost"] = {
+        mode: round(float(np.median(each) / plain), 3) for mode, each in seconds.items()
+    }
 
 
-def _questions(trial: Trial, bundle: Bundle, seed: int) -> list[Query]:
-    """A quarter of the trial's, of the line domain, answered as long as the certificates say."""
-    asked = scene_questions(trial.questions // 4, "line", seed)
+def _questions(trial: Trial, bundle: Bundle, count: int, seed: int) -> list[Query]:
+    """Some of the line domain, answered as long as the certificates say."""
+    asked = scene_questions(count, "line", seed)
     return [replace(query, max_tokens=bundle.generation.max_tokens) for query in asked]
 
 
@@ -92,9 +116,9 @@ def _bought(outcomes: list[Outcome]) -> dict[str, Any]:
 
 
 async def _ask_all(
-    engine: VllmEngine, bundle: Bundle, asked: list[Query], mode: str
+    engine: VllmEngine, bundle: Bundle, asked: list[Query], mode: str, at_once: int
 ) -> list[Outcome]:
-    gate = asyncio.Semaphore(CONCURRENCY)
+    gate = asyncio.Semaphore(at_once)
     rules = Rules(bundle, bundle.policy)
 
     async def one(query: Query) -> Outcome:

@@ -1,8 +1,9 @@
-"""What a CUDA graph saves of a decode step's reading: microseconds of the host per step.
+"""What a CUDA graph saves of a decode step's reading: microseconds of the host and GPU per step.
 
-On a stand-in with the memory of vLLM's V2 model runner, in PaliGemma 3B's shape; vLLM is not
-needed. Every step is read plainly and by its graph, and ends in an error if these differ or no
-graph was used. On a CPU both are plain: a trial of the script alone.
+Also what the host takes for a step in which a graph is captured. On a stand-in with the memory of
+vLLM's V2 model runner, in a published model's shape; vLLM is not needed. Every step is read plainly
+and by its graph, and ends in an error if these differ or no graph was used. On a CPU both are
+plain: a trial of the script alone.
 
     python -m benchmarks.plugin_graph
 """
@@ -36,11 +37,15 @@ from service.engines.vllm_plugin.record import KEY, StepRows
 from service.engines.vllm_plugin.runner import Reader
 
 REQUESTS = (1, 8, 32)
+QUEUED = 20
+"""Steps whose reading waits in the GPU's queue, to be timed."""
+SLEEP = 100_000_000
+"""Cycles for which the GPU waits meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Of a model, and of what is read of it; PaliGemma 3B's."""
+    """Of a model, and of what is read of it; PaliGemma 3B's, if nothing else is said."""
 
     hidden: int = 2048
     heads: int = 8
@@ -54,6 +59,19 @@ class Shape:
     layers: tuple[int, ...] = (4, 8, 12, 16)
     attention_layers: tuple[int, ...] = (9, 13)
     columns: int = 9
+
+
+SHAPES = {
+    "paligemma-3b": Shape(),
+    "qwen2-vl-7b": Shape(
+        hidden=3584, heads=28, key_heads=4, width=128, vocabulary=152_064, image_tokens=144,
+        keys=304, layers=(7, 14, 21, 28), attention_layers=(14, 21),
+    ),
+    "llava-1.5-7b": Shape(
+        hidden=4096, heads=32, key_heads=32, width=128, vocabulary=32_064, image_tokens=576,
+        keys=720, layers=(8, 16, 24, 32), attention_layers=(16, 24),
+    ),
+}  # fmt: skip
 
 
 class LlavaForConditionalGeneration(nn.Module):
@@ -145,11 +163,15 @@ class Standin:
             aux_hidden_states=self._states,
         )
 
+    def start(self, reader: Reader) -> Any:
+        """The step's output, whose rows are on their way."""
+        self.execute_model_state = self._state
+        return reader.sample(self, _sample_tokens)
+
     def read(self, reader: Reader) -> tuple[StepRows, float, float]:
         """The rows of the step, seconds until they are on their way, and until they are there."""
-        self.execute_model_state = self._state
         begun = time.perf_counter()
-        output = reader.sample(self, _sample_tokens)
+        output = self.start(reader)
         sent = time.perf_counter()
         rows: StepRows = getattr(output.get_output(), KEY)
         return rows, sent - begun, time.perf_counter() - sent
@@ -220,6 +242,19 @@ def deviation(found: StepRows, expected: StepRows) -> float:
     return worst
 
 
+def gpu_seconds(runner: Standin, reader: Reader) -> float:
+    """What the GPU takes for the reading of a step that it does not have to wait for."""
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    torch.cuda._sleep(SLEEP)  # type: ignore[no-untyped-call]
+    begin.record()
+    outputs = [runner.start(reader) for _ in range(QUEUED)]
+    end.record()
+    for output in outputs:
+        output.get_output()
+    end.synchronize()
+    return float(begin.elapsed_time(end)) / 1e3 / QUEUED
+
+
 @torch.inference_mode()
 def measure(shape: Shape, device: torch.device, count: int, steps: int) -> dict[str, Any]:
     """Medians over steps of so many requests, read plainly and by a graph."""
@@ -239,10 +274,15 @@ def measure(shape: Shape, device: torch.device, count: int, steps: int) -> dict[
             expected, *plainly = runner.read(plain)
             found, *by_graph = runner.read(graphed)
             worst = max(worst, deviation(found, expected))
+            if step == MEETINGS:
+                seconds["capture"].append(by_graph[0])
             if step > MEETINGS + 10:
                 for name, each in (("plain", plainly), ("graph", by_graph)):
                     seconds[name].append(each[0])
                     seconds[f"{name}_wait"].append(each[1])
+        if device.type == "cuda":
+            for name, reader in (("plain_gpu", plain), ("graph_gpu", graphed)):
+                seconds[name].append(gpu_seconds(runner, reader))
     graphs = graphed.graphs
     return {
         "microseconds": {name: round(1e6 * median(each), 1) for name, each in seconds.items()},
@@ -254,13 +294,16 @@ def measure(shape: Shape, device: torch.device, count: int, steps: int) -> dict[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shape", default="paligemma-3b", choices=SHAPES)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--out", type=Path, help="result, as JSON")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
-    found = {str(n): measure(Shape(), device, n, arguments.steps) for n in REQUESTS}
-    text = json.dumps({"host": describe(), "requests": found}, indent=1)
+    shape = SHAPES[arguments.shape]
+    found = {str(n): measure(shape, device, n, arguments.steps) for n in REQUESTS}
+    told = {"host": describe(), "shape": arguments.shape, "requests": found}
+    text = json.dumps(told, indent=1)
     if arguments.out:
         arguments.out.write_text(text + "\n")
     print(text)

@@ -12,6 +12,7 @@ import io
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -22,11 +23,12 @@ from typing import Any
 import httpx
 import numpy as np
 from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.host import ROOT
 from benchmarks.server import Server, free_port
 from benchmarks.shapes import SHAPES, write_shape
-from benchmarks.throughput import CACHE_BYTES, queries
+from benchmarks.throughput import queries
 from probes.bundle import Bundle, Golden
 from probes.probe import LinearProbe
 from probes.types import Query
@@ -46,6 +48,7 @@ class Serving:
         tokens: of an answer.
         rounds: in turns.
         memory: share of the card for each server.
+        cache_bytes: of keys and values, for each: the same, whatever the other has taken.
         concurrencies: requests at once.
         gate_arguments: more of vLLM's, for the gate alone.
         toy: a trial on a CPU.
@@ -56,14 +59,15 @@ class Serving:
     tokens: int = 16
     rounds: int = 3
     memory: float = 0.45
+    cache_bytes: int = 18 << 30
     concurrencies: tuple[int, ...] = (64, 256)
     gate_arguments: Mapping[str, Any] = field(default_factory=dict)
     toy: bool = False
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """More of vLLM's, for both, with caches that do not depend on what the other has taken."""
-        sized = {"block_size": 32} if self.toy else {"kv_cache_memory_bytes": CACHE_BYTES}
+        """More of vLLM's, for both."""
+        sized = {"block_size": 32} if self.toy else {"kv_cache_memory_bytes": self.cache_bytes}
         return {"load_format": "dummy", **sized}
 
     @property
@@ -120,11 +124,12 @@ async def ask_all(
 ) -> dict[str, float]:
     """Requests per second, latencies and processor time of the server's main process of one round.
 
-    The gate also tells how long its requests were in vLLM, and before that in its engine's queue.
+    Both tell how long a request was in vLLM, on average: the gate as its main process sees it,
+    ``vllm serve`` as its engine core does.
     """
     limit = asyncio.Semaphore(concurrency)
     seconds: list[float] = []
-    timings: list[dict[str, float]] = []
+    in_vllm: list[float] = []
     characters: list[int] = []
     failed = 0
 
@@ -154,16 +159,20 @@ async def ask_all(
             return
         told = response.json()
         if server.name == "gate":
-            timings.append(told["timing"])
+            in_vllm.append(told["timing"]["generate_seconds"])
             characters.append(len(told["answer"]))
         else:
             characters.append(len(told["choices"][0]["message"]["content"]))
 
     pool = httpx.Limits(max_connections=concurrency)
     async with httpx.AsyncClient(timeout=120, limits=pool) as client:
+        before = await engine_seconds(client, server)
         begun, cpu = time.perf_counter(), server.cpu_seconds
         await asyncio.gather(*(one(client, image) for image in images))
         took, cpu = time.perf_counter() - begun, server.cpu_seconds - cpu
+        after = await engine_seconds(client, server)
+        if after[1] > before[1]:
+            in_vllm.append((after[0] - before[0]) / (after[1] - before[1]))
     ranked = np.sort(seconds)
     return {
         "requests_per_second": round(len(images) / took, 2),
@@ -172,11 +181,23 @@ async def ask_all(
         "cpu_milliseconds_per_request": round(1000 * cpu / len(images), 2),
         "failed": failed,
         "mean_characters": round(float(np.mean(characters)), 2) if characters else 0.0,
-        **{
-            f"p50_{name}": round(median(timing[name] for timing in timings), 4)
-            for name in (("queue_seconds", "generate_seconds") if timings else ())
-        },
+        **({"seconds_in_vllm": round(float(np.mean(in_vllm)), 4)} if in_vllm else {}),
     }
+
+
+async def engine_seconds(client: httpx.AsyncClient, server: Server) -> tuple[float, int]:
+    """Seconds that all requests so far were in vLLM's engine core, and how many those were.
+
+    Nothing of the gate's, which tells it with each answer.
+    """
+    text = (await client.get(f"{server.url}/metrics")).text
+    told: Counter[str] = Counter()
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            told[sample.name] += sample.value
+    name = "vllm:request_{}_time_seconds_{}".format
+    seconds = sum(told[name(stage, "sum")] for stage in ("queue", "prefill", "decode"))
+    return seconds, int(told[name("queue", "count")])
 
 
 def bodies(asked: Sequence[Query]) -> list[str]:

@@ -27,9 +27,6 @@ COLUMNS = 9
 TOKENS = 128
 """Of an answer, for the time per token."""
 TOKEN_ROUNDS = 9
-CACHE_BYTES = 18 << 30
-"""Of keys and values, for each engine: the same, and none depends on what the other has taken."""
-
 Ask = Callable[[Query], Awaitable[int]]
 """Answers a query; returns the number of tokens."""
 
@@ -44,6 +41,7 @@ class Load:
         tokens: of an answer.
         rounds: of each way of asking, in turns.
         memory: share of the card for each of the two engines.
+        cache_bytes: of keys and values, for each: the same, whatever the other has taken.
         tensor_parallel_size: GPUs of each.
         samples: also measure what ten samples beside each answer cost.
         profile: also profile the decode steps of 8 answers.
@@ -55,6 +53,7 @@ class Load:
     tokens: int = 16
     rounds: int = 3
     memory: float = 0.45
+    cache_bytes: int = 18 << 30
     tensor_parallel_size: int = 1
     samples: bool = False
     profile: bool = False
@@ -143,7 +142,7 @@ def _options(load: Load, more: Mapping[str, Any]) -> tuple[VllmOptions, str]:
         arguments={
             "load_format": "dummy",
             "disable_log_stats": False,
-            **({"block_size": 32} if toy else {"kv_cache_memory_bytes": CACHE_BYTES}),
+            **({"block_size": 32} if toy else {"kv_cache_memory_bytes": load.cache_bytes}),
             **more,
         },
     )

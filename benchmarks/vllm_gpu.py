@@ -76,6 +76,7 @@ async def measure(results: Results, options: argparse.Namespace) -> None:
             over_http = Serving(
                 shape, requests=2 * options.requests, tokens=options.tokens,
                 rounds=options.rounds, memory=options.memory, toy=toy,
+                cache_bytes=int(options.cache_gib * 2**30),
                 concurrencies=tuple(int(count) for count in options.at_once.split(",")),
                 gate_arguments=json.loads(options.gate_arguments),
             )  # fmt: skip
@@ -90,6 +91,7 @@ async def measure(results: Results, options: argparse.Namespace) -> None:
                 rounds=options.rounds,
                 toy=toy,
                 memory=options.memory,
+                cache_bytes=int(options.cache_gib * 2**30),
                 tensor_parallel_size=options.tensor_parallel_size,
                 samples=options.samples,
                 profile=options.profile,
@@ -113,6 +115,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=16, help="of an answer, of throughput")
     parser.add_argument("--rounds", type=int, default=3, help="of throughput")
     parser.add_argument("--memory", type=float, default=0.45, help="of the card, of throughput")
+    parser.add_argument(
+        "--cache-gib", type=float, default=18, help="of each engine, of throughput and serving"
+    )
     parser.add_argument("--part-seconds", type=float, default=900, help="most time of one part")
     parser.add_argument("--seconds", type=float, default=600, help="of soak")
     parser.add_argument("--tensor-parallel-size", type=int, default=1, help="not of serving")

@@ -62,6 +62,30 @@ for vocabulary, dtype in ((2 * PART + 5, torch.float32), (100, torch.float32), (
 print("same")
 """
 
+ROWS = """
+import torch
+from service.engines.vllm_plugin.row_kernels import COLUMNS, ENTRIES, keep_last, projected
+
+torch.manual_seed(0)
+for entries, columns in ((96, 9), (2 * ENTRIES + 8, COLUMNS + 1)):
+    matrix, states = torch.randn(3, columns, entries), torch.randn(3, 5, entries)
+    found = projected(states.bfloat16(), matrix)
+    expected = torch.bmm(states.bfloat16().float(), matrix.mT)
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-4)
+
+    # A prompt of 4, two single tokens, and rows that pad the batch; queries among other values.
+    starts = torch.tensor([0, 4, 5, 6, 6, 6], dtype=torch.int32)
+    query, output = torch.randn(6, entries + 16)[:, 8:-8], torch.randn(6, entries)
+    kept = [torch.full((8, 4, entries // 4), torch.nan) for _ in range(2)]
+    keep_last(query, output, starts, *kept)
+    for one, whole in zip(kept, (query, output)):
+        assert torch.equal(one[:5].flatten(1), whole[[3, 4, 5, 5, 5]])
+        assert one[5:].isnan().all()
+    keep_last(query, output, torch.zeros(2, dtype=torch.int32), *kept)  # while graphs are captured
+    assert torch.equal(kept[0][0].flatten(), query[0])
+print("same")
+"""
+
 WHOLE_PROMPTS = """
 import torch, triton, triton.language
 from vllm import triton_utils
@@ -117,7 +141,9 @@ def interpret(program: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("program", [IMAGE_ATTENTION, SCORES], ids=["attention", "scores"])
+@pytest.mark.parametrize(
+    "program", [IMAGE_ATTENTION, SCORES, ROWS], ids=["attention", "scores", "rows"]
+)
 def test_kernel_gives_what_the_plain_computation_gives(program: str) -> None:
     run = interpret(program)
     assert run.stdout.strip() == "same", run.stderr

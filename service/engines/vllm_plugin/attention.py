@@ -130,15 +130,20 @@ class _Layer:
         impl.forward = forward
 
     def _keep(self, metadata: Any, query: Tensor, output: Tensor) -> None:
-        last = metadata.query_start_loc[1:] - 1
-        count = last.shape[0]
-        for kept, whole in ((self._queries, query), (self._outputs, output)):
-            rows = whole.view(whole.shape[0], *kept.shape[1:])
-            torch.index_select(rows, 0, last, out=kept[:count])
+        starts = metadata.query_start_loc
+        rows = [each.view(len(each), *self._queries.shape[1:]) for each in (query, output)]
+        if query.device.type == "cuda":
+            from service.engines.vllm_plugin.row_kernels import keep_last
+
+            queries, outputs = (each.flatten(1) for each in rows)
+            keep_last(queries, outputs, starts, self._queries, self._outputs)
+        else:
+            last = starts[1:] - 1
+            for kept, whole in zip((self._queries, self._outputs), rows, strict=True):
+                torch.index_select(whole, 0, last, out=kept[: len(last)])
         if self.keeps_first:
-            first, shape = metadata.query_start_loc[:-1], self._queries.shape[1:]
-            query, output = (each.view(len(each), *shape)[first] for each in (query, output))
-            self._first = query, output, metadata.query_start_loc.diff()
+            first = starts[:-1]
+            self._first = rows[0][first], rows[1][first], starts.diff()
 
     def write(self, step: compat.Step, places: Tensor, found: Tensor, at: int) -> None:
         """Fill ``found[:, at]``; see :meth:`Attention.rows`."""

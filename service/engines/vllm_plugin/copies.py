@@ -51,6 +51,11 @@ class Copy:
         self._size = size
         self._free = free
 
+    @property
+    def done(self) -> bool:
+        """Whether :meth:`wait` has nothing to wait for."""
+        return self._buffer is not None and self._buffer.done
+
     def wait(self) -> FloatArray:
         """The values, (entries,), float32, in memory of their own."""
         buffer, self._buffer = self._buffer, None
@@ -79,6 +84,10 @@ class _Buffer:
         self._memory[: values.numel()].copy_(values, non_blocking=True)
         if self._copied is not None:
             self._copied.record()
+
+    @property
+    def done(self) -> bool:
+        return self._copied is None or bool(self._copied.query())  # type: ignore[no-untyped-call]
 
     def values(self, size: int) -> FloatArray:
         if self._copied is not None:

@@ -2,7 +2,8 @@
 
 Two launches per layer: at a few requests a step, what counts is how many kernels stand in the
 GPU's queue, and that no kernel waits for one long loop over a request's keys. So the keys of a
-request are shared out over :data:`SPLITS` programs, and the second kernel puts them together.
+request are shared out over some programs, the more the fewer its key heads are, and the second
+kernel puts them together.
 """
 
 from __future__ import annotations
@@ -12,8 +13,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-SPLITS = 8
+LEAST, MOST = 8, 32
 """Programs that share the keys of one request and key head."""
+PROGRAMS = 128
+"""Of one request, if that is within these limits."""
+STEP = 64
+"""Keys at a time."""
+SMALLEST = 16
+"""Side of a matrix that Triton multiplies."""
 COLUMNS = 128
 """Image tokens per program of the second kernel."""
 
@@ -52,7 +59,7 @@ def _scores(  # type: ignore[no-untyped-def]  # Triton looks annotations up, and
         queries + row * query_row + q_heads[:, None] * query_head + width[None, :],
         mask=mine[:, None] & inside[None, :],
         other=0.0,
-    ).to(tl.float32)
+    )
     largest = tl.full((GROUP_PAD,), float("-inf"), tl.float32)
     total = tl.zeros((GROUP_PAD,), tl.float32)
     for begin in range(first, end, STEP):
@@ -65,8 +72,8 @@ def _scores(  # type: ignore[no-untyped-def]  # Triton looks annotations up, and
             + width[None, :] * key_width,
             mask=real[:, None] & inside[None, :],
             other=0.0,
-        ).to(tl.float32)  # fmt: skip
-        score = tl.sum(query[:, None, :] * key[None, :, :], axis=2) * scale
+        ).to(query.dtype)  # fmt: skip
+        score = tl.dot(query, tl.trans(key), input_precision="ieee") * scale
         score = tl.where(real[None, :], score, float("-inf"))
         higher = tl.maximum(largest, tl.max(score, axis=1))
         total = total * tl.exp(largest - higher) + tl.sum(tl.exp(score - higher[:, None]), axis=1)
@@ -136,23 +143,23 @@ def image_attention(
     key_heads, size = keys.shape[1], keys.shape[2]
     widest = found.shape[2]
     group = heads // key_heads
+    splits = min(max(triton.next_power_of_2(PROGRAMS // key_heads), LEAST), MOST)
     # Every entry that is read was written before: no kernel to fill them.
     scores = torch.empty(rows, heads, widest, device=queries.device)
-    totals = torch.empty(rows, heads, SPLITS, device=queries.device)
-    padded = triton.next_power_of_2(group)
-    _scores[(rows, key_heads, SPLITS)](
+    totals = torch.empty(rows, heads, splits, device=queries.device)
+    _scores[(rows, key_heads, splits)](
         queries, keys, blocks, lengths, places, scores, totals,
         queries.stride(0), queries.stride(1),
         *keys.stride(),
         blocks.stride(0), places.stride(0), scores.stride(0), scores.stride(1),
         scale,
-        HEADS=heads, GROUP=group, GROUP_PAD=padded,
-        WIDTH=width, WIDTH_PAD=triton.next_power_of_2(width), SIZE=size,
-        STEP=max(16, 64 // padded), SPLITS=SPLITS,
+        HEADS=heads, GROUP=group, GROUP_PAD=max(SMALLEST, triton.next_power_of_2(group)),
+        WIDTH=width, WIDTH_PAD=max(SMALLEST, triton.next_power_of_2(width)), SIZE=size,
+        STEP=STEP, SPLITS=splits,
     )  # fmt: skip
     _weights[(rows, triton.cdiv(widest, COLUMNS))](
         lengths, places, scores, totals, found,
         places.stride(0), scores.stride(0), scores.stride(1),
         found.stride(0), layer * found.stride(1), widest,
-        HEADS=heads, HEADS_PAD=triton.next_power_of_2(heads), SPLITS=SPLITS, COLUMNS=COLUMNS,
+        HEADS=heads, HEADS_PAD=triton.next_power_of_2(heads), SPLITS=splits, COLUMNS=COLUMNS,
     )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +14,6 @@ from service.engines.vllm_plugin import compat
 from service.engines.vllm_plugin.attention import Attention
 from service.engines.vllm_plugin.hidden import HiddenStates
 from service.engines.vllm_plugin.scores import summed
-
-SHARES = 16
-"""Parts of the hidden size that are projected apart: a product of few rows and columns over
-thousands of entries keeps a GPU waiting for one long loop."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,16 +46,15 @@ class Rows:
         self._device: torch.device = runner.device
         self._width: int = runner.model_config.get_hidden_size()
         self._matrix: Tensor | None = None
-        """(layers x shares, hidden / shares, columns), or ``None`` for whole hidden states."""
+        """(layers, columns, hidden), or ``None`` for whole hidden states."""
 
     def install(self, plan: Mapping[str, Any]) -> None:
         """Set the matrix; see :meth:`Reader.install`."""
         self._matrix = None
         if plan["matrix"] is not None:
-            shares = math.gcd(SHARES, self._width)
-            shape = (len(self._layers) * shares, self._width // shares, plan["columns"])
-            matrix = np.frombuffer(plan["matrix"], np.float32).reshape(shape)
-            self._matrix = torch.from_numpy(matrix.copy()).to(self._device)
+            shape = (len(self._layers), self._width, plan["columns"])
+            matrix = np.frombuffer(plan["matrix"], np.float32).reshape(shape).swapaxes(1, 2)
+            self._matrix = torch.from_numpy(matrix.copy("C")).to(self._device)
 
     def of(self, step: compat.Step, logits: Tensor | None, places: Tensor, widest: int) -> Computed:
         """The rows of a step.
@@ -91,7 +85,7 @@ class Rows:
         """(layers, rows, columns), float32, dense."""
         count = len(step.requests)
         states = self._hidden.at(step)
-        if not states or (self._matrix is not None and not self._matrix.shape[2]):
+        if not states or (self._matrix is not None and not self._matrix.shape[1]):
             return torch.empty(len(states), count, 0, device=self._device)
         if step.rows is None:
             picked = torch.stack([state[:count] for state in states])
@@ -99,9 +93,8 @@ class Rows:
             picked = torch.stack([state.index_select(0, step.rows) for state in states])
         if self._matrix is None:
             return picked.float()
-        apart, width, columns = self._matrix.shape
-        layers = len(states)
-        shared = picked.view(layers, count, apart // layers, width).transpose(1, 2)
-        shared = shared.to(torch.float32, memory_format=torch.contiguous_format)
-        product = torch.bmm(shared.reshape(apart, count, width), self._matrix)
-        return product.view(layers, -1, count, columns).sum(1)
+        if picked.device.type == "cuda":
+            from service.engines.vllm_plugin.row_kernels import projected
+
+            return projected(picked, self._matrix)
+        return torch.bmm(picked.float(), self._matrix.mT)
