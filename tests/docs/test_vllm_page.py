@@ -56,7 +56,9 @@ def test_serving() -> None:
             said(f"| {one['p50_seconds']:.2f}, {one['p99_seconds']:.2f} |")
     pairs = zip(rounds["64"]["gate"], rounds["64"]["vllm"], strict=True)
     ratios = [one["requests_per_second"] / other["requests_per_second"] for one, other in pairs]
-    said(f"(single rounds: {', '.join(f'{ratio:.2f}' for ratio in ratios)})")
+    said(f"the single rounds are {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
+    before = result("serving_small_cache")["ratio_at_64"]
+    assert f"run gave {before:.2f} (`serving_small_cache.json`)" in " ".join(PAGE.split())
     assert not any(r["failed"] for s in rounds.values() for told in s.values() for r in told)
 
 
@@ -110,6 +112,15 @@ def test_graphs() -> None:
     assert f"for {took['graph']:.0f} µs by its graph and for {took['plain']:.0f} µs" in words
     assert step["graphs"]
     assert not step["largest_deviation"]
+    gpu = [took["graph_gpu"]]
+    for shape in ("qwen2-vl-7b", "llava-1.5-7b"):
+        whole = json.loads((RESULTS / f"plugin_graph_{shape}.json").read_text())
+        assert whole["shape"] == shape
+        gpu.append(whole["requests"]["8"]["microseconds"]["graph_gpu"])
+    small, qwen, llava = (f"{each:.0f} µs" for each in gpu)
+    assert f"takes {small} for it, in Qwen2-VL-7B's shape {qwen} and in LLaVA-1.5-7B's {llava}" in (
+        words
+    )
 
 
 def test_two_gpus() -> None:
@@ -119,6 +130,14 @@ def test_two_gpus() -> None:
     again = result("two_gpus_decisions")
     assert again["decisions"]["same_decision"] == 1.0
     assert f"at {again['questions_per_second']:.0f} questions/s" in words
+    large = result("two_gpus_throughput")
+    rate, token = large["throughput_ratio"], large["time_per_token_ratio"]
+    plain = median(large["requests_per_second"]["plain"])
+    assert (
+        f"plain {plain:.1f} requests/s, with readouts {rate['readouts']:.3f}, with attention "
+        f"{rate['attention']:.3f} times that; a token takes {token['readouts']:.2f} and "
+        f"{token['attention']:.2f} times" in words
+    )
 
 
 def test_soak_and_consistency() -> None:
@@ -132,8 +151,14 @@ def test_soak_and_consistency() -> None:
         memory = soak[f"memory_{when}_bytes"]
         said(f"{memory['host'] / 1e9:.3f} GB")
         said(f"{memory['cards'] / 1e9:.3f} GB")
-    told, first = result("consistency"), result("consistency_first")
-    said(f"`always` costs {told['always']['cost']:.2f} times one answer")
-    said(f"`auto` {told['auto']['cost']:.2f} times")
+    short = result("soak_short")["counts"]
     words = " ".join(PAGE.split())
-    assert f"cost {first['always']['cost']:.2f} and {first['auto']['cost']:.2f} times" in words
+    assert f"{short['answered']:,} answers none was strange" in words
+    assert short["strange"] == short["failed"] == 0
+    told, before = result("consistency")["at_once"], result("consistency_coverage")
+    said(f"`always` costs {told['64']['cost']['always']:.2f} times one answer")
+    said(f"`auto` {told['64']['cost']['auto']:.2f} times")
+    seconds = told["256"]["seconds_per_question"]
+    ratio = sum(seconds["auto"]) / sum(seconds["never"][: len(seconds["auto"])])
+    assert f"`auto` took {ratio:.2f} times as long" in words
+    assert f"cost {before['always']['cost']:.2f} and {before['auto']['cost']:.2f} times" in words
