@@ -40,7 +40,7 @@ def keep_last(
     """Copy the queries and outputs at the last position of each request, in one launch.
 
     Args:
-        query: (tokens, entries). output: likewise.
+        query: (tokens, entries), each row dense. output: likewise.
         starts: first position of each request, and the end of the last, (requests + 1,).
         queries: (requests or more, entries), dense; gets the queries. outputs: likewise.
     """
