@@ -190,11 +190,19 @@ class Served:
     def ask_at_once(
         self, pool: ThreadPoolExecutor, asked: list[dict[str, str]], folder: Path
     ) -> list[Future[httpx.Response]]:
-        """Questions with samples; returns while they are being answered."""
+        """Questions with samples; returns with all of them in flight and the engine core stopped."""
+        os.kill(self.core, signal.SIGSTOP)  # or they may be answered before anybody sees them
         replies = [pool.submit(self.ask, one, folder, self_consistency="always") for one in asked]
-        while "vlm_gate_inflight_requests 0.0" in self.metrics:
-            assert not all(one.done() for one in replies)
+        while f"vlm_gate_inflight_requests {len(asked)}.0" not in self.metrics:
+            assert not any(one.done() for one in replies)
+            time.sleep(0.02)
         return replies
+
+    @property
+    def core(self) -> int:
+        """vLLM's engine core."""
+        (core,) = [pid for pid, words in self.children.items() if "EngineCore" in words]
+        return core
 
     @property
     def metrics(self) -> str:
@@ -257,7 +265,6 @@ def questions(dataset: Path) -> list[dict[str, str]]:
 
 def test_it_answers_and_drains(two: list[Served], dataset: Path) -> None:
     served, asked = two[0], questions(dataset)
-    assert any("EngineCore" in words for words in served.children.values()), served.children
     reply = served.ask(asked[0], dataset.parent, self_consistency="always")
     assert reply.status_code == 200, reply.text
     told = reply.json()
@@ -276,6 +283,7 @@ def test_it_answers_and_drains(two: list[Served], dataset: Path) -> None:
     with ThreadPoolExecutor(16) as pool:
         replies = served.ask_at_once(pool, asked * 2, dataset.parent)
         served.process.send_signal(signal.SIGTERM)
+        os.kill(served.core, signal.SIGCONT)
         assert [one.result().status_code for one in replies] == [200] * len(replies)
     served.ends(0)
     assert served.recorded() == sorted(served.ids)
@@ -284,10 +292,9 @@ def test_it_answers_and_drains(two: list[Served], dataset: Path) -> None:
 def test_its_engine_core_is_killed(two: list[Served], dataset: Path) -> None:
     served, asked = two[1], questions(dataset)
     assert served.ask(asked[0], dataset.parent).status_code == 200
-    (core,) = [pid for pid, words in served.children.items() if "EngineCore" in words]
     with ThreadPoolExecutor(32) as pool:
         replies = served.ask_at_once(pool, asked * 5, dataset.parent)
-        os.kill(core, signal.SIGKILL)
+        os.kill(served.core, signal.SIGKILL)
         for one in replies:
             one.result()
     ready = served.client.get("/readyz")
