@@ -190,8 +190,8 @@ class Served:
     def ask_at_once(
         self, pool: ThreadPoolExecutor, asked: list[dict[str, str]], folder: Path
     ) -> list[Future[httpx.Response]]:
-        """Questions with samples; returns with all of them in flight and the engine core stopped."""
-        os.kill(self.core, signal.SIGSTOP)  # or they may be answered before anybody sees them
+        """Questions with samples, once all are in flight; the engine core stands still then."""
+        os.kill(self.core, signal.SIGSTOP)  # or they may be answered before they are seen
         replies = [pool.submit(self.ask, one, folder, self_consistency="always") for one in asked]
         while f"vlm_gate_inflight_requests {len(asked)}.0" not in self.metrics:
             assert not any(one.done() for one in replies)
