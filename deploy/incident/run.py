@@ -25,6 +25,7 @@ from deploy.grafana.render import render_all
 from deploy.incident.line import Line
 from deploy.incident.report import write_report
 from deploy.incident.stack import IncidentError, Page, Stack
+from probes.drift import DRIFT_LIMIT
 
 SEVERITIES = (0.5, 0.75, 1.0)
 NORMAL_SECONDS = 300
@@ -34,7 +35,6 @@ SLACK_SECONDS = 12.0
 
 STATED_SECONDS = {"VlmGateRiskShifted": 360, "VlmGateEngineDown": 120, "VlmGateServiceDown": 120}
 """From when the condition holds (ratio over 4; engine given up; killed) to the page."""
-DRIFT_LIMIT = 4
 
 
 class Story:

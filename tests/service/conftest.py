@@ -151,12 +151,6 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def plate() -> np.ndarray:
-    """An image, (48, 64, 3)."""
-    return PLATE
-
-
-@pytest.fixture
 def png() -> bytes:
     """The plate as a file."""
     return encode(PLATE)
