@@ -46,6 +46,12 @@ def test_throughput() -> None:
         f"LLaVA's are {llava} times plain vLLM's, PaliGemma's {paligemma}, and PaliGemma's time "
         f"per token {spread('paligemma-3b', 'time_per_token_ratio_spread')}."
     ) in " ".join(PAGE.split())
+    short = result("throughput_paligemma-3b_five_rounds")
+    rate, token = short["throughput_ratio"], short["time_per_token_ratio"]
+    assert (
+        f"was {rate['readouts']:.3f} and {rate['attention']:.3f} times plain vLLM's, a token took "
+        f"{token['readouts']:.2f} and {token['attention']:.2f} times as long"
+    ) in " ".join(PAGE.split())
     kept = result("throughput_llava-1.5-7b")["throughput_ratio"]
     assert (
         f"keeps {kept['readouts']:.2f} of plain vLLM's throughput with hidden states and "
