@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.shapes import SHAPES, Shape, write_shape
 from benchmarks.step_profile import profile, profiler
 from benchmarks.token_time import Clock, time_per_token
-from probes.types import POSITIONS, Generation, Query, Readout
+from probes.types import POSITIONS, Query, Readout
 from service.engines.vllm import VllmEngine
 from service.engines.vllm_options import VllmOptions, engine_arguments
 from service.engines.vllm_prompts import Prompts
@@ -43,7 +43,6 @@ class Load:
         memory: share of the card for each of the two engines.
         cache_bytes: of keys and values, for each: the same, whatever the other has taken.
         tensor_parallel_size: GPUs of each.
-        samples: also measure what ten samples beside each answer cost.
         profile: also profile the decode steps of 8 answers.
         toy: a trial on a CPU.
     """
@@ -55,7 +54,6 @@ class Load:
     memory: float = 0.45
     cache_bytes: int = 18 << 30
     tensor_parallel_size: int = 1
-    samples: bool = False
     profile: bool = False
     toy: bool = False
 
@@ -123,8 +121,6 @@ async def throughput(found: dict[str, Any], load: Load, folder: Path) -> None:
             asked = {way: (ask, llms[way], profiles) for way, ask in ways.items()}
             await profile(found, asked, lambda seed: queries(seed, 8, shape, TOKENS))
         found["plugin"] = (await gate._call("vlm_gate_status"))[0]
-        if load.samples:
-            await _consistency(found, gate, load, shape)
     finally:
         await gate.close()
         plain.close()
@@ -208,29 +204,3 @@ async def _throughput(
         way: [round(a / b, 4) for a, b in zip(rates[way], rates["plain"], strict=True)]
         for way in names
     }
-
-
-async def _consistency(found: dict[str, Any], gate: VllmEngine, load: Load, shape: Shape) -> None:
-    """Cost of one answer with 10 samples beside it, as a multiple of one answer."""
-    count = max(load.requests // 4, 4)
-    readout = Readout()
-
-    async def alone(query: Query) -> Generation:
-        return await gate.generate(query, readout)
-
-    async def sampled(query: Query) -> tuple[Generation, tuple[str, ...]]:
-        answer = await gate.generate(query, readout)
-        drawn = await gate.sample(query, 10, temperature=0.7, top_p=0.9, seed=1)
-        return answer, drawn
-
-    costs: list[float] = []
-    for number in range(load.rounds + 1):
-        took = []
-        for place, way in enumerate((alone, sampled)):
-            asked = queries(40_000 + 10 * number + place, count, shape, load.tokens)
-            begun = time.perf_counter()
-            await asyncio.gather(*(way(query) for query in asked))
-            took.append(time.perf_counter() - begun)
-        if number:  # the first compiles what draws samples
-            costs.append(round(took[1] / took[0], 3))
-    found["ten_samples_cost"] = costs

@@ -93,7 +93,6 @@ async def measure(results: Results, options: argparse.Namespace) -> None:
                 memory=options.memory,
                 cache_bytes=int(options.cache_gib * 2**30),
                 tensor_parallel_size=options.tensor_parallel_size,
-                samples=options.samples,
                 profile=options.profile,
             )
             folder = Path(tempfile.mkdtemp(prefix="shape-")) / shape
@@ -121,7 +120,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--part-seconds", type=float, default=900, help="most time of one part")
     parser.add_argument("--seconds", type=float, default=600, help="of soak")
     parser.add_argument("--tensor-parallel-size", type=int, default=1, help="not of serving")
-    parser.add_argument("--samples", action="store_true", help="throughput of ten samples as well")
     parser.add_argument("--profile", action="store_true", help="throughput: the steps' kernels too")
     parser.add_argument("--eager", action="store_true", help="agreement without graphs as well")
     parser.add_argument("--toy", action="store_true", help="a trial on a CPU")
