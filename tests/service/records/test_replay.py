@@ -123,7 +123,7 @@ async def test_errors_are_told_with_how_they_are_known(serve, bundled, url, open
     served = bundled(threshold=0.5)
     told = []
     async with serve(served, records_url=url, audit_rate=0.5) as client:
-        for number, question in enumerate(QUESTIONS):
+        for number, question in enumerate(QUESTIONS * 3):
             reply = await client.post(
                 "/v1/answer", data={"question": question}, files={"image": png}
             )
@@ -140,7 +140,7 @@ async def test_errors_are_told_with_how_they_are_known(serve, bundled, url, open
         audits = [t for t in group if t["reason"] == "audit"]
         wrong = sum(told.index(t) % 3 == 0 for t in audits)
         assert share == Share(len(group), len(audits), wrong)
-    assert 0 < found.lost.judged < found.lost.answers
+    assert 0 < found.lost.judged < found.lost.answers == 30  # fails once in 500 million runs
     wider = replay(opened(), Rules(served, Policy("manual", 0.8, 0.99)), served)
     newly = [t for t in told if 0.5 < t["risk"]["score"] <= 0.8]
     assert wider.won == Share(len(newly), len(newly), sum(told.index(t) % 3 == 0 for t in newly))
