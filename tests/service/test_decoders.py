@@ -98,7 +98,7 @@ async def test_a_refusal_keeps_its_words(file, error, kind):
 
 
 async def test_an_image_that_takes_too_long_ends_its_decoder_and_no_more(png, large):
-    async with decoding(image_seconds=0.05) as decoders:
+    async with decoding(image_seconds=0.1) as decoders:
         (before,) = decoders.pids
         with pytest.raises(Invalid, match="takes too long"):
             await decoders.decode(large)

@@ -41,7 +41,7 @@ async def test_an_exception_is_a_503_and_the_next_is_answered(live, engine, png)
 
 
 async def test_a_hang_is_found_out_among_many(live, engine, png) -> None:
-    settings = {"engine_timeout_seconds": 0.3, "max_inflight": 8, "records_url": ""}
+    settings = {"engine_timeout_seconds": 1, "max_inflight": 8, "records_url": ""}
     with live(**settings) as service:
         service.soon(engine.hold)
         async with httpx.AsyncClient(base_url=service.url, timeout=30) as client:

@@ -23,9 +23,9 @@ WAITING = 6
 async def test_the_process_ends_with_1_and_the_records_are_kept(
     start, png, recorded, tmp_path, end
 ) -> None:
-    settings = {"engine_exit_seconds": 2}
+    settings = {"engine_exit_seconds": 3}
     if end == "hang":
-        settings["engine_timeout_seconds"] = 0.3
+        settings["engine_timeout_seconds"] = 3  # a call that does not hang takes milliseconds
     told: Counter[tuple[int, str]] = Counter()
     ids: list[str] = []
     with start(program=PROGRAM, **settings) as running:
