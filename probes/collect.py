@@ -18,6 +18,7 @@ from probes.errors import DataError
 from probes.image_features import image_features
 from probes.images import blank_image, load_image, read_image
 from probes.labels import is_wrong
+from probes.near_duplicates import Looks, look
 from probes.sampling import CHUNK, Sampler, draw_chunk, image_hash
 from probes.signals.attention import ATTENTION_METRICS, attention_table, measure_attention
 from probes.signals.confidence import measure_confidence
@@ -123,6 +124,8 @@ def dataset_hash(examples: Sequence[Example]) -> str:
         if path not in images:
             images[path] = hashlib.sha256(read_image(path)).hexdigest()
         fields = [one.id, images[path], one.question, one.references, one.kind, one.slice, one.rule]
+        if one.group is not None:  # else as it was before there were groups
+            fields.append(one.group)
         digest.update(json.dumps(fields).encode())
     return digest.hexdigest()
 
@@ -176,6 +179,7 @@ def _append(
         attention=np.stack([row.attention for _, row in rows]),
         attention_present=np.array([row.attention_present for _, row in rows], dtype=bool),
         image_features=np.stack([row.image_features for _, row in rows]),
+        looks=np.stack([row.look for _, row in rows]),
     )
     writer.append([record for record, _ in rows], hidden, arrays, skipped)
 
@@ -183,7 +187,9 @@ def _append(
 class _Row:
     """The arrays of one answer."""
 
-    def __init__(self, generation: Generation, image: ImageArray, setup: Setup) -> None:
+    def __init__(
+        self, generation: Generation, image: ImageArray, shown: ImageArray, setup: Setup
+    ) -> None:
         trace, width = generation.trace, setup.model.hidden_size
         self.hidden: NDArray[np.float16] = np.zeros((len(setup.readouts), width), dtype=np.float16)
         self.present: NDArray[np.bool_] = np.zeros(len(setup.readouts), dtype=bool)
@@ -201,7 +207,8 @@ class _Row:
         self.attention: FloatArray = (
             np.zeros(shape, dtype=np.float32) if isinstance(table, Missing) else table
         )
-        self.image_features: FloatArray = image_features(image)
+        self.image_features: FloatArray = image_features(shown)
+        self.look: Looks = look(image)  # of the real one, so that a companion has its groups
 
 
 async def _ask(
@@ -236,5 +243,6 @@ async def _ask(
         confidence=measure_confidence(generation.trace),
         attention=measure_attention(generation.trace),
         samples=samples,
+        group=example.group,
     )
-    return record, await asyncio.to_thread(_Row, generation, shown, setup)
+    return record, await asyncio.to_thread(_Row, generation, image, shown, setup)

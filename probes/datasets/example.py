@@ -24,6 +24,8 @@ class Example:
         kind: of question, for the report.
         slice: where it comes from, for the report.
         rule: how an answer is judged.
+        group: scene, part or batch that its image shows, whose answers stand and fall together;
+            None where nobody named it.
     """
 
     id: str
@@ -33,6 +35,7 @@ class Example:
     kind: str
     slice: str
     rule: LabelRule
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

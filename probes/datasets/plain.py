@@ -2,7 +2,8 @@
 
 ``image`` (its name in the images' folder or archive), ``question`` and ``answers`` (right ones)
 must be there; ``references`` is another name for ``answers``. ``slice`` (camera, line, ...) is
-``all`` and ``kind`` (of question) the rule's name if left out, and ``id`` tells the line. ``rule``
+``all`` and ``kind`` (of question) the rule's name if left out, and ``id`` tells the line. ``group``
+names the scene, part or batch that the image shows, where several images show one. ``rule``
 (one of :data:`~probes.labels.LABEL_RULES`) is ``yes_no`` if left out where every answer is "yes" or
 "no", and ``match`` elsewhere. In JSON answers are a list; in CSV they stand in one cell, split
 by ``|``.
@@ -22,7 +23,7 @@ from probes.datasets.lines import read_bytes, read_lines
 from probes.errors import DataError
 from probes.labels import LABEL_RULES, LabelRule, is_wrong
 
-COLUMNS = ("image", "question", "answers", "slice", "id", "rule", "kind")
+COLUMNS = ("image", "question", "answers", "slice", "id", "rule", "kind", "group")
 _REQUIRED = ("image", "question", "answers")
 
 
@@ -107,6 +108,7 @@ def _example(images: Path, record: Mapping[str, Any], line: int) -> Example:
         kind=text(record, "kind") if "kind" in record else rule,
         slice=text(record, "slice") if "slice" in record else "all",
         rule=rule,
+        group=text(record, "group") if "group" in record else None,
     )
 
 
