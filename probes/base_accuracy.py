@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from probes.signals.consistency import normalise
+from probes.labels.text import normalise
 from probes.store import Record
 
 

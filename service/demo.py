@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from probes.labels import LabelRule, is_wrong
+from probes.labels import LabelRule, judge
 from service.client import Client
 from service.local import local_service
 from testbed.drawing import render
@@ -41,7 +41,7 @@ class Shown:
     def judge(self, answer: str) -> bool:
         """Whether the answer is right."""
         rule: LabelRule = "yes_no" if set(self.truths) <= {"yes", "no"} else "match"
-        return not is_wrong(answer, self.truths, rule).wrong
+        return not judge(answer, self.truths, rule).wrong
 
 
 def shown() -> Iterator[Shown]:

@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from probes.labels import LabelRule, is_wrong
+from probes.labels import LabelRule, judge
 from testbed.drawing import render
 from testbed.questions import ask
 from testbed.scenes import make_scene, severity
@@ -90,7 +90,7 @@ class Line:
             told = reply.json()
             self.told[told["decision"]] += 1
             rule: LabelRule = "yes_no" if set(truths) <= {"yes", "no"} else "match"
-            right = not is_wrong(told["answer"], truths, rule).wrong
+            right = not judge(told["answer"], truths, rule).wrong
             self.judged[f"{told['decision']} {'right' if right else 'wrong'}"] += 1
             if told["reason"] == "audit":
                 outcome = {"id": told["id"], "correct": right, "reviewer": "line"}
