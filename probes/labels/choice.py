@@ -11,7 +11,7 @@ Options = Sequence[tuple[str, str]]
 """Letter, empty where there is none, and text of each option."""
 
 _BRACKETS = r"[(\[]?{0}[)\]]?"
-_NEGATIONS = frozenset("no not none nor neither never isnt arent cannot cant".split())
+_NEGATIONS = frozenset(("no", "not", "none", "nor", "neither", "never", "isnt", "arent", "cannot"))
 
 
 def option_of(text: str, options: Options) -> str:
@@ -19,7 +19,7 @@ def option_of(text: str, options: Options) -> str:
     form = match_form(text)
     for letter, option in options:
         if form in ({match_form(letter)} - {""}) | {match_form(option)}:
-            return letter or match_form(option)
+            return _name((letter, option))
     return ""
 
 
@@ -34,18 +34,26 @@ def read_choice(text: str, options: Options) -> str:
     >>> read_choice("A) blue", [("A", "red"), ("B", "blue")])
     ''
     """
-    if whole := option_of(text, options):
-        return whole
-    words = f" {match_form(text)} "
-    denied = bool(_NEGATIONS & set(words.split()))
-    named = set() if denied else {at for at, (_, one) in enumerate(options) if _within(one, words)}
+    letters = {at for at, (one, _) in enumerate(options) if _has_letter(one, text)}
+    found = letters | _named(match_form(text), options)
+    if len(found) != 1:
+        return option_of(text, options) if not letters else ""
+    return _name(options[found.pop()])
+
+
+def _named(form: str, options: Options) -> set[int]:
+    """The options whose text stands in an answer that denies nothing."""
+    if _NEGATIONS & set(form.split()):
+        return set()
+    named = {at for at, (_, one) in enumerate(options) if _within(one, form)}
     # "dark red" names the option "red" only where it stands apart from the longer one.
     longer = {a for a in named for b in named if a != b and _within(options[a][1], options[b][1])}
-    found = (named - longer) | {at for at, (one, _) in enumerate(options) if _has_letter(one, text)}
-    if len(found) != 1:
-        return ""
-    letter, option = options[found.pop()]
-    return letter or match_form(option)
+    return named - longer
+
+
+def _name(option: tuple[str, str]) -> str:
+    letter, text = option
+    return letter or match_form(text)
 
 
 def _within(option: str, text: str) -> bool:

@@ -8,13 +8,13 @@ from typing import Literal
 
 DateOrder = Literal["dmy", "mdy"]
 
+_NAMES = (
+    "january jan|february feb|march mar|april apr|may|june jun|july jul|august aug|"
+    "september sept sep|october oct|november nov|december dec"
+)
 _MONTHS = {
     name: number
-    for number, names in enumerate(
-        "january jan|february feb|march mar|april apr|may|june jun|july jul|august aug|"
-        "september sept sep|october oct|november nov|december dec".split("|"),
-        start=1,
-    )
+    for number, names in enumerate(_NAMES.split("|"), start=1)
     for name in names.split()
 }
 _MONTH = rf"(?P<month>{'|'.join(sorted(_MONTHS, key=len, reverse=True))})\.?"

@@ -7,20 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-_SMALL = {
-    word: value
-    for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-        "fifteen sixteen seventeen eighteen nineteen".split()
-    )
-} | {"none": 0}
-_TENS = {
-    word: 10 * value
-    for value, word in enumerate(
-        "twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2
-    )
-}
-_SCALES = {"hundred": 100, "thousand": 1000}
+_UP_TO_NINETEEN = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
+    "fifteen sixteen seventeen eighteen nineteen"
+)
+_FROM_TWENTY = "twenty thirty forty fifty sixty seventy eighty ninety"
+_SMALL = {word: value for value, word in enumerate(_UP_TO_NINETEEN.split())} | {"none": 0}
+_TENS = {word: 10 * value for value, word in enumerate(_FROM_TWENTY.split(), start=2)}
 _NUMBER = re.compile(r"(-?)(\d+(?:[.,]\d+)*)([^\W\d_]*)")
 _NAMES = {"percent": "%", "pct": "%", "degree": "°", "degrees": "°"}
 
@@ -58,24 +51,20 @@ def as_digits(words: Sequence[str]) -> list[str]:
 
 def _cardinal(words: Sequence[str], start: int) -> tuple[int, int]:
     """The number that begins at a word, and how many words it takes: 0 for none."""
-    total, current, at, room = 0, 0, start, 1_000_000
+    thousands, group, room, at = 0, 0, 1000, start
     while at < len(words):
         word = words[at]
-        if word in _SCALES and (at == start or room > 1):
-            scale = _SCALES[word]
-            total, current = (total, max(current, 1) * 100) if scale == 100 else (
-                max(current, 1) * 1000, 0
-            )
-            room = scale
-        elif (value := _SMALL.get(word, _TENS.get(word))) is not None and value < room:
-            current += value
-            room = 10 if word in _TENS else 1
-        elif not (word == "and" and room in (100, 1000) and _is_number(words, at + 1)):
+        value = _SMALL.get(word, _TENS.get(word))
+        if value is not None and value < room:
+            group, room = group + value, (10 if word in _TENS else 0)
+        elif word == "hundred" and group < 10 and (room == 0 or at == start):
+            group, room = max(group, 1) * 100, 100
+        elif word == "thousand" and not thousands and (group or at == start):
+            thousands, group, room = max(group, 1) * 1000, 0, 1000
+        elif word != "and" or at == start or room < 100 or not _is_number(words, at + 1):
             break
         at += 1
-        if word in ("none", "zero"):
-            break
-    return total + current, at - start
+    return thousands + group, at - start
 
 
 def _is_number(words: Sequence[str], at: int) -> bool:

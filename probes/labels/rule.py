@@ -23,9 +23,7 @@ from probes.errors import DataError
 from probes.labels.dates import DateOrder
 from probes.labels.text import match_form
 
-LabelRule = Literal[
-    "yes_no", "match", "vqa", "number", "choice", "set", "date", "regex", "ignore"
-]
+LabelRule = Literal["yes_no", "match", "vqa", "number", "choice", "set", "date", "regex", "ignore"]
 LABEL_RULES: tuple[LabelRule, ...] = get_args(LabelRule)
 MOST_TEXT = 10_000
 """Longest rule, in characters of its JSON."""
@@ -122,7 +120,7 @@ def _object(text: str) -> Mapping[str, Any]:
 
 def _parse(said: Mapping[str, Any], aliases: Mapping[str, Any] | None) -> Rule:
     name = said.get("rule")
-    if name not in LABEL_RULES:
+    if not isinstance(name, str) or name not in LABEL_RULES:
         raise DataError(f"rule: {name!r} is none of {', '.join(LABEL_RULES)}")
     known = (*_PARAMETERS.get(name, ()), *(() if name in _WITHOUT_ALIASES else ("aliases",)))
     for field in said:
@@ -172,7 +170,9 @@ def _options(said: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     if len({match_form(text) for text in texts}) < len(texts):
         raise DataError("options: two of them are the same text; give each once")
     letters = [letter.strip() for letter, _ in pairs]
-    if isinstance(options, Mapping) and not all(len(match_form(one).split()) == 1 for one in letters):
+    if isinstance(options, Mapping) and not all(
+        len(match_form(one).split()) == 1 for one in letters
+    ):
         raise DataError("options: a letter must be one word, such as A or 1")
     return tuple(zip(letters, texts, strict=True))
 

@@ -11,6 +11,7 @@ from probes.labels.yes_no import parse_yes_no, says_yes_no
 
 NOTHING = ""
 """The form of an answer that gives none."""
+_DIGITS = tuple("0123456789")
 
 
 def answer_form(answer: str) -> Callable[[str], str]:
@@ -26,7 +27,7 @@ def answer_form(answer: str) -> Callable[[str], str]:
     """
     said = spoken(answer)
     if says_yes_no(said):
-        return lambda other: _form(other, parse_yes_no)
+        return lambda other: _form(other, _yes_no)
     if (quantity := _bare_quantity(match_form(said))) is not None:
         unit = quantity.unit
         return lambda other: _form(other, lambda text: _number(text, unit))
@@ -46,8 +47,16 @@ def _bare_quantity(form: str) -> Quantity | None:
 
 
 def _number(text: str, unit: str) -> str:
+    """One number among plain words; "5 %" is not "5", nor is "gate A 5"."""
     form = match_form(text)
-    found = quantities(form)
-    if len(found) != 1 or "not" in form.split():
+    found, words = quantities(form), form.split()
+    plain = all(len(word) > 1 and word.isalpha() for word in words if word[-1:] not in _DIGITS)
+    if len({one.value for one in found}) != 1 or "not" in words or not (plain or unit):
         return NOTHING
     return str(Quantity(found[0].value, (found[0].unit or unit) if unit else ""))
+
+
+def _yes_no(text: str) -> str:
+    """As :func:`parse_yes_no`, but "No parking" may be a sign's words."""
+    words = match_form(text).split()
+    return NOTHING if words[:1] == ["no"] and not says_yes_no(text) else parse_yes_no(text)

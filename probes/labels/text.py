@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from probes.labels.numerals import as_digits
 
@@ -44,6 +45,7 @@ def spoken(answer: str) -> str:
     return _LEAD.sub("", said).strip()
 
 
+@lru_cache(maxsize=4096)
 def normalise(text: str) -> str:
     """Lower case, no punctuation, single blanks, no commas between thousands.
 
@@ -55,6 +57,7 @@ def normalise(text: str) -> str:
     return " ".join(_words(text)).casefold()
 
 
+@lru_cache(maxsize=4096)
 def match_form(text: str) -> str:
     """As :func:`normalise`, with numbers as digits and without articles.
 

@@ -14,10 +14,8 @@ _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _FULL_STOP = re.compile(r"\.(?!\d)")
 _MOST_STOPS = 32
 _BETWEEN_DIGITS = re.compile(r"\d,\d")
-_NUMBERS = {"none": "0"} | {
-    word: str(value)
-    for value, word in enumerate("zero one two three four five six seven eight nine ten".split())
-}
+_COUNTED = "zero one two three four five six seven eight nine ten"
+_NUMBERS = {word: str(value) for value, word in enumerate(_COUNTED.split())} | {"none": "0"}
 _ARTICLES = frozenset(("a", "an", "the"))
 # Words whose spelling with one apostrophe left out counts as the word itself.
 _CONTRACTIONS = (
@@ -30,7 +28,7 @@ _CONTRACTIONS = (
     "we've weren't what'll what're what's what've when's where'd where's where've who'd who'd've "
     "who'll who's who've why'll why're why's won't would've wouldn't wouldn't've y'all y'all'll "
     "y'all'd've you'd you'd've you'll you're you've"
-).split()
+)
 
 
 def _shortened(word: str) -> set[str]:
@@ -38,7 +36,7 @@ def _shortened(word: str) -> set[str]:
     return {word[:at] + word[at + 1 :] for at, letter in enumerate(word) if letter == "'"}
 
 
-_SPELLINGS = {short: word for word in _CONTRACTIONS for short in _shortened(word)} | {
+_SPELLINGS = {short: word for word in _CONTRACTIONS.split() for short in _shortened(word)} | {
     "somebody'd": "somebodyd"
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from probes.labels.text import normalise
 
@@ -15,26 +16,24 @@ _VERDICT = re.compile(r"\b(?:answer|verdict|conclusion)(?: is|:)\W*(yes|no)\b")
 _CLAUSES = re.compile(r"[.,;:!?\n()\"“”*]+|\s[-–—]\s|—")
 _CONTRACTED = re.compile(r"n['’]t\b")
 
-_PLAIN = {word: "yes" for word in ("yes", "yeah", "yep", "yup", "yes please")} | {
-    word: "no" for word in ("no", "nope", "nah")
-}
-_WHOLE = {
-    "yes": "y true correct right affirmative positive indeed absolutely definitely certainly sure "
-    "surely exactly agreed",
-    "no": "n false incorrect wrong negative none nothing never neither",
-}
-_PHRASES = {
-    "yes": "of course|it is|it does|it has|there is|there are|they are|they do|i do|i think so|"
-    "i believe so|that is correct|that is right|this is correct|there is one|i can",
-    "no": "not at all|no way",
-}
-_FIRST = {word: verdict for verdict, words in _WHOLE.items() for word in words.split()}
-_FIRST |= {phrase: verdict for verdict, all_of in _PHRASES.items() for phrase in all_of.split("|")}
-_AFTER_NO = frozenset("there it i the this that these those they he she we you its im none".split())
-_NEGATIONS = frozenset("no not none nothing never neither nor nobody nowhere cannot".split())
-_YES_WORDS = frozenset(("yes", "yeah", "yep", "yup"))
+_YES_WORDS = ("yes", "yeah", "yep", "yup")
+_NO_WORDS = ("no", "nope", "nah")
+# A first clause that is one of these as a whole; elsewhere they say other things.
+_YES_CLAUSES = (
+    "y|true|correct|right|affirmative|positive|indeed|absolutely|definitely|certainly|sure|surely|"
+    "exactly|agreed|of course|it is|it does|it has|there is|there are|they are|they do|i do|"
+    "i think so|i believe so|that is correct|that is right|this is correct|there is one|i can"
+)
+_NO_CLAUSES = "n|false|incorrect|wrong|negative|none|nothing|never|neither|not at all|no way"
+_PLAIN = dict.fromkeys(_YES_WORDS, "yes") | dict.fromkeys(_NO_WORDS, "no")
+_FIRST = dict.fromkeys(_YES_CLAUSES.split("|"), "yes") | dict.fromkeys(_NO_CLAUSES.split("|"), "no")
+_PRONOUNS = "there it i the this that these those they he she we you its im"
+_AFTER_NO = frozenset(_PRONOUNS.split())
+_NEGATED = "no not none nothing never neither nor nobody nowhere cannot"
+_NEGATIONS = frozenset(_NEGATED.split())
 
 
+@lru_cache(maxsize=4096)
 def parse_yes_no(text: str) -> str:
     """ "yes", "no", or "" where a text is neither; ``text`` without reasoning, see ``spoken``.
 
