@@ -5,7 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from probes.errors import DataError
 from probes.labels import check_references
@@ -18,6 +25,12 @@ MOST_PER_PAGE = 500
 AnswerId = Annotated[str, StringConstraints(min_length=1, max_length=26, pattern="^[0-9A-Za-z]+$")]
 
 
+def _name_or_object(rule: Any) -> Any:
+    if not isinstance(rule, str | dict | None):
+        raise ValueError("give a rule's name, or an object with its parameters")
+    return rule
+
+
 class OutcomeRequest(BaseModel):
     """What an answer turned out to be: either ``correct`` or ``reference``."""
 
@@ -28,7 +41,7 @@ class OutcomeRequest(BaseModel):
     reference: Annotated[str, StringConstraints(min_length=1, max_length=2000)] | None = Field(
         None, description="the right answer, which the given one is compared with"
     )
-    rule: str | dict[str, Any] | None = Field(
+    rule: Annotated[str | dict[str, Any] | None, BeforeValidator(_name_or_object)] = Field(
         None,
         description="how they are compared: a rule's name, or an object with its parameters; match "
         "if left out",

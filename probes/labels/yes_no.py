@@ -11,7 +11,7 @@ from probes.labels.text import normalise
 # "Yes or no? No": the question's own words come back.
 _ECHO = re.compile(r"\b(?:yes\s*(?:or|and|/)\s*no|no\s*(?:or|and|/)\s*yes|y\s*/\s*n)\b")
 _NUMERO = re.compile(r"\bno\b\.?\s*#?\s*\d")
-_NOT_A_NO = re.compile(r"\bnot (?:only|just|merely)\b|\b(?:no|without (?:a |any )?) ?doubt\b")
+_NOT_A_NO = re.compile(r"\bnot (?:only|just|merely|no)\b|\b(?:no|without (?:a |any )?) ?doubt\b")
 _VERDICT = re.compile(r"\b(?:answer|verdict|conclusion)(?: is|:)\W*(yes|no)\b")
 _CLAUSES = re.compile(r"[.,;:!?\n()\"“”*]+|\s[-–—]\s|—")
 _CONTRACTED = re.compile(r"n['’]t\b")
