@@ -54,7 +54,7 @@ class Arrival:
 
     @asynccontextmanager
     async def awaiting(self) -> AsyncIterator[None]:
-        """While the block waits for it, it can be given up. Raises what :meth:`give_up` was told."""
+        """While the block waits, it can be given up. Raises what :meth:`give_up` was told."""
         try:
             async with asyncio.timeout(None) as self._patience:
                 yield

@@ -64,7 +64,9 @@ class Lines:
                         self._held.close(line.arrival)
                 self._add(rest)
             if self._line or self._long:
-                yield self._end()
+                line = self._end()
+                self._begin()
+                yield line
         except ServiceError as error:
             yield Line(self._number, error, self._arrival)
         finally:
