@@ -1,4 +1,4 @@
-"""What comes from outside -> the bytes of an image, and the decoder's refusals as the caller's errors."""
+"""An image from outside: its bytes, and the decoder's refusals as the caller's errors."""
 
 from __future__ import annotations
 

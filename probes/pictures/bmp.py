@@ -25,9 +25,7 @@ def take_apart(file: bytes) -> Container:
     profile = _profile(file, size)
     if profile == b"":
         damage = damage or "the profile is damaged"
-    return Container(
-        "BMP", abs(width), abs(height), file, profile=profile or None, damage=damage
-    )
+    return Container("BMP", abs(width), abs(height), file, profile=profile or None, damage=damage)
 
 
 def find_damage(picture: Container) -> None:

@@ -187,7 +187,9 @@ def _pieces(found: Directory, width: int, height: int) -> Iterator[tuple[int, in
     separate = found.number(PLANAR, 1) == 2
     pixel = max(bits) * (1 if separate else samples)
     columns = found.number(TILE_WIDTH, 16) if tiled else width
-    rows = found.number(TILE_LENGTH, 16) if tiled else max(1, min(found.number(ROWS, height), height))
+    rows = (
+        found.number(TILE_LENGTH, 16) if tiled else max(1, min(found.number(ROWS, height), height))
+    )
     line, each = (columns * pixel + 7) // 8, -(-height // rows)
     subsampled = found.number(PHOTOMETRIC, 1) == Y_CB_CR
     for index, (start, length) in enumerate(zip(starts, lengths, strict=False)):
