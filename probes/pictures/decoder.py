@@ -7,7 +7,7 @@ import struct
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
@@ -166,6 +166,10 @@ def _samples(picture: Container, image: Image.Image) -> tuple[NDArray[np.uint16]
     if image.mode in _MODES_16BIT:
         grey: NDArray[np.uint16] = np.asarray(image).astype(np.uint16)
         return grey[..., None], "L"
+    if _layout(image).startswith("LA;16"):
+        with Image.open(io.BytesIO(png.as_bytes(picture.essence)), formats=("PNG",)) as opened:
+            pairs = np.asarray(opened).view(">u2")
+        return pairs.astype(np.uint16), "LA"
     halves = []
     premultiplied = _layout(image).startswith("RGBa")
     for swap in ({}, {"B": "L", "L": "B", "N": "B"}):

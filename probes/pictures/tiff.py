@@ -88,12 +88,15 @@ def take_apart(file: bytes) -> Container:
     found = _directory(file)
     width, height = found.number(WIDTH, 0), found.number(LENGTH, 0)
     if set(found.numbers(FORMAT, (1,))) != {1}:
-        raise PictureRefused("samples that are signed or floating have no fixed range; convert to "
-                             "8 or 16 bits")  # fmt: skip
+        raise PictureRefused(
+            "samples that are signed or floating have no fixed range; convert to 8 or 16 bits"
+        )
     depth = max(found.numbers(BITS, (1,)))
     if depth > 8 and found.number(PLANAR, 1) == 2:
-        raise PictureRefused("planes of more than 8 bits are not read; store the samples of a pixel "
-                             "together, or convert to 8 bits")  # fmt: skip
+        raise PictureRefused(
+            "planes of more than 8 bits are not read; store a pixel's samples together, or convert "
+            "to 8 bits"
+        )
     grey = found.number(SAMPLES, 1) == 1
     inverted = grey and depth > 8 and found.number(PHOTOMETRIC, 1) == MIN_IS_WHITE
     _check_pieces(found, width, height)
@@ -140,6 +143,8 @@ def _directory(file: bytes) -> Directory:
         big = struct.unpack_from(order + "H", file, 2)[0] == _BIG
         (start,) = struct.unpack_from(order + ("Q" if big else "I"), file, 8 if big else 4)
         (count,) = struct.unpack_from(order + ("Q" if big else "H"), file, start)
+        if big and order == ">":
+            raise PictureRefused("BigTIFF with the high byte first is not read; save it as TIFF")
         if count > MOST_PARTS:
             raise too_many_parts("entries", MOST_PARTS)
         size, start = (20, start + 8) if big else (12, start + 2)

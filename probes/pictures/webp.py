@@ -1,4 +1,4 @@
-"""WebP: RIFF chunks around VP8 or VP8L. No checksum; libwebp refuses what it cannot make sense of."""
+"""WebP: RIFF chunks around VP8 or VP8L. No checksum; libwebp refuses what makes no sense."""
 
 from __future__ import annotations
 
