@@ -93,7 +93,7 @@ def train(
         golden=_golden(store, probe, select),
         data=store.fingerprint,
         training={
-            "split": _split(splits, store.groups, shares, seed),
+            "split": _split(splits, store, shares, seed),
             "base_accuracy": [asdict(one) for one in base_accuracy(store.records)],
             "shown_image": store.setup.image,
             "blank_run": None if blank is None else blank.fingerprint,
@@ -113,10 +113,11 @@ def splits_of(store: Store, bundle: Bundle) -> NDArray[np.str_]:
             "trained on; give that one"
         )
     split = bundle.training["split"]
-    if split.get("groups", _digest(store.groups)) != _digest(store.groups):  # old ones name none
+    if split.get("groups", _digest(store)) != _digest(store):  # bundles of before name none
         raise StoreError(
             "store: its images are grouped otherwise than when the bundle was trained, so that its "
-            "test split may hold what it was trained on; train again"
+            "test split may hold what it was trained on; collect all of those images, or train "
+            "again"
         )
     return split_by_image(store.groups.tolist(), split["shares"], split["seed"])
 
@@ -220,17 +221,17 @@ def _golden(store: Store, probe: LinearProbe, select: NDArray[np.bool_]) -> tupl
 
 
 def _split(
-    splits: NDArray[np.str_],
-    labels: NDArray[np.str_],
-    shares: Mapping[SplitName, float],
-    seed: int,
+    splits: NDArray[np.str_], store: Store, shares: Mapping[SplitName, float], seed: int
 ) -> dict[str, Any]:
     counts = {name: int((splits == name).sum()) for name in SPLITS}
-    return {"shares": dict(shares), "seed": seed, "answers": counts, "groups": _digest(labels)}
+    return {"shares": dict(shares), "seed": seed, "answers": counts, "groups": _digest(store)}
 
 
-def _digest(labels: NDArray[np.str_]) -> str:
-    return hashlib.sha256("\n".join(labels.tolist()).encode()).hexdigest()
+def _digest(store: Store) -> str:
+    """Of the images whose split is not that of their own hash, whatever their order."""
+    labelled = zip((record.image_hash for record in store.records), store.groups, strict=True)
+    joined = sorted({f"{image} {label}" for image, label in labelled if image != label})
+    return hashlib.sha256("\n".join(joined).encode()).hexdigest()
 
 
 def _plain(entry: ProbeModel | FusionCandidate | CalibrationCandidate) -> dict[str, Any]:
