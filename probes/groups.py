@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from probes.types import Missing
 
 SHOWN = 5
 SAMPLED = 2000
+NEAREST = (0.01, 0.05, 0.25, 0.5)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +52,20 @@ class Groups:
         """Share of the images that are not alone in their group."""
         sizes = np.bincount(self.of_images)
         return float((sizes[self.of_images] > 1).mean())
+
+    def likeness(self) -> dict[str, Any]:
+        """How much the images look alike, as JSON takes it (but for what is missing)."""
+        near = self.nearest()
+        return {
+            "images": len(self.images),
+            "groups": int(np.unique(self.of_images).size),
+            "largest": self.largest,
+            "joined": self.joined,
+            "looks_alike": self.pairs if isinstance(self.pairs, Missing) else len(self.pairs),
+            "nearest": near
+            if isinstance(near, Missing)
+            else {f"{share:g}": float(np.quantile(near, share)) for share in NEAREST},
+        }
 
     def nearest(self, seed: int = 0) -> NDArray[np.float64] | Missing:
         """Distance of some images' looks to the nearest image of another group, (at most 2000,)."""

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from probes import report
 from probes.collect import collect, dataset_hash
 from probes.datasets import load_dataset
 from probes.errors import StoreError
@@ -179,3 +180,17 @@ def test_one_group_has_no_other(run: Any) -> None:
     first = run.store.records[0]
     alone: Groups = group([first], look(scene(0))[None])
     assert alone.nearest() == Missing("one_group")
+
+
+def test_likeness_is_told(gathered: Any) -> None:
+    store = gathered([scene(0), frame(scene(0), 1), scene(1), scene(2)], [None] * 4)
+    told = store.grouping.likeness()
+    assert (told["images"], told["groups"], told["largest"], told["joined"]) == (4, 3, 2, 0.5)
+    assert told["looks_alike"] == 1
+    assert 0.5 < told["nearest"]["0.01"] <= told["nearest"]["0.5"] < 2
+    (said,) = report._likeness(told)
+    assert "4 images in 3 groups (at most 2 in one)" in said
+    assert "50.0% of the images share a group" in said
+    (unknown,) = report._likeness({**told, "nearest": {"missing": "not_collected"}})
+    assert "not known (not collected)" in unknown
+    assert report._likeness(None) == []
