@@ -85,6 +85,7 @@ class Bundle:
         data: fingerprint of the store it was trained on.
         training: how it was trained: splits, candidates, inputs (plain JSON).
         slicing: by what certificates per slice go, where there are any.
+        loosened_from: the alpha before ``recertify --loosen`` put a larger one in its place.
     """
 
     id: str
@@ -102,6 +103,7 @@ class Bundle:
     data: str
     training: Mapping[str, Any]
     slicing: Slicing | None = None
+    loosened_from: float | None = None
 
     @staticmethod
     def load(folder: Path) -> Bundle:
@@ -180,13 +182,14 @@ class Bundle:
         ``manual_policy`` whatever there is, when the policy's thresholds are the operator's.
 
         Args:
-            policy: the one in force; with another ``reject_above`` or fewer required signals than
+            policy: the one in force; with another ``reject_above`` or other required signals than
                 the bundle's it is another composed policy, which nothing certifies.
             mode: the request's self-consistency. samples: how many answers it samples (planned).
             shortened: the answer was cut by a ``max_tokens`` below the bundle's.
             now: aware of its time zone; after the certificate's end it is void.
             slice: :meth:`slice_of` the request. A slice has its own certificate or shares one; one
-                that calibration never saw, or whose test failed, has none.
+                that calibration never saw, or whose test failed, has none. A shared one serves
+                only where the policy says ``pooled``.
         """
         if policy.mode == "manual":
             return Missing("manual_policy")
@@ -195,10 +198,12 @@ class Bundle:
             if slice is None
             else self.slice_certificates.get((mode, slice))
         )
-        same = policy.reject_above == self.policy.reject_above and set(policy.required) >= set(
+        same = policy.reject_above == self.policy.reject_above and set(policy.required) == set(
             self.policy.required
         )
         if certificate is None or not same or shortened:
+            return Missing("no_certificate")
+        if certificate.scope == "pooled" and policy.small_slices == "own_or_escalate":
             return Missing("no_certificate")
         if mode != "never" and samples != certificate.samples:
             return Missing("no_certificate")
