@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
-from probes.types import FloatArray
+from probes.types import FloatArray, Interval
 
 BoolArray = NDArray[np.bool_]
 
@@ -232,6 +232,26 @@ def error_bound(
         return float(np.log1p(-bet * (wrong - alpha * accepted)).sum()) - aim
 
     return 1.0 if above(1.0) < 0 else float(brentq(above, 0.0, 1.0)) if above(0.0) < 0 else 0.0
+
+
+def error_interval(
+    accepted: FloatArray, wrong: FloatArray, *, bet: float, level: float = 0.05
+) -> Interval:
+    """Error rate of accepted answers with bounds, both of which hold with chance 1 - ``level``.
+
+    Arguments as :func:`error_bound`; the lower bound is the same bet on the other side. Needs at
+    least one accepted answer.
+    """
+    aim = math.log(2 / level)
+
+    def below(alpha: float) -> float:
+        return float(np.log1p(bet * (wrong - alpha * accepted)).sum()) - aim
+
+    return Interval(
+        float(wrong.sum() / accepted.sum()),
+        float(brentq(below, 0.0, 1.0)) if below(0.0) > 0 else 0.0,
+        error_bound(accepted, wrong, bet=bet, level=level / 2),
+    )
 
 
 def bound_bet(

@@ -9,7 +9,7 @@ stand outside of it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from probes.types import (
     ConsistencyMode,
     FloatArray,
     GenerationSettings,
+    Interval,
     Missing,
     ModelIdentity,
     Position,
@@ -57,12 +58,15 @@ class CertificateAttempt:
 
     Args:
         slices: whose answers it is about; None for all slices together.
+        observed: of several slices under one certificate, the error rate among the answers that it
+            accepts of each alone, as calibration saw it, with a 95 % interval.
     """
 
     alpha: float
     self_consistency: ConsistencyMode
     outcome: Certificate | NoCertificate
     slices: tuple[str, ...] | None = None
+    observed: Mapping[str, Interval] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +151,15 @@ class Bundle:
             if isinstance(attempt.outcome, Certificate)
         }
 
+    def observed_slices(self, mode: ConsistencyMode) -> Mapping[str, Interval]:
+        """Error rates in calibration of the slices that share a certificate of this mode."""
+        return {
+            name: seen
+            for attempt in self._serving
+            if attempt.self_consistency == mode
+            for name, seen in attempt.observed.items()
+        }
+
     @property
     def _serving(self) -> tuple[CertificateAttempt, ...]:
         return tuple(attempt for attempt in self.attempts if attempt.alpha == self.alpha)
@@ -214,11 +227,11 @@ class Bundle:
 
 def check_identity(bundle: Bundle, identity: ModelIdentity) -> None:
     """Raise BundleError naming the first field in which the loaded model is another one."""
-    for field in fields(ModelIdentity):
-        expected, found = getattr(bundle.model, field.name), getattr(identity, field.name)
+    for part in fields(ModelIdentity):
+        expected, found = getattr(bundle.model, part.name), getattr(identity, part.name)
         if expected != found:
             raise BundleError(
-                f"model.{field.name}",
+                f"model.{part.name}",
                 f"the bundle was trained on {expected!r}, the engine runs {found!r}; "
                 "load that model, or train a bundle for this one",
             )

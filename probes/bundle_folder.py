@@ -33,7 +33,14 @@ from probes.probe import LinearProbe
 from probes.signals.domain import DomainModel
 from probes.slices import Slicing
 from probes.typed import fits
-from probes.types import CONSISTENCY_MODES, GenerationSettings, Missing, ModelIdentity, Query
+from probes.types import (
+    CONSISTENCY_MODES,
+    GenerationSettings,
+    Interval,
+    Missing,
+    ModelIdentity,
+    Query,
+)
 
 FORMAT = 2
 READABLE = (1, 2)
@@ -313,6 +320,8 @@ def _attempt_to_json(attempt: CertificateAttempt) -> dict[str, Any]:
     }
     if attempt.slices is not None:
         plain["slices"] = list(attempt.slices)
+    if attempt.observed:
+        plain["observed"] = {name: asdict(seen) for name, seen in attempt.observed.items()}
     if isinstance(attempt.outcome, Certificate):
         return {**plain, "certificate": attempt.outcome.to_dict()}
     return {**plain, "none": asdict(attempt.outcome)}
@@ -345,7 +354,11 @@ def _attempt_from_json(plain: Any) -> CertificateAttempt:
         none = {**later, **_field(plain, "none", dict)}
         outcome = _unpack(NoCertificate, none, "certificates", {})
     slices = None if plain.get("slices") is None else tuple(_field(plain, "slices", list))
-    return CertificateAttempt(alpha, mode, outcome, slices)
+    observed = {
+        name: _unpack(Interval, seen, "observed", {})
+        for name, seen in _field({"observed": {}, **plain}, "observed", dict).items()
+    }
+    return CertificateAttempt(alpha, mode, outcome, slices, observed)
 
 
 def _field(section: Mapping[str, Any], name: str, kind: type[Part]) -> Part:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.betting import plan_ladder
+from probes.betting import GroupedAnswers, bound_bet, error_interval, plan_ladder
 from probes.bundle import Bundle, CertificateAttempt
 from probes.guarantee import Certificate, NoCertificate
 from probes.guarantee import certify as certify_policy
@@ -21,7 +21,7 @@ from probes.policy import composed_risk
 from probes.slices import Slicing, slice_groups
 from probes.store import Store
 from probes.train import splits_of
-from probes.types import CONSISTENCY_MODES, ConsistencyMode, FloatArray, Missing
+from probes.types import CONSISTENCY_MODES, ConsistencyMode, FloatArray, Interval, Missing
 
 ALPHA = 0.10
 DELTA = 0.05
@@ -92,7 +92,10 @@ def certify(
                 mode=mode, alpha=target, delta=delta, level=level / len(groups), slices=group,
                 most=most, created=created, valid_days=valid_days,
             )  # fmt: skip
-            attempts.append(CertificateAttempt(target, mode, outcome, group))
+            seen = {}
+            if names is not None and isinstance(outcome, Certificate) and outcome.scope == "pooled":
+                seen = _observed(store, risk, names, select, calibrate, outcome)
+            attempts.append(CertificateAttempt(target, mode, outcome, group, seen))
     return replace(
         bundle, alpha=alpha, attempts=tuple(attempts), slicing=slicing, loosened_from=None
     ).save(out)
@@ -149,6 +152,30 @@ def modes_of(bundle: Bundle) -> tuple[ConsistencyMode, ...]:
 def policy_risk(risks: StageRisks, bundle: Bundle, mode: ConsistencyMode) -> FloatArray:
     """The least threshold at which the bundle's whole policy accepts each answer, (n,)."""
     return composed_risk(risks.first, risks.second, risks.inside, mode, bundle.policy.reject_above)
+
+
+def _observed(
+    store: Store,
+    risk: FloatArray,
+    names: NDArray[np.str_],
+    select: NDArray[np.bool_],
+    calibrate: NDArray[np.bool_],
+    certificate: Certificate,
+) -> dict[str, Interval]:
+    """What calibration saw of each slice of a certificate alone; none where nothing is accepted."""
+    seen: dict[str, Interval] = {}
+    most = certificate.most_per_group
+    for name in certificate.slices or ():
+        (before, errors), (accepted, wrong) = (
+            GroupedAnswers.of(
+                risk[rows], store.wrong[rows], store.groups[rows], most=most, seed=0
+            ).sums(certificate.threshold)
+            for rows in (select & (names == name), calibrate & (names == name))
+        )
+        if accepted.sum() > 0:
+            bet = bound_bet(before, errors, level=0.025, count=accepted.size, most=most)
+            seen[name] = error_interval(accepted, wrong, bet=bet)
+    return seen
 
 
 def _attempt(

@@ -21,12 +21,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from probes.betting import GroupedAnswers, Ladder, fixed_sequence, groups_needed
 from probes.errors import BundleError, DataError
-from probes.types import CONSISTENCY_MODES, ConsistencyMode, FloatArray
+from probes.types import CONSISTENCY_MODES, ConsistencyMode, FloatArray, Scope
 
 BoolArray = NDArray[np.bool_]
-Scope = Literal["all", "own", "pooled"]
-"""Whose answers a certificate is about: of all slices together, of one slice, of small ones."""
-
 OLD_TEST = "binomial"
 ESTIMANDS: Mapping[str, str] = {
     "accepted_answer": "the share of wrong answers among accepted ones, at most so many answers "
@@ -43,7 +40,7 @@ SAYS = (
 )  # fmt: skip
 """The fields that the id is a hash of. Not when it was made or ends, nor what was found: the same
 data certified again give the same id, so that what voided it holds."""
-NEW = ("test", "unit", "estimand", "most_per_group", "groups", "level")
+NEW = ("test", "unit", "estimand", "most_per_group", "groups", "level", "seal")
 """Fields that certificates of :data:`OLD_TEST` do not have in a file."""
 
 
@@ -73,6 +70,8 @@ class Certificate:
         most_per_group: answers of a group that count.
         groups: that were tested, with or without accepted answers; None in an old one.
         level: of its test: its share of delta.
+        seal: hash of all other fields, so that no number in it can be edited; the id of an old one
+            is that.
     """
 
     id: str
@@ -95,6 +94,7 @@ class Certificate:
     most_per_group: int = 1
     groups: int | None = None
     level: float | None = None
+    seal: str | None = None
 
     @property
     def old(self) -> bool:
@@ -124,7 +124,8 @@ class Certificate:
     @classmethod
     def sealed(cls, **fields: Any) -> Certificate:
         """With the id that its other fields, as :meth:`to_dict` gives them, have."""
-        return cls.from_dict({**fields, "id": _certificate_id(fields)})
+        named = {**fields, "id": _certificate_id(fields)}
+        return cls.from_dict({**named, "seal": _seal(named)} if "test" in fields else named)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Certificate:
@@ -144,6 +145,8 @@ class Certificate:
         certificate = cls(**{**fields, "slices": None if slices is None else tuple(slices)})
         if certificate.id != _certificate_id(fields):
             raise BundleError("certificate.id", "does not fit the other fields; certify again")
+        if not certificate.old and certificate.seal != _seal(fields):
+            raise BundleError("certificate.seal", "does not fit the other fields; certify again")
         return certificate
 
 
@@ -289,8 +292,13 @@ def answers_needed(alpha: float, delta: float) -> int:
 
 def _certificate_id(fields: Mapping[str, Any]) -> str:
     if "test" in fields:
-        content = {name: fields[name] for name in SAYS if name in fields}
-    else:
-        content = {name: value for name, value in fields.items() if name != "id"}
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return f"c-{digest[:16]}"
+        return f"c-{_hash({name: fields[name] for name in SAYS if name in fields})}"
+    return f"c-{_hash({name: value for name, value in fields.items() if name != 'id'})}"
+
+
+def _seal(fields: Mapping[str, Any]) -> str:
+    return _hash({name: value for name, value in fields.items() if name != "seal"})
+
+
+def _hash(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

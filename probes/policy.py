@@ -85,9 +85,11 @@ class Policy:
         accept_below = self.threshold(certificate)
 
         def because(decision: Verdict, reason: Reason) -> Decision:
-            certified = self.mode == "certified" and isinstance(certificate, Certificate)
-            name = certificate.id if certified and isinstance(certificate, Certificate) else None
-            return Decision(decision, reason, accept_below, self.reject_above, name)
+            if self.mode == "manual" or isinstance(certificate, Missing):
+                return Decision(decision, reason, accept_below, self.reject_above, None)
+            return Decision(
+                decision, reason, accept_below, self.reject_above, certificate.id, certificate.scope
+            )
 
         risk, domain = assessment.score, assessment.signals.domain
         absent = [n for n in self.required if isinstance(getattr(assessment.signals, n), Missing)]

@@ -3,8 +3,8 @@
 The calibration split of training belongs to the time before; after a certificate is void, or has
 ended, the answers given since are the evidence (docs/decisions/0006). Thresholds are fixed
 beforehand as shares of the one that was in force, each tested at an equal share of the level
-(:data:`SHARES`), so that the loosest that passes may be taken (Bonferroni): no second split is there
-to find the start of a fixed sequence on.
+(:data:`SHARES`), so that the loosest that passes may be taken (Bonferroni): there is no second
+split to find the start of a fixed sequence on.
 """
 
 from __future__ import annotations
