@@ -16,6 +16,7 @@ from probes.betting import GroupedAnswers, bound_bet, error_interval, plan_ladde
 from probes.bundle import Bundle, CertificateAttempt
 from probes.guarantee import Certificate, NoCertificate
 from probes.guarantee import certify as certify_policy
+from probes.ledger import FIRST_SHARE
 from probes.measured import measure_columns, measure_distance, measure_risk
 from probes.policy import composed_risk
 from probes.slices import Slicing, slice_groups
@@ -26,7 +27,6 @@ from probes.types import CONSISTENCY_MODES, ConsistencyMode, FloatArray, Interva
 ALPHA = 0.10
 DELTA = 0.05
 VALID_DAYS = 365
-FIRST_SHARE = 0.8
 Share = Callable[[Mapping[str, Any]], float]
 """The fraction of delta that a claim may spend: :meth:`probes.ledger.Ledger.share`."""
 

@@ -115,8 +115,10 @@ def certify(
     """
     from probes.certify import ALPHA
     from probes.certify import certify as run_certification
+    from probes.ledger import Ledger, anchors
     from probes.slices import Slicing
     from probes.store import load
+    from service.settings import SettingsError, load_settings
 
     if from_records:
         if bundle is not None or since is None:
@@ -128,9 +130,15 @@ def certify(
         return
     if bundle is None:
         raise typer.BadParameter("write: certify RUN BUNDLE --out NEW")
-    with told(), Console(stderr=True).status("certify"):
+    with told(SettingsError), Console(stderr=True).status("certify"):
+        loaded = load(store)
+        images = (record.image_hash for record in loaded.records)
+        ledger = Ledger(
+            anchors(images, loaded.setup.model.revision), (store, load_settings().state_folder),
+            warn=lambda message: typer.echo(f"warning: {message}", err=True),
+        )  # fmt: skip
         certified = run_certification(
-            load(store), Bundle.load(bundle), out, created=datetime.now(UTC),
+            loaded, Bundle.load(bundle), out, created=datetime.now(UTC), share=ledger.share,
             alpha=ALPHA if alpha is None else alpha, also=also or (), most=most_per_group,
             valid_days=valid_days,
             slicing=None if slices_by is None else Slicing(slices_by, slice_key or slices_by),

