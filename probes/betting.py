@@ -39,6 +39,10 @@ STEPS = 200
 """Thresholds of a ladder, at most."""
 BOLDEST = 0.99
 """Largest bet, as a share of that at which a group of wrong answers would cost everything."""
+BOLDEST_UNSEEN = 0.75
+"""The same where the bet is not tried out on other data."""
+BETS = np.linspace(0.02, BOLDEST, 40)
+"""Bets that are tried out, as such shares."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,8 +148,8 @@ def plan_ladder(
 
     Quantiles of the risk, from the one at which these answers promise best that the test will pass:
     stricter ones accept too few answers to show anything, and the first failure ends the sequence.
-    The bet of a threshold is sqrt(2 log(1 / level) / (count E[Z^2])), which makes passing likeliest
-    where the log-wealth is about normal (2010.09686, section 4).
+    The bet of a threshold is the one of :data:`BETS` that makes passing likeliest there, with the
+    log-wealth of ``count`` groups taken as normal, and one wrong answer more than was seen.
 
     Args:
         risk: of the selection split, shape (n,); infinite ones are never accepted.
@@ -170,10 +174,14 @@ def plan_ladder(
     bets, hope = np.empty(len(thresholds)), np.empty(len(thresholds))
     for step, threshold in enumerate(thresholds):
         accepted, errors = seen.sums(threshold)
-        sums = errors - alpha * accepted
-        bets[step] = _bet(sums, level, count, most * (1 - alpha))
-        gain = np.log1p(-bets[step] * sums)
-        hope[step] = (count * gain.mean() - aim) / (math.sqrt(count) * gain.std() + 1e-12)
+        sums, times = np.unique(errors - alpha * accepted, return_counts=True)
+        sums, times = np.append(sums, 1 - alpha), np.append(times, 1)
+        gains = np.log1p(-np.outer(BETS / (most * (1 - alpha)), sums))
+        mean = gains @ times / times.sum()
+        spread = np.sqrt(((gains - mean[:, None]) ** 2) @ times / times.sum())
+        hopes = (count * mean - aim) / (math.sqrt(count) * spread)
+        best = int(np.argmax(hopes))
+        bets[step], hope[step] = BETS[best] / (most * (1 - alpha)), hopes[best]
     start = int(np.argmax(hope))
     return Ladder(thresholds[start:], bets[start:], most)
 
@@ -263,7 +271,20 @@ def bound_bet(
         count: groups that it is to be used on. most: answers of each that count.
     """
     rate = (wrong.sum() + 0.5) / (accepted.sum() + 1.0)
-    return _bet(wrong - rate * accepted, level, count, most)
+    return blind_bet(float(((wrong - rate * accepted) ** 2).mean()), most, level=level, count=count)
+
+
+def blind_bet(spread: float, largest: float, *, level: float, count: int) -> float:
+    """A bet that nothing was tried for: sqrt(2 log(1 / level) / (count E[Z^2])).
+
+    It makes passing likeliest where the log-wealth is about normal (2010.09686, section 4).
+
+    Args:
+        spread: E[Z^2]. largest: of Z.
+        level: of the test. count: groups that it has.
+    """
+    wanted = math.sqrt(2 * math.log(1 / level) / (max(1, count) * spread)) if spread else math.inf
+    return min(wanted, BOLDEST_UNSEEN / largest)
 
 
 def groups_needed(accepted: FloatArray, wrong: FloatArray, alpha: float, level: float) -> float:
@@ -273,20 +294,13 @@ def groups_needed(accepted: FloatArray, wrong: FloatArray, alpha: float, level: 
     """
     sums = wrong - alpha * accepted
     largest = max(1.0, float(accepted.max(initial=1.0))) * (1 - alpha)
-    bets = np.linspace(0.02, BOLDEST, 50) / largest
-    growth = max(float(np.log1p(-bet * sums).mean()) for bet in bets)
+    growth = max(float(np.log1p(-bet * sums).mean()) for bet in BETS / largest)
     return math.log(1 / level) / growth if growth > 0 else math.inf
 
 
 def largest_group(groups: ArrayLike) -> int:
     """Answers of the largest group; 1 where there are none."""
     return int(np.unique(np.asarray(groups), return_counts=True)[1].max(initial=1))
-
-
-def _bet(sums: FloatArray, level: float, count: int, largest: float) -> float:
-    spread = float((sums**2).mean()) * max(1, count)
-    wanted = math.sqrt(2 * math.log(1 / level) / spread) if spread > 0 else math.inf
-    return min(wanted, BOLDEST / largest)
 
 
 def _check(alpha: float, level: float) -> None:

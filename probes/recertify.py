@@ -9,7 +9,6 @@ split to find the start of a fixed sequence on.
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.betting import BOLDEST, Ladder
+from probes.betting import Ladder, blind_bet
 from probes.bundle import Bundle, CertificateAttempt
 from probes.errors import DataError
 from probes.guarantee import Certificate, NoCertificate, certify
@@ -64,8 +63,8 @@ def certify_judged(
     """
     level = delta if level is None else level
     each = level / len(SHARES)
-    spread = alpha * (1 - alpha) * max(1, np.unique(groups).size)
-    bet = min(math.sqrt(2 * math.log(1 / each) / spread), BOLDEST / (most * (1 - alpha)))
+    spread, largest = alpha * (1 - alpha), most * (1 - alpha)
+    bet = blind_bet(spread, largest, level=each, count=np.unique(groups).size)
     tried = [
         certify(
             risk,
