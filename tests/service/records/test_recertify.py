@@ -13,14 +13,18 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from probes.bundle import Bundle
+from probes.betting import Ladder
+from probes.bundle import Bundle, CertificateAttempt
 from probes.errors import DataError
+from probes.guarantee import Certificate, certify
 from probes.slices import Slicing
 from probes.types import Missing
 from service.cli import app
+from service.promise import Promise
 from service.recertify import gather
 from service.records.outcome import Outcome
 from service.records.store import RecordStore
+from service.records.voids import Finding, make_void
 
 pytestmark = pytest.mark.anyio
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -177,7 +181,6 @@ async def test_a_void_promise_is_lifted_by_a_person(
         for name in [name for name in os.environ if name.startswith("VLM_GATE_")]:
             monkeypatch.delenv(name)
         monkeypatch.setenv("VLM_GATE_RECORDS_URL", url)
-        monkeypatch.setenv("VLM_GATE_STATE_FOLDER", str(tmp_path / "state"))
         since = started.strftime("%Y-%m-%dT%H:%M:%S%z")
         command = ["recertify", str(current), "--since", since]
         refused = CliRunner().invoke(
@@ -227,3 +230,25 @@ def test_the_command_says_what_it_needs(tmp_path: Path) -> None:
     told = CliRunner().invoke(app, ["recertify", "x", "--out", str(tmp_path / "out")])
     assert told.exit_code == 2
     assert "--since" in told.stderr
+
+
+def test_certifying_the_same_data_again_lifts_no_void(store, bundled) -> None:
+    def promise(data: str, created: datetime) -> Promise:
+        found = certify(
+            np.full(200, 0.2), np.zeros(200, dtype=bool), np.arange(200),
+            Ladder(np.array([0.5]), np.array([0.9]), 1),
+            alpha=0.05, delta=0.05, self_consistency="never", samples=0, bundle="b-test",
+            model="fake", data=data, created=created, valid_days=30,
+        )  # fmt: skip
+        assert isinstance(found, Certificate)
+        attempt = CertificateAttempt(0.05, "never", found)
+        made = Promise(store, replace(bundled(), attempts=(attempt,)), rate=0.1)
+        made.read()
+        return made
+
+    first = promise("run-1", START)
+    assert not first.void
+    make_void(store, first._certificates, Finding(alpha=0.05, delta=0.05, wrong=9, audits=40))
+    assert promise("run-1", START).void
+    assert promise("run-1", START + timedelta(days=30)).void  # a later expiry, the same claim
+    assert not promise("run-2", START).void
