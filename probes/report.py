@@ -100,6 +100,7 @@ def summary(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
         f"{test['dropped']} lack one. Intervals are 95 %, bootstrapped by image. For AUROC, R and "
         "coverage more is better; for AURC, E-AURC, Brier and ECE less.",
         *_likeness(evaluation.get("likeness")),
+        *([evaluation["tries"]] if evaluation.get("tries") else []),
         f"The risk is made of {', '.join(evaluation['risk_features'])}; the probe reads layer "
         f"{evaluation['probe']['layer']} at {evaluation['probe']['position']}. Attention is "
         "compared, and never decided on.",
