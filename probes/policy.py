@@ -1,8 +1,8 @@
 """From a risk to a decision.
 
-The rules, in order: a required signal is missing -> escalate; no (valid) certificate -> escalate;
-out of the domain of validity -> escalate; risk above ``reject_above`` -> reject; risk above
-``accept_below`` -> escalate; else accept.
+The rules, in order: the image is damaged -> escalate; a required signal is missing -> escalate; no
+(valid) certificate -> escalate; out of the domain of validity -> escalate; risk above
+``reject_above`` -> reject; risk above ``accept_below`` -> escalate; else accept.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from probes.types import (
     Decision,
     Domain,
     FloatArray,
+    ImageCondition,
     Missing,
     Reason,
     RiskAssessment,
@@ -85,7 +86,9 @@ class Policy:
             name = certificate.id if certified and isinstance(certificate, Certificate) else None
             return Decision(decision, reason, accept_below, self.reject_above, name)
 
-        risk, domain = assessment.score, assessment.signals.domain
+        risk, domain, image = assessment.score, assessment.signals.domain, assessment.signals.image
+        if isinstance(image, ImageCondition) and image.damaged:
+            return because("escalate", "damaged_image")
         absent = [n for n in self.required if isinstance(getattr(assessment.signals, n), Missing)]
         if isinstance(risk, Missing) or absent:
             return because("escalate", "signal_unavailable")

@@ -23,6 +23,7 @@ from probes.types import (
     Domain,
     Evidence,
     HiddenStateProbe,
+    ImageCondition,
     Interval,
     Missing,
     Signals,
@@ -132,7 +133,7 @@ def _decide(record: AnswerRecord, rules: Rules, served: Bundle) -> Decision | Mi
     recorded = record.signals
     probe, confidence = recorded.get("hidden_state_probe", {}), recorded.get("token_confidence", {})
     domain, attention = recorded.get("domain", {}), recorded.get("attention", {})
-    evidence = recorded.get("evidence", {})
+    evidence, image = recorded.get("evidence", {}), recorded.get("image", {})
     signals = Signals(
         hidden_state_probe=_missing(probe)
         or HiddenStateProbe(probe["logit"], tuple(probe["layers"])),
@@ -142,6 +143,7 @@ def _decide(record: AnswerRecord, rules: Rules, served: Bundle) -> Decision | Mi
         evidence=_missing(evidence) or Evidence(**evidence),
         domain=_missing(domain)
         or Domain(domain["distance"], domain["distance"] <= bundle.domain.limit),
+        image=_missing(image) or ImageCondition(**image),
     )
     planned = bundle.generation.samples
     samples = _samples(recorded.get("self_consistency", {}), planned)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,6 +23,7 @@ class Example:
         kind: of question, for the report.
         slice: where it comes from, for the report.
         rule: how an answer is judged, as :mod:`probes.labels.rule` writes it.
+        where: it stands in its file, such as ``line 7``; empty where it stands in none.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Example:
     kind: str
     slice: str
     rule: str
+    where: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def gather(found: Found) -> Loaded:
         else:
             seen[one.id] = where
             if one.rule != "ignore":
-                examples.append(one)
+                examples.append(replace(one, where=where))
     if not (examples or problems):
         raise DataError("dataset: holds no records to judge")
     return tuple(examples), tuple(problems)
