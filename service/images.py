@@ -63,7 +63,7 @@ def decode_base64(text: str, max_bytes: int) -> bytes:
             )
     try:
         data = b"".join(_unblanked(text.encode("ascii")))
-        _check_bytes(len(data.rstrip(b"=")) * 3 // 4, max_bytes)
+        _check_bytes((len(data) - data[-2:].count(b"=")) * 3 // 4, max_bytes)
         if b"=" in data[:-2]:
             raise binascii.Error("padding before the end")
         parts = (data[begin : begin + _SLICE] for begin in range(0, len(data), _SLICE))
