@@ -188,11 +188,19 @@ class Gate:
 
     async def decode(self, file: bytes) -> Picture:
         """Decode an image's file. Raises TooLarge, UnsupportedType, Invalid."""
-        if self._decoders is not None:
-            return await self._decoders.decode(file)
         settings = self.settings
-        most = settings.max_image_bytes, settings.max_pixels
-        return await self.aside(lambda: Picture.decode(file, *most))
+        if self._decoders is not None:
+            picture = await self._decoders.decode(file)
+        else:
+            most = settings.max_image_bytes, settings.max_pixels
+            picture = await self.aside(lambda: Picture.decode(file, *most))
+        if picture.damage is not None and settings.damaged_images == "refuse":
+            raise Invalid(
+                f"the image's file is damaged ({picture.damage}); send it whole",
+                field="image",
+                kind="damaged_image",
+            )
+        return picture
 
     def check_ready(self) -> None:
         """Raise Unavailable unless questions can be answered now."""

@@ -23,6 +23,7 @@ from probes.types import (
     Domain,
     Evidence,
     HiddenStateProbe,
+    ImageCondition,
     Interval,
     Missing,
     Signals,
@@ -37,6 +38,8 @@ from service.records.store import RecordStore
 from service.rules import Rules
 
 NOT_ASKED = Missing("not_requested")
+GREEDY = "same"
+"""Stands for the answer where samples are known by their number only."""
 
 
 @dataclass(slots=True)
@@ -130,7 +133,7 @@ def _decide(record: AnswerRecord, rules: Rules, served: Bundle) -> Decision | Mi
     recorded = record.signals
     probe, confidence = recorded.get("hidden_state_probe", {}), recorded.get("token_confidence", {})
     domain, attention = recorded.get("domain", {}), recorded.get("attention", {})
-    evidence = recorded.get("evidence", {})
+    evidence, image = recorded.get("evidence", {}), recorded.get("image", {})
     signals = Signals(
         hidden_state_probe=_missing(probe)
         or HiddenStateProbe(probe["logit"], tuple(probe["layers"])),
@@ -140,6 +143,7 @@ def _decide(record: AnswerRecord, rules: Rules, served: Bundle) -> Decision | Mi
         evidence=_missing(evidence) or Evidence(**evidence),
         domain=_missing(domain)
         or Domain(domain["distance"], domain["distance"] <= bundle.domain.limit),
+        image=_missing(image) or ImageCondition(**image),
     )
     planned = bundle.generation.samples
     samples = _samples(recorded.get("self_consistency", {}), planned)
@@ -151,7 +155,7 @@ def _decide(record: AnswerRecord, rules: Rules, served: Bundle) -> Decision | Mi
         record.self_consistency,
         samples,
         planned=planned,
-        greedy="yes",
+        greedy=GREEDY,
         shortened=False,
         metadata=record.metadata,
     )
@@ -187,7 +191,7 @@ def _samples(consistency: Mapping[str, Any], planned: int) -> list[str] | Missin
     if count > planned:
         return Missing("more_samples")
     agreeing = round(consistency["agreement"] * count)
-    return ["yes"] * agreeing + [f"no {index}" for index in range(count - agreeing)]
+    return [GREEDY] * agreeing + [f"other {index}" for index in range(count - agreeing)]
 
 
 def _missing(part: Mapping[str, Any]) -> Missing | None:

@@ -181,6 +181,10 @@ class Settings(BaseSettings):
         ge=1,
         description="most pixels of an image; more get a 413",
     )
+    damaged_images: Literal["escalate", "refuse"] = Field(
+        default="escalate",
+        description="an image whose file is damaged: its answer is escalated, or it gets a 422",
+    )
     decode_processes: int = Field(
         default=2,
         ge=0,

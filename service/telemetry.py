@@ -15,6 +15,7 @@ from prometheus_client.exposition import choose_encoder
 from probes.types import (
     AttentionConcentration,
     Domain,
+    ImageCondition,
     Missing,
     Reason,
     SelfConsistency,
@@ -172,6 +173,11 @@ class Telemetry:
             "Answers about requests outside the domain of validity",
             registry=registry,
         )
+        self.damaged_images = Counter(
+            "vlm_gate_damaged_images",
+            "Answers about images whose files a strict decoder finds damaged",
+            registry=registry,
+        )
         self.records_dropped = Counter(
             "vlm_gate_records_dropped", "Answers that are not in the records", registry=registry
         )
@@ -238,6 +244,8 @@ class Telemetry:
                     self.consistency_runs.labels(ended).inc()
                 case Domain(inside=False):
                     self.out_of_domain.inc()
+                case ImageCondition(damaged=True):
+                    self.damaged_images.inc()
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """All metrics, and their content type: OpenMetrics, which has exemplars, or plain text.

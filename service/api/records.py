@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Query, Request
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
+from probes.errors import DataError
 from probes.types import Reason, Verdict
 from service.api.body import read_small_body
 from service.errors import Invalid, NotFound
@@ -96,9 +97,25 @@ async def post_outcome(request: Request) -> OutcomeResponse:
     """The same word twice from one reviewer is kept once; another word is a correction."""
     body = await read_small_body(request, request.app.state.gate)
     told = read_model(OutcomeRequest, body or b"null")
-    outcome = Outcome(told.id, datetime.now(UTC), told.correct, told.reference, told.reviewer)
+    outcome = Outcome(
+        told.id,
+        datetime.now(UTC),
+        told.correct,
+        told.reference,
+        told.reviewer,
+        rule=_rule(told),
+    )
     status = await _read(request, lambda store: store.add_outcome(outcome))
     return OutcomeResponse(id=told.id, status=status)
+
+
+def _rule(told: OutcomeRequest) -> str | None:
+    """Raises Invalid, which names the field, where the rule cannot judge the reference."""
+    try:
+        return told.rule_text()
+    except DataError as error:
+        field = str(error).partition(":")[0].replace("references", "reference")
+        raise Invalid(str(error), field=field, kind="invalid_field") from error
 
 
 @router.get("/v1/answers/{id}", responses=PROBLEMS, summary="One recorded answer, with outcomes")
