@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -170,15 +170,11 @@ def send(port: int, path: str, kind: str, body: bytes, **headers: str) -> bytes:
     )
     with socket.create_connection(("127.0.0.1", port), timeout=120) as wire:
         got = b""
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):  # refused before all of it was sent
             wire.sendall(head.encode() + body)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # refused before all of it was sent
-        try:
+        with suppress(ConnectionResetError):
             while piece := wire.recv(65536):
                 got += piece
-        except ConnectionResetError:
-            pass
     return got.partition(b"\r\n")[0]
 
 
@@ -235,13 +231,11 @@ def test_no_head_holds_the_loop(live, name):
         send(port, "/v1/answer", JSON, b"{}")
         for _ in range(TRIES):
             beat.reset()
-            with socket.create_connection(("127.0.0.1", port), timeout=60) as wire:
-                try:
-                    wire.sendall(head + HEADS[name])
-                    wire.shutdown(socket.SHUT_WR)
-                    while wire.recv(65536):
-                        pass
-                except (BrokenPipeError, ConnectionResetError):
+            wire = socket.create_connection(("127.0.0.1", port), timeout=60)
+            with wire, suppress(OSError):
+                wire.sendall(head + HEADS[name])
+                wire.shutdown(socket.SHUT_WR)
+                while wire.recv(65536):
                     pass
             held = min(held, beat.longest)
             if held < LIMIT_SECONDS:
@@ -259,7 +253,7 @@ def test_a_good_question_is_answered_meanwhile(live, png):
         for kind, body in map(BODIES.get, names)
     ]
     done = threading.Event()
-    with beating(live) as (port, beat):
+    with beating(live) as (port, _):
 
         def attack(where: tuple[str, str], body: bytes) -> None:
             while not done.is_set():
