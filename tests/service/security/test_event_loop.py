@@ -105,7 +105,8 @@ BODIES: dict[str, tuple[str, Make]] = {
     "empty fields of a form": (FORM, filled(b"", field(b"a", b""), b"--xyz--")),
     "a form's field without an end": (FORM, filled(field(b"a", b"")[:-4], b"a", b"\r\n--xyz--")),
     "a form's field in punycode": (
-        FORM + "; charset=punycode", filled(field(b"question", b"")[:-2], "ü".encode(), b"\r\n--xyz--", 1_000_000),
+        FORM + "; charset=punycode",
+        filled(field(b"question", b"")[:-2], "ü".encode(), b"\r\n--xyz--", 1_000_000),
     ),
     "headers of a form's part": (FORM, filled(b"--xyz\r\n", b"a: b\r\n")),
     "a header of a form's part": (FORM, filled(b"--xyz\r\nContent-Disposition: ", b"a;")),
@@ -131,7 +132,8 @@ BODIES: dict[str, tuple[str, Make]] = {
     ),
     "chat: parts": (
         "chat", filled(
-            b'{"model": "fake", "messages": [{"role": "user", "content": [', b"{},", b"1]}]}", 15_000,
+            b'{"model": "fake", "messages": [{"role": "user", "content": [',
+            b"{},", b"1]}]}", 15_000,
         ),
     ),
     "batch: empty lines": ("batch", filled(b"", b"\n")),
