@@ -1,13 +1,13 @@
 """Signals to one risk: a logistic model on named features, then a calibration map.
 
-Three candidates are compared on the selection split, out of fold: token confidence alone, the probe
-alone, and both. The simplest one within noise of the best is kept, so the risk is never worse than
-token confidence beyond noise.
+Candidates are compared on the selection split, out of fold: token confidence alone, the probe
+alone, both, and both with weights of their own per kind of question. The simplest one within noise
+of the best is kept, so the risk is never worse than token confidence beyond noise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,12 @@ CANDIDATES: Mapping[str, tuple[str, ...]] = {
 }
 """What may be fused, simplest first."""
 
+BY_KIND = "probe_and_token_confidence_by_kind"
+"""The candidate after these, where the dataset names kinds that its questions' words tell."""
+
+KIND = "kind"
+"""``kind@presence`` is 1 where the question's kind is ``presence``, else 0."""
+
 FOLDS = 5
 
 
@@ -48,7 +54,8 @@ class RiskModel:
     """Calibrated probability that the answer is wrong.
 
     Args:
-        features: names from :data:`FEATURES`, in the order of the weights.
+        features: in the order of the weights: names from :data:`FEATURES`, and with ``@`` and a
+            kind (``margin@presence``, ``kind@presence``) what counts for that kind alone.
         weights: per feature in its own unit, shape (features,).
         intercept: log-odds.
         calibration: from the logistic model's log-odds to P(wrong).
@@ -62,7 +69,7 @@ class RiskModel:
     @property
     def required(self) -> tuple[str, ...]:
         """The signals that it reads, each once, in order."""
-        return tuple(dict.fromkeys(FEATURES[name][0] for name in self.features))
+        return tuple(dict.fromkeys(signal for name in self.features for signal in _signals(name)))
 
     def raw(self, columns: Mapping[str, FloatArray]) -> FloatArray:
         """Log-odds before calibration: a column (answers,) per feature -> (answers,)."""
@@ -77,12 +84,44 @@ class RiskModel:
         """The risk of one answer, or the reason of the first signal that is missing."""
         columns: dict[str, FloatArray] = {}
         for name in self.features:
-            signal_name, field = FEATURES[name]
-            signal = getattr(signals, signal_name)
-            if isinstance(signal, Missing):
-                return signal
-            columns[name] = np.array([getattr(signal, field)], dtype=np.float64)
+            value = _value(name, signals)
+            if isinstance(value, Missing):
+                return value
+            columns[name] = np.array([value], dtype=np.float64)
         return float(self.score(columns)[0])
+
+
+def split_feature(name: str) -> tuple[str, str | None]:
+    """A feature's name without its kind, and the kind of question that it counts for, if any."""
+    feature, at, kind = name.partition("@")
+    return feature, kind if at else None
+
+
+def by_kind(features: tuple[str, ...], kinds: Sequence[str]) -> tuple[str, ...]:
+    """The features, and per kind of question what is added to their weights and the intercept."""
+    return (*features, *(f"{name}@{kind}" for kind in kinds for name in (KIND, *features)))
+
+
+def _signals(name: str) -> tuple[str, ...]:
+    """The signals that a feature reads."""
+    feature, kind = split_feature(name)
+    own = () if feature == KIND else (FEATURES[feature][0],)
+    return own if kind is None else (*own, "question_kind")
+
+
+def _value(name: str, signals: Signals) -> float | Missing:
+    """A feature of one answer, or the reason of the first signal that is missing."""
+    read = {one: getattr(signals, one) for one in _signals(name)}
+    for signal in read.values():
+        if isinstance(signal, Missing):
+            return signal
+    feature, kind = split_feature(name)
+    if kind is not None and read["question_kind"].kind != kind:
+        return 0.0
+    if feature == KIND:
+        return 1.0
+    signal, field = FEATURES[feature]
+    return float(getattr(read[signal], field))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,17 +161,24 @@ def choose_fusion(
     wrong: NDArray[np.bool_],
     groups: NDArray[np.str_],
     *,
+    kinds: Sequence[str] = (),
     resamples: int = 1000,
     seed: int = 0,
 ) -> tuple[tuple[str, ...], tuple[FusionCandidate, ...]]:
     """The features of the simplest candidate that is not behind the best one beyond noise.
 
+    Args:
+        kinds: of question that may have weights of their own; none leaves that candidate out.
+
     "Beyond noise": the 95 % interval of the paired difference of AUROC, bootstrapped by image, lies
     above zero.
     """
+    candidates = dict(CANDIDATES)
+    if kinds:
+        candidates[BY_KIND] = by_kind(CANDIDATES["probe_and_token_confidence"], kinds)
     scores = {
         name: _out_of_fold(columns, features, wrong, groups)
-        for name, features in CANDIDATES.items()
+        for name, features in candidates.items()
     }
     values = {name: _auroc(score, wrong) for name, score in scores.items()}
     best = max(values, key=lambda name: values[name])
@@ -145,13 +191,23 @@ def choose_fusion(
             raise TrainingError(f"fusion: {difference.reason} in the selection split; collect more")
         return difference
 
-    ahead = {name: ahead_of(name) for name in CANDIDATES}
-    chosen = next(name for name in CANDIDATES if ahead[name].lower <= 0.0)
+    ahead = {name: ahead_of(name) for name in candidates}
+    chosen = next(name for name in candidates if ahead[name].lower <= 0.0)
     table = tuple(
         FusionCandidate(name, features, values[name], ahead[name], name == chosen)
-        for name, features in CANDIDATES.items()
+        for name, features in candidates.items()
     )
-    return CANDIDATES[chosen], table
+    return candidates[chosen], table
+
+
+def out_of_fold_auroc(
+    columns: Mapping[str, FloatArray],
+    features: tuple[str, ...],
+    wrong: NDArray[np.bool_],
+    groups: NDArray[np.str_],
+) -> float:
+    """What these features alone tell of errors: AUROC of the logistic model, out of fold."""
+    return _auroc(_out_of_fold(columns, features, wrong, groups), wrong)
 
 
 def _auroc(score: FloatArray, wrong: NDArray[np.bool_]) -> float:

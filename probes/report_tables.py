@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from probes.judge import ATTENTION_SIGNS
+from probes.report_accepted import accepted_table
 from probes.report_probe import probe_tables
 from probes.table import Table, format_interval
+from probes.verdict import error_on_test, tested_without
 
 
 def build_tables(evaluation: Mapping[str, Any]) -> tuple[Table, ...]:
@@ -19,6 +21,7 @@ def build_tables(evaluation: Mapping[str, Any]) -> tuple[Table, ...]:
         *_signal_tables("the test split", evaluation["signals"]),
         _accuracy_table("the test split", evaluation["accuracy"]),
         _certificate_table(evaluation),
+        accepted_table(evaluation),
         *probe_tables(evaluation),
         *_attention_tables(evaluation),
     ]
@@ -112,7 +115,7 @@ def _certificate_table(evaluation: Mapping[str, Any]) -> Table:
         )
         if "certificate" in row:
             one, test = row["certificate"], row["test"]
-            share = f" ({test['wrong'] / test['accepted']:.1%})" if test["accepted"] else ""
+            share = f" ({error_on_test(test)})" if test["accepted"] else ""
             rows.append(
                 (
                     *start,
@@ -126,7 +129,7 @@ def _certificate_table(evaluation: Mapping[str, Any]) -> Table:
         else:
             none = row["none"]
             reason = f"none: {none['reason']} ({none['answers']} answers)"
-            rows.append((*start, reason, "-", "-", "-", "-"))
+            rows.append((*start, reason, "-", tested_without(none) or "-", "-", "-"))
     alpha = evaluation["serving_alpha"]
     serves = "No certificate was tried for yet." if alpha is None else f"Serves: alpha {alpha:g}."
     several = "slices" in {key for row in found for key in row}

@@ -298,6 +298,13 @@ class Domain:
 
 
 @dataclass(frozen=True, slots=True)
+class QuestionKind:
+    """The kind of question, as its words tell it; one of the dataset's names of kinds."""
+
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What the answer owes to the image, or to a part of it.
 
@@ -328,6 +335,7 @@ class Signals:
     attention: AttentionConcentration | Missing
     evidence: Evidence | Missing
     domain: Domain | Missing
+    question_kind: QuestionKind | Missing = Missing("not_requested")
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from probes.types import (
     HiddenStateProbe,
     Interval,
     Missing,
+    QuestionKind,
     Signals,
     TokenConfidence,
     Verdict,
@@ -130,7 +131,7 @@ def _decide(record: AnswerRecord, rules: Rules, served: Bundle) -> Decision | Mi
     recorded = record.signals
     probe, confidence = recorded.get("hidden_state_probe", {}), recorded.get("token_confidence", {})
     domain, attention = recorded.get("domain", {}), recorded.get("attention", {})
-    evidence = recorded.get("evidence", {})
+    evidence, kind = recorded.get("evidence", {}), recorded.get("question_kind", {})
     signals = Signals(
         hidden_state_probe=_missing(probe)
         or HiddenStateProbe(probe["logit"], tuple(probe["layers"])),
@@ -140,6 +141,7 @@ def _decide(record: AnswerRecord, rules: Rules, served: Bundle) -> Decision | Mi
         evidence=_missing(evidence) or Evidence(**evidence),
         domain=_missing(domain)
         or Domain(domain["distance"], domain["distance"] <= bundle.domain.limit),
+        question_kind=_missing(kind) or QuestionKind(kind["kind"]),
     )
     planned = bundle.generation.samples
     samples = _samples(recorded.get("self_consistency", {}), planned)
@@ -196,11 +198,12 @@ def _missing(part: Mapping[str, Any]) -> Missing | None:
 
 
 def _reads(one: Bundle, other: Bundle) -> bool:
-    """Whether two bundles read the same numbers of an answer."""
+    """Whether a bundle reads nothing of an answer but what the first one read."""
     first, second = one.probe, other.probe
     same = (first.layer, first.position) == (second.layer, second.position)
     arrays = (
         *((getattr(first, n), getattr(second, n)) for n in ("projection", "offset")),
         *((getattr(one.domain, n), getattr(other.domain, n)) for n in ("mean", "precision")),
     )
-    return same and all(np.array_equal(left, right) for left, right in arrays)
+    kinds = other.kinds is None or (one.kinds is not None and other.kinds.same(one.kinds))
+    return same and kinds and all(np.array_equal(left, right) for left, right in arrays)

@@ -166,6 +166,12 @@ class DomainSignal(BaseModel):
     inside: bool
 
 
+class QuestionKindSignal(BaseModel):
+    """The kind of question, told from its words, where the risk weighs its signals by kind."""
+
+    kind: str
+
+
 class SignalsBody(BaseModel):
     """Every signal: its numbers, or why it is missing."""
 
@@ -175,6 +181,7 @@ class SignalsBody(BaseModel):
     attention: AttentionSignal | MissingPart
     evidence: EvidenceSignal | MissingPart
     domain: DomainSignal | MissingPart
+    question_kind: QuestionKindSignal | MissingPart
 
 
 class CertificateBody(BaseModel):
@@ -257,6 +264,7 @@ _PARTS: dict[str, type[BaseModel]] = {
     "attention": AttentionSignal,
     "evidence": EvidenceSignal,
     "domain": DomainSignal,
+    "question_kind": QuestionKindSignal,
 }
 
 
