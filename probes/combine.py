@@ -48,10 +48,8 @@ KIND = "kind"
 
 FOLDS = 5
 STRENGTH = 0.1
-"""C of the L2 penalty on the weights of standardised features."""
-KIND_SHRINK = 0.3
-"""Features of one kind are scaled by it before the penalty: what few answers tell of a kind moves
-its weights little from those of all kinds."""
+"""C of the L2 penalty on the weights of standardised features. It also draws a kind's weights to
+those of all kinds, which only its own answers move them from."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -245,12 +243,37 @@ def _fit_logistic(
 ) -> tuple[FloatArray, float]:
     if np.unique(wrong).size < 2:
         raise TrainingError("fusion needs right and wrong answers in the selection split")
-    table = np.column_stack([columns[name] for name in features])
-    mean, scale = table.mean(axis=0), table.std(axis=0)
-    scale = np.where(scale < 1e-12, 1.0, scale)
-    scale /= [1.0 if split_feature(name)[1] is None else KIND_SHRINK for name in features]
-    model = LogisticRegression(C=STRENGTH, max_iter=1000, tol=1e-8).fit(
-        (table - mean) / scale, wrong
-    )
-    weights = model.coef_[0] / scale
-    return np.asarray(weights, dtype=np.float64), float(model.intercept_[0] - weights @ mean)
+    plain = [name for name in features if split_feature(name)[1] is None]
+    mean = {name: float(columns[name].mean()) for name in plain} | {KIND: 0.0}
+    scale = {name: float(columns[name].std()) for name in plain} | {KIND: 1.0}
+    scale = {name: 1.0 if value < 1e-12 else value for name, value in scale.items()}
+    model = LogisticRegression(C=STRENGTH, max_iter=1000, tol=1e-8)
+    model.fit(np.column_stack([_standard(columns, name, mean, scale) for name in features]), wrong)
+    weights, intercept = dict.fromkeys(features, 0.0), float(model.intercept_[0])
+    for name, found in zip(features, model.coef_[0], strict=True):
+        feature, kind = split_feature(name)
+        weight = float(found) / scale[feature]
+        weights[name] += weight
+        if kind is None:
+            intercept -= weight * mean[feature]
+        else:
+            weights[f"{KIND}@{kind}"] -= weight * mean[feature]
+    return np.array([weights[name] for name in features], dtype=np.float64), intercept
+
+
+def _standard(
+    columns: Mapping[str, FloatArray],
+    name: str,
+    mean: Mapping[str, float],
+    scale: Mapping[str, float],
+) -> FloatArray:
+    """A feature as the penalty meets it: of mean 0 and scale 1 over all answers.
+
+    What counts for one kind alone has its feature's mean and scale over all kinds, so that a rare
+    kind is not held to be as well known as a common one.
+    """
+    feature, kind = split_feature(name)
+    if kind is None:
+        return np.asarray((columns[name] - mean[name]) / scale[name], dtype=np.float64)
+    of_kind = columns[name] - mean[feature] * columns[f"{KIND}@{kind}"]
+    return np.asarray(of_kind / scale[feature], dtype=np.float64)

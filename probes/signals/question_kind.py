@@ -19,8 +19,8 @@ from probes.types import FloatArray, Missing, QuestionKind
 
 MOST_WORDS = 2000
 """Of the vocabulary: the commonest."""
-LEAST_QUESTIONS = 2
-"""Different questions that a word must stand in."""
+LEAST_ASKED = 2
+"""Times that a question with the word must have been asked."""
 
 _WORD = re.compile(r"\w+")
 
@@ -75,15 +75,17 @@ def fit_kinds(questions: Sequence[str], kinds: Sequence[str]) -> KindModel | Mis
     """Fit on a dataset's questions and their kinds, (n,) each.
 
     ``Missing("one_kind")`` where there is nothing to tell apart, ``Missing("no_words")`` where no
-    word stands in :data:`LEAST_QUESTIONS` different questions.
+    word was asked :data:`LEAST_ASKED` times.
     """
     names = tuple(sorted(set(kinds)))
     if len(names) < 2:
         return Missing("one_kind")
     pairs = Counter(zip(questions, kinds, strict=True))
     held = {question: words_of(question) for question in dict.fromkeys(questions)}
-    found = Counter(word for words in held.values() for word in words)
-    common = [word for word, count in found.most_common(MOST_WORDS) if count >= LEAST_QUESTIONS]
+    found: Counter[str] = Counter()
+    for (question, _), asked in pairs.items():
+        found.update(dict.fromkeys(held[question], asked))
+    common = [word for word, count in found.most_common(MOST_WORDS) if count >= LEAST_ASKED]
     if not common:
         return Missing("no_words")
     vocabulary = tuple(sorted(common))

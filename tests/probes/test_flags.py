@@ -16,38 +16,11 @@ from probes.base_accuracy import base_accuracy
 from probes.certify import certify
 from probes.evaluate import evaluate
 from probes.report import warnings
-from probes.store import Arrays, Store, Writer
+from probes.store import Store, Writer
 from probes.train import train
 from service.cli import app
 
 SHARES = {"fit": 0.15, "select": 0.27, "calibrate": 0.4, "test": 0.18}
-
-
-def rewritten(
-    store: Store, out: Path, wrong: np.ndarray, signal: np.ndarray | None = None, **setup: Any
-) -> Store:
-    """The store with other labels and, if given, states that hold this signal and noise."""
-    rng = np.random.default_rng(5)
-    records = [
-        replace(
-            record,
-            wrong=bool(one),
-            references=("no" if one else "yes",),
-            image_path=record.image_path,
-        )
-        for record, one in zip(store.records, wrong, strict=True)
-    ]
-    hidden = {}
-    for place in store.setup.readouts:
-        states = store.hidden(place)
-        if signal is not None:
-            states = rng.normal(size=states.shape).astype(np.float16)
-            states[:, 1] += signal.astype(np.float16)
-        hidden[place] = states
-    writer = Writer(out, replace(store.setup, **setup))
-    arrays: Arrays = store.arrays
-    writer.append(records, hidden, arrays, {})
-    return writer.finish()
 
 
 def judged(store: Store, out: Path, blank: Store | None = None) -> tuple[Any, dict[str, Any]]:
@@ -71,9 +44,9 @@ def chance(run: Any) -> Callable[[np.ndarray], np.ndarray]:
     return draw
 
 
-def test_shuffled_labels_get_no_certificate(run: Any, tmp_path: Path) -> None:
+def test_shuffled_labels_get_no_certificate(run: Any, relabelled: Any, tmp_path: Path) -> None:
     shuffled = np.random.default_rng(0).permutation(run.store.wrong)
-    store = rewritten(run.store, tmp_path / "store", shuffled)
+    store = relabelled(run.store, tmp_path / "store", shuffled)
     certified, evaluation = judged(store, tmp_path)
     assert len(certified.attempts) == 6
     assert not certified.certificates
@@ -83,12 +56,12 @@ def test_shuffled_labels_get_no_certificate(run: Any, tmp_path: Path) -> None:
 
 
 def test_a_probe_of_the_question_alone_is_flagged(
-    run: Any, chance: Callable[[np.ndarray], np.ndarray], tmp_path: Path
+    run: Any, relabelled: Any, chance: Callable[[np.ndarray], np.ndarray], tmp_path: Path
 ) -> None:
     numbers = np.array([int(record.question.split()[2]) for record in run.store.records])
     logit = np.array([-3.0, -0.5, 2.0])[numbers]
-    store = rewritten(run.store, tmp_path / "store", chance(logit), logit)
-    blank = rewritten(run.store, tmp_path / "blank", store.wrong, logit, image="blank")
+    store = relabelled(run.store, tmp_path / "store", chance(logit), logit)
+    blank = relabelled(run.store, tmp_path / "blank", store.wrong, logit, image="blank")
     _, evaluation = judged(store, tmp_path, blank)
     assert evaluation["signals"]["hidden_state_probe"]["auroc"]["lower"] > 0.7  # it looks good
     assert {"probe_not_above_question_words", "probe_not_above_blank_image"} <= set(
@@ -98,10 +71,10 @@ def test_a_probe_of_the_question_alone_is_flagged(
 
 
 def test_a_bundle_trained_on_blank_images_says_so(
-    run: Any, chance: Callable[[np.ndarray], np.ndarray], tmp_path: Path
+    run: Any, relabelled: Any, chance: Callable[[np.ndarray], np.ndarray], tmp_path: Path
 ) -> None:
     logit = np.random.default_rng(2).normal(-0.5, 2, size=len(run.store.records))
-    store = rewritten(run.store, tmp_path / "store", chance(logit), logit, image="blank")
+    store = relabelled(run.store, tmp_path / "store", chance(logit), logit, image="blank")
     _, evaluation = judged(store, tmp_path)
     assert "trained_on_blank_images" in names(evaluation)
     assert not any(name.startswith("probe_not_above") for name in names(evaluation))
