@@ -69,7 +69,7 @@ def flags(evaluation: Mapping[str, Any]) -> list[dict[str, str]]:
                 "name": "accepted_above_alpha",
                 "text": f"of the accepted {part} {error.estimate:.1%} [{error.lower:.1%}, "
                 f"{error.upper:.1%}] are wrong on the test split (self-consistency "
-                f"{row['self_consistency']}), above the {evaluation['serving_alpha']:.0%} that is "
+                f"{row['self_consistency']}), above the {evaluation['serving_alpha']:.4g} that is "
                 "promised for all accepted answers together",
             }
         )

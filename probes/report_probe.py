@@ -85,6 +85,9 @@ def _fusion_table(training: Mapping[str, Any]) -> Table:
         )
         for row in training["fusion_candidates"]
     ]
+    alone = training.get("question_kinds", {}).get("auroc_alone")
+    if alone is not None:
+        rows.append(("kind of the question alone (control)", f"{alone:.3f}", "-", ""))
     return Table(
         "Fusion candidates on the selection split",
         ("candidate", "AUROC out of fold", "best is ahead by", "chosen"),

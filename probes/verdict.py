@@ -27,14 +27,14 @@ def _acceptance(evaluation: Mapping[str, Any]) -> str:
     row = _row(evaluation, alpha)
     if row is None or "certificate" not in row:
         return (
-            f"Accept nothing: no threshold passed at an error rate of {alpha:.0%}"
+            f"Accept nothing: no threshold passed at an error rate of {_percent(alpha)}"
             f"{'' if row is None else _why(row['none'])}. Every answer goes to a person."
         )
     one, test = row["certificate"], row["test"]
     share = f", of which {error_on_test(test)} are wrong" if test["accepted"] else ""
     return (
-        f"Accept an answer when its risk is at most {one['threshold']:.3f}. At most {alpha:.0%} of "
-        f"the accepted answers are then wrong, with confidence {100 * (1 - one['delta']):.4g}% "
+        f"Accept an answer when its risk is at most {one['threshold']:.3f}. At most "
+        f"{_percent(alpha)} of the accepted answers are then wrong, with confidence {100 * (1 - one['delta']):.4g}% "
         f"({one['k']} wrong of {one['n']} when calibrated). On the test split this accepts "
         f"{test['coverage']:.1%} of the answers{share}. Everything else goes to a person."
     )
@@ -67,6 +67,10 @@ def _why(none: Mapping[str, Any]) -> str:
     return f" ({', '.join(told)})"
 
 
+def _percent(alpha: float) -> str:
+    return f"{100 * alpha:.4g}%"
+
+
 def _other_alphas(evaluation: Mapping[str, Any]) -> list[str]:
     alphas = {row["alpha"] for row in evaluation["certificates"]} - {evaluation["serving_alpha"]}
     sentences = []
@@ -76,13 +80,15 @@ def _other_alphas(evaluation: Mapping[str, Any]) -> list[str]:
             continue
         if "certificate" in row:
             sentences.append(
-                f"For an error rate of {alpha:.0%} the risk must be at most "
+                f"For an error rate of {_percent(alpha)} the risk must be at most "
                 f"{row['certificate']['threshold']:.3f}, and {row['test']['coverage']:.1%} of the "
                 "answers of the test split are accepted."
             )
         else:
             why = _why(row["none"]) if "n" in row["none"] else ""
-            sentences.append(f"For an error rate of {alpha:.0%} nothing could be accepted{why}.")
+            sentences.append(
+                f"For an error rate of {_percent(alpha)} nothing could be accepted{why}."
+            )
     return sentences
 
 

@@ -26,5 +26,6 @@ def wilson_share(hits: NDArray[np.bool_], groups: ArrayLike) -> Interval | Missi
     shrink = _Z**2 / count
     middle = (share + shrink / 2) / (1 + shrink)
     half = _Z / (1 + shrink) * float(np.sqrt(share * (1 - share) / count + shrink / (4 * count)))
-    # Rounding must not put 0 or 1 outside.
-    return Interval(share, min(share, middle - half), max(share, middle + half))
+    # Rounding must put neither the share outside nor a bound beyond 0 or 1.
+    lower, upper = min(share, middle - half), max(share, middle + half)
+    return Interval(share, max(0.0, lower), min(1.0, upper))

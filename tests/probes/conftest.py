@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -181,18 +181,23 @@ def synthetic() -> type[SyntheticEngine]:
 
 
 def relabelled_store(
-    store: Store, out: Path, wrong: np.ndarray, signal: np.ndarray | None = None, **setup: Any
+    store: Store,
+    out: Path,
+    wrong: np.ndarray,
+    signal: np.ndarray | None = None,
+    answers: Sequence[str] | None = None,
+    **setup: Any,
 ) -> Store:
-    """The store with other labels and, if given, states that hold this signal and noise."""
+    """The store with other labels and, if given, answers, and states of this signal and noise."""
     rng = np.random.default_rng(5)
     records = [
         replace(
             record,
             wrong=bool(one),
             references=("no" if one else "yes",),
-            image_path=record.image_path,
+            answer=record.answer if answers is None else answers[row],
         )
-        for record, one in zip(store.records, wrong, strict=True)
+        for row, (record, one) in enumerate(zip(store.records, wrong, strict=True))
     ]
     hidden = {}
     for place in store.setup.readouts:

@@ -15,9 +15,11 @@ from typer.testing import CliRunner
 from probes.base_accuracy import base_accuracy
 from probes.certify import certify
 from probes.evaluate import evaluate
+from probes.flags import flags
 from probes.report import warnings
 from probes.store import Store, Writer
 from probes.train import train
+from probes.types import Interval, Missing
 from service.cli import app
 
 SHARES = {"fit": 0.15, "select": 0.27, "calibrate": 0.4, "test": 0.18}
@@ -68,6 +70,40 @@ def test_a_probe_of_the_question_alone_is_flagged(
         names(evaluation)
     )
     assert any("the words of the question alone" in text for text in warnings(evaluation))
+
+
+def test_words_of_question_and_answer_that_tell_as_much_as_the_risk_are_flagged(
+    run: Any, relabelled: Any, chance: Callable[[np.ndarray], np.ndarray], tmp_path: Path
+) -> None:
+    """Which answer goes with which question decides; neither tells anything alone."""
+    rng = np.random.default_rng(7)
+    numbers = np.array([int(record.question.split()[2]) for record in run.store.records])
+    said = rng.random(numbers.size) < 0.5
+    logit = np.where(said == (numbers == 1), 2.0, -2.0)
+    answers = ["yes" if one else "no" for one in said]
+    store = relabelled(run.store, tmp_path / "store", chance(logit), logit, answers)
+    _, evaluation = judged(store, tmp_path)
+    assert evaluation["signals"]["risk"]["auroc"]["lower"] > 0.7  # it looks good
+    for name in ("question_words", "answer_words"):
+        assert evaluation["controls"][name]["auroc"]["upper"] < 0.7
+    assert "risk_not_above_question_and_answer_words" in names(evaluation)
+    assert any("question and answer together" in text for text in warnings(evaluation))
+
+
+def test_a_kind_whose_accepted_answers_err_more_than_alpha_is_flagged() -> None:
+    interval, missing = Interval(0.3, 0.2, 0.4), Missing("no_answers")
+    row = {"by": "kind", "name": "count", "self_consistency": "never", "error": interval}
+    evaluation = {
+        "accuracy": {}, "training": {}, "controls": {}, "serving_alpha": 0.1,
+        "certificates": [{"alpha": 0.1, "certificate": {}}],
+        "accepted": [row, {**row, "name": "open", "error": missing}],
+    }  # fmt: skip
+    (flag,) = flags(evaluation)
+    assert flag["name"] == "accepted_above_alpha"
+    assert "of kind count 30.0% [20.0%, 40.0%] are wrong" in flag["text"]
+    assert flags({**evaluation, "serving_alpha": 0.25}) == [
+        {"name": "no_certificate", "text": "no certificate: nothing is accepted automatically"}
+    ]
 
 
 def test_a_bundle_trained_on_blank_images_says_so(
