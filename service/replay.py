@@ -23,6 +23,7 @@ from probes.types import (
     Domain,
     Evidence,
     HiddenStateProbe,
+    ImageCondition,
     Interval,
     Missing,
     QuestionKind,
@@ -38,6 +39,8 @@ from service.records.store import RecordStore
 from service.rules import Rules
 
 NOT_ASKED = Missing("not_requested")
+GREEDY = "same"
+"""Stands for the answer where samples are known by their number only."""
 
 
 @dataclass(slots=True)
@@ -131,7 +134,8 @@ def _decide(record: AnswerRecord, rules: Rules, served: Bundle) -> Decision | Mi
     recorded = record.signals
     probe, confidence = recorded.get("hidden_state_probe", {}), recorded.get("token_confidence", {})
     domain, attention = recorded.get("domain", {}), recorded.get("attention", {})
-    evidence, kind = recorded.get("evidence", {}), recorded.get("question_kind", {})
+    evidence, image = recorded.get("evidence", {}), recorded.get("image", {})
+    kind = recorded.get("question_kind", {})
     signals = Signals(
         hidden_state_probe=_missing(probe)
         or HiddenStateProbe(probe["logit"], tuple(probe["layers"])),
@@ -141,6 +145,7 @@ def _decide(record: AnswerRecord, rules: Rules, served: Bundle) -> Decision | Mi
         evidence=_missing(evidence) or Evidence(**evidence),
         domain=_missing(domain)
         or Domain(domain["distance"], domain["distance"] <= bundle.domain.limit),
+        image=_missing(image) or ImageCondition(**image),
         question_kind=_missing(kind) or QuestionKind(kind["kind"]),
     )
     planned = bundle.generation.samples
@@ -153,7 +158,7 @@ def _decide(record: AnswerRecord, rules: Rules, served: Bundle) -> Decision | Mi
         record.self_consistency,
         samples,
         planned=planned,
-        greedy="yes",
+        greedy=GREEDY,
         shortened=False,
         metadata=record.metadata,
     )
@@ -189,7 +194,7 @@ def _samples(consistency: Mapping[str, Any], planned: int) -> list[str] | Missin
     if count > planned:
         return Missing("more_samples")
     agreeing = round(consistency["agreement"] * count)
-    return ["yes"] * agreeing + [f"no {index}" for index in range(count - agreeing)]
+    return [GREEDY] * agreeing + [f"other {index}" for index in range(count - agreeing)]
 
 
 def _missing(part: Mapping[str, Any]) -> Missing | None:

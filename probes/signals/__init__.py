@@ -10,7 +10,7 @@ from probes.signals.consistency import measure_consistency
 from probes.signals.domain import DomainModel, measure_domain
 from probes.signals.hidden import measure_probe
 from probes.signals.question_kind import KindModel, measure_question_kind
-from probes.types import Generation, Missing, Query, SampleSet, Signals
+from probes.types import Generation, ImageCondition, Missing, Query, SampleSet, Signals
 
 if TYPE_CHECKING:
     from probes.probe import LinearProbe
@@ -50,5 +50,6 @@ def measure(
         attention=measure_attention(trace),
         evidence=Missing("not_requested"),
         domain=measure_domain(trace, query.image, bundle.probe, bundle.domain, query.features),
+        image=ImageCondition(query.damage is not None, query.damage or ""),
         question_kind=measure_question_kind(query.question, bundle.kinds),
     )
