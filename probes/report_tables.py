@@ -130,6 +130,9 @@ def _certificate_table(evaluation: Mapping[str, Any]) -> Table:
             none = row["none"]
             reason = f"none: {none['reason']} ({none['answers']} answers)"
             rows.append((*start, reason, "-", tested_without(none) or "-", "-", "-"))
+    spent = [_spent(row.get("certificate", row.get("none", {}))) for row in found]
+    if any(spent):
+        rows = [(*row, level or "-") for row, level in zip(rows, spent, strict=True)]
     alpha = evaluation["serving_alpha"]
     serves = "No certificate was tried for yet." if alpha is None else f"Serves: alpha {alpha:g}."
     several = "slices" in {key for row in found for key in row}
@@ -138,11 +141,16 @@ def _certificate_table(evaluation: Mapping[str, Any]) -> Table:
         "names none by the certificate of all slices together. Those of one alpha and one mode "
         "share delta, so that all of them hold at once.",
     )
+    about_tries = (
+        "Tested with: every try on the same data spends of one delta, this much in this test. What "
+        "was tried where no record was left cannot be counted.",
+    )
     return Table(
         "Certificates",
         (
             "alpha", "self-consistency", "slices", "certificate", "threshold",
             "wrong when calibrated", "wrong of accepted on test", "accepted on test",
+            *(["tested with"] if any(spent) else []),
         ),
         tuple(rows),
         (
@@ -150,8 +158,18 @@ def _certificate_table(evaluation: Mapping[str, Any]) -> Table:
             "the threshold. Self-consistency: asked for never, in the middle band (auto), or "
             "always.",
             *(about_slices if several else ()),
+            *(about_tries if any(spent) else ()),
         ),
     )  # fmt: skip
+
+
+def _spent(outcome: Mapping[str, Any]) -> str:
+    """The groups and the share of delta of a test, as far as the evaluation knows them."""
+    groups, level = outcome.get("groups"), outcome.get("level")
+    if level is None:
+        return ""
+    told = f"{level:.4g} of delta {outcome['delta']:g}"
+    return told if groups is None else f"{told}, {groups} groups"
 
 
 def _attention_tables(evaluation: Mapping[str, Any]) -> list[Table]:

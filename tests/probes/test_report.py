@@ -123,6 +123,21 @@ def test_an_evaluation_from_before_those_tables_has_none_of_them(
     report(copy, tmp_path / "out")
 
 
+def test_what_each_test_spent_of_delta_is_told(folder: Path) -> None:
+    evaluation, _ = load_evaluation(folder)
+    (none, *_) = (row for row in evaluation["certificates"] if "none" in row)
+    (some, *_) = (row for row in evaluation["certificates"] if "certificate" in row)
+    none["none"] |= {"n": 31, "k": 4, "groups": 112, "level": 0.01, "delta": 0.05}
+    some["certificate"] |= {"groups": 113, "level": 0.04}
+    table = next(one for one in build_tables(evaluation) if one.title == "Certificates")
+    cells = {row[3]: row for row in table.rows}
+    assert table.head[-1] == "tested with"
+    assert cells[some["certificate"]["id"]][-1] == "0.04 of delta 0.05, 113 groups"
+    (without,) = (row for row in table.rows if row[-1] == "0.01 of delta 0.05, 112 groups")
+    assert without[5] == "4 of 31 at the first threshold"
+    assert {len(row) for row in table.rows} == {len(table.head)}
+
+
 def test_accepted_answers_are_told_per_kind(folder: Path) -> None:
     evaluation, _ = load_evaluation(folder)
     tables = {table.title: table for table in build_tables(evaluation)}
