@@ -78,7 +78,7 @@ async def give_answer(request: Request, parse: Parse) -> tuple[AnswerResponse, O
                         ask = await parse(request, body, gate)
                     outcome = await gate.answer(ask, stages, request.state.id)
     except TimeoutError as error:
-        raise gate.deadline(seconds) from error
+        raise gate.deadline(seconds, stages) from error
     mode = gate.settings.mode
     response = AnswerResponse.from_outcome(
         outcome,

@@ -76,15 +76,16 @@ async def parse_ask(request: Request, body: bytes, gate: Gate) -> Ask:
             "the body is empty; send a question and an image", field="body", kind="empty_body"
         )
     if kind == "application/json":
-        return await ask_of(await gate.parse(len(body), lambda: _from_json(body)), gate)
+        asked = await gate.parse(len(body), lambda: _from_json(body))
+        return await ask_of(asked, gate, request.state.caller.id)
     if kind == "multipart/form-data":
         form = await _parse_form(request, body)
         try:
             fields, data = _form(form)
         finally:
             await form.close()
-        asked = await gate.parse(len(body) - len(data), lambda: _from_form(fields))
-        return asked.to_ask(await gate.decode(data), gate.rules)
+        options = await gate.parse(len(body) - len(data), lambda: _from_form(fields))
+        return options.to_ask(await gate.decode(data, request.state.caller.id), gate.rules)
     raise UnsupportedType(
         f"the body's type {kind!r} is not read; send application/json or multipart/form-data",
         field="Content-Type",
@@ -92,8 +93,8 @@ async def parse_ask(request: Request, body: bytes, gate: Gate) -> Ask:
     )
 
 
-async def ask_of(asked: AnswerRequest, gate: Gate) -> Ask:
-    """Get and decode the image of a request that was parsed.
+async def ask_of(asked: AnswerRequest, gate: Gate, caller: str) -> Ask:
+    """Get and decode the image of a caller's request that was parsed.
 
     Raises TooLarge, UnsupportedType, Invalid.
     """
@@ -102,7 +103,7 @@ async def ask_of(asked: AnswerRequest, gate: Gate) -> Ask:
         data = await gate.image_urls.fetch(text)
     else:
         data = await gate.parse(len(text), lambda: decode_base64(text, limit))
-    return asked.to_ask(await gate.decode(data), gate.rules)
+    return asked.to_ask(await gate.decode(data, caller), gate.rules)
 
 
 def _from_json(body: bytes) -> AnswerRequest:

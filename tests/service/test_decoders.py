@@ -124,7 +124,7 @@ async def test_an_image_that_two_decoders_die_of_is_refused(png, large):
         seen: list[int] = []
         while not asked.done():
             new = [pid for pid in decoders.pids if pid not in seen]
-            if new and not decoders._idle and not decoders._waiting:
+            if new and not decoders._idle and not decoders._lines:
                 seen += new
                 os.kill(new[0], signal.SIGKILL)
             await asyncio.sleep(0.002)
@@ -142,7 +142,7 @@ async def test_who_gives_up_gets_out_of_the_way(png, large):
         working.cancel()
         queued.cancel()
         await asyncio.gather(working, queued, return_exceptions=True)
-        assert not decoders._waiting
+        assert not decoders._lines
         (before,) = decoders.pids
         assert (await decoders.decode(png)).pixels.shape == (48, 64, 3)
         assert decoders.pids == [before]
