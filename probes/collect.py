@@ -17,7 +17,7 @@ from probes.datasets import Example
 from probes.errors import DataError
 from probes.image_features import IMAGE_FEATURES, image_features
 from probes.images import blank_image, open_image, read_image
-from probes.labels import is_wrong
+from probes.labels import judge
 from probes.pictures import Limits
 from probes.sampling import CHUNK, Sampler, draw_chunk, image_hash
 from probes.signals.attention import ATTENTION_METRICS, attention_table, measure_attention
@@ -249,7 +249,7 @@ async def _ask(
         )
     )
     samples = tuple(sample for chunk in chunks for sample in chunk)
-    label = is_wrong(generation.answer, example.references, example.rule)
+    label = judge(generation.answer, example.references, example.rule)
     record = Record(
         id=example.id,
         image_path=str(example.image_path),

@@ -122,8 +122,8 @@ def warn_of_labels(store: Store) -> None:
                 f"{base.majority_answer!r} would have {base.majority_rate:.1%}",
                 err=True,
             )
-        if base.below_majority:
-            typer.echo(f"warning: {base.warning}", err=True)
+        for warning in base.warnings:
+            typer.echo(f"warning: {warning}", err=True)
 
 
 @contextmanager

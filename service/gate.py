@@ -13,6 +13,7 @@ import structlog
 from probes.bundle import Bundle, check_identity
 from probes.errors import BundleError
 from service.admission import Admission
+from service.arrival import HeldBytes
 from service.decoders import Decoders, DecodersError
 from service.engines.base import Engine, EngineError, EngineOverloaded, QueryRefused
 from service.errors import Invalid, Overloaded, TooLate, Unavailable
@@ -59,6 +60,11 @@ class Gate:
         self.rules = load_rules(settings, bundle)
         """What a request that begins now is judged by."""
         self.admission = Admission(settings.max_inflight, settings.max_queue)
+        largest = settings.max_body_bytes  # one body always fits
+        self.held = HeldBytes(
+            max(settings.max_held_bytes, largest),
+            max(settings.max_held_bytes_per_caller, largest),
+        )
         self.keeper: Keeper | None = None
         self.quota = Quota(settings.quota_per_second, settings.quota_burst)
         self.telemetry = Telemetry(_edges(self.rules), settings.mode, settings.metrics_slices)

@@ -38,6 +38,8 @@ from service.records.store import RecordStore
 from service.rules import Rules
 
 NOT_ASKED = Missing("not_requested")
+GREEDY = "same"
+"""Stands for the answer where samples are known by their number only."""
 
 
 @dataclass(slots=True)
@@ -153,7 +155,7 @@ def _decide(record: AnswerRecord, rules: Rules, served: Bundle) -> Decision | Mi
         record.self_consistency,
         samples,
         planned=planned,
-        greedy="yes",
+        greedy=GREEDY,
         shortened=False,
         metadata=record.metadata,
     )
@@ -189,7 +191,7 @@ def _samples(consistency: Mapping[str, Any], planned: int) -> list[str] | Missin
     if count > planned:
         return Missing("more_samples")
     agreeing = round(consistency["agreement"] * count)
-    return ["yes"] * agreeing + [f"no {index}" for index in range(count - agreeing)]
+    return [GREEDY] * agreeing + [f"other {index}" for index in range(count - agreeing)]
 
 
 def _missing(part: Mapping[str, Any]) -> Missing | None:
