@@ -59,14 +59,13 @@ def _jpegs() -> dict[str, bytes]:
         "jpeg progressive cut, and ended": _end(progressive[: len(progressive) // 2]),
         "jpeg progressive without its last scan": _end(progressive[: begins[-2]]),
         "jpeg progressive without most scans": _end(progressive[: begins[2]]),
-        "jpeg without its end": large[:-2],
         "jpeg zeroed": large[:quarter] + bytes(2000) + large[quarter + 2000 :],
         "jpeg of ones": large[:quarter] + b"\xff\x00" * 1000 + large[quarter + 2000 :],
         "jpeg with data twice": large[: quarter * 3] + large[quarter:],
         "jpeg with data left out": large[:data] + large[quarter:],
         "jpeg without a restart marker": restarts[:marker] + restarts[marker + 2 :],
         "jpeg restart markers in disorder": restarts.replace(b"\xff\xd3", b"\xff\xd5"),
-        "jpeg rubbish between segments": large[:2] + b"rubbish" + large[2:],
+        "jpeg rubbish between segments": large[:20] + b"rubbish" + large[20:],
         "jpeg profile, a piece missing": jpeg_with((0xE2, b"ICC_PROFILE\0\x02\x02" + bytes(9))),
         "jpeg profile of rubbish": jpeg_with((0xE2, b"ICC_PROFILE\0\x01\x01" + b"rubbish" * 50)),
         "jpeg profile cut": jpeg_plain(icc_profile=icc(None, b"GRAY")[:150]),
@@ -80,7 +79,6 @@ def _pngs() -> dict[str, bytes]:
     def rows(content: bytes) -> bytes:
         return whole[: whole.index(b"IDAT") - 4] + chunk(b"IDAT", content) + chunk(b"IEND", b"")
 
-    adler = data[:-1] + bytes([data[-1] ^ 1])
     return {
         "png checksum of the rows": _sum(whole, b"IDAT"),
         "png checksum of the header": _sum(whole, b"IHDR"),
@@ -100,15 +98,10 @@ def _pngs() -> dict[str, bytes]:
         "png profile that does not unfold": png(
             COLOUR, 2, 8, before=chunk(b"iCCP", b"p\0\0" + b"rubbish" * 9)
         ),
-        "png rows' own checksum": rows(adler),
     }
 
 
 def _others() -> dict[str, bytes]:
-    deflated = tiff(COLOUR, 8, 2, compression=8, rows=6)
-    stream = deflated[8 : 8 + len(zlib.compress(COLOUR[:6].tobytes()))]
-    assert zlib.decompress(stream)
-    broken = stream[:-1] + bytes([stream[-1] ^ 1])
     packed = encode(noisy(), "TIFF", compression="jpeg", quality=85)
     zeroed = len(packed) // 3
     profile = tiff(COLOUR, 8, 2, icc=icc(None, b"GRAY")[:99])
@@ -117,9 +110,7 @@ def _others() -> dict[str, bytes]:
         b"".join(bytes([1, int(one)]) for one in row[:, 0]) + b"\0\0" for row in indices
     )
     grey = bytes(value for level in range(256) for value in (level, level, level, 0))
-    webp = encode(COLOUR, "WEBP", lossless=True, exif=b"x" * 100)
     return {
-        "tiff checksum of a strip": deflated.replace(stream, broken),
         "tiff jpeg zeroed": packed[:zeroed] + bytes(3000) + packed[zeroed + 3000 :],
         "tiff profile of rubbish": profile,
         "tiff comment cut off": _with_comment()[:-20],
@@ -127,7 +118,6 @@ def _others() -> dict[str, bytes]:
         "bmp shorter than it says": encode(COLOUR, "BMP")[:2]
         + struct.pack("<I", 9999)
         + encode(COLOUR, "BMP")[6:],
-        "webp exif cut off": webp[:-20],
         "webp profile of rubbish": encode(COLOUR, "WEBP", icc_profile=b"rubbish" * 9),
     }
 
@@ -137,9 +127,37 @@ def _with_comment() -> bytes:
     return tiff(COLOUR, 8, 2, icc=icc(((0.4, 0.2, 0.0), (0.4, 0.7, 0.1), (0.1, 0.1, 0.7))))
 
 
+def _with_strip_cut() -> bytes:
+    """A deflated TIFF, the end of its first strip zeroed."""
+    whole = tiff(COLOUR, 8, 2, compression=8, rows=6)
+    stream = zlib.compress(COLOUR[:6].tobytes())
+    assert stream in whole
+    return whole.replace(stream, stream[:-3] + bytes(3))
+
+
 def damaged() -> dict[str, bytes]:
     """Files that show a picture, and are not what was written."""
     return _jpegs() | _pngs() | _others()
+
+
+def lost() -> dict[str, bytes]:
+    """Files that nothing is made of: no decoder here shows them."""
+    whole, large = png(COLOUR, 2, 8), encode(noisy(), "JPEG", quality=85)
+    data = whole[whole.index(b"IDAT") + 4 : -16]
+    adler = data[:-1] + bytes([data[-1] ^ 1])
+    return {
+        "png rows' own checksum": whole[:33] + chunk(b"IDAT", adler) + chunk(b"IEND", b""),
+        "png rows zeroed": whole[:99] + bytes(200) + whole[299:],
+        "jpeg cut": large[: len(large) // 2],
+        "jpeg without its end": large[:-2],
+        "jpeg two pictures' starts": large[:2] + large,
+        "webp exif cut off": encode(COLOUR, "WEBP", exif=b"x" * 100)[:-20],
+        "webp cut": encode(COLOUR, "WEBP")[:-20],
+        "bmp cut": encode(COLOUR, "BMP")[:-1],
+        "tiff strip cut, and filled up": _with_strip_cut(),
+        "tiff cut": tiff(COLOUR, 8, 2)[:200],
+        "tiff rows cut": encode(noisy(), "TIFF")[:-1],
+    }
 
 
 WHOLE: dict[str, Callable[[], bytes]] = {

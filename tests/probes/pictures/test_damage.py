@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from probes.pictures import Limits, decode
-from tests.probes.pictures.damaged import WHOLE, damaged, outcomes
+from probes.pictures import Limits, PictureRefused, decode
+from tests.probes.pictures.damaged import WHOLE, damaged, lost, outcomes
 
 SEEN = {"PNG", "TIFF, deflate"}
 """Formats whose every byte is under a checksum, or nearly."""
@@ -16,6 +16,14 @@ def test_damage_that_shows_a_picture_is_marked(name: str) -> None:
     decoded = decode(damaged()[name], Limits())
     assert decoded.damage
     assert decoded.pixels.size
+
+
+@pytest.mark.parametrize("name", lost())
+def test_damage_that_shows_nothing_is_refused(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(PictureRefused) as refused:
+        decode(lost()[name], Limits())
+    assert refused.value.kind == "undecodable_image"
+    capfd.readouterr()  # libtiff's own words
 
 
 @pytest.mark.parametrize("name", WHOLE)
