@@ -170,14 +170,18 @@ def _samples(picture: Container, image: ImageFile.ImageFile) -> tuple[NDArray[np
         with Image.open(io.BytesIO(png.as_bytes(picture.essence)), formats=("PNG",)) as opened:
             pairs = np.asarray(opened).view(">u2")
         return pairs.astype(np.uint16), "LA"
-    halves = []
+    samples: NDArray[np.uint16] | None = None
     premultiplied = _layout(image).startswith("RGBa")
     for swap in ({}, {"B": "L", "L": "B", "N": "B"}):
         tiles, half = image.tile, _open(picture)
         half.tile = [_relayed(tile, swap) for tile in tiles]
         half.load()
-        halves.append(np.asarray(half).astype(np.uint16))
-    samples: NDArray[np.uint16] = (halves[0] << 8 | halves[1]).astype(np.uint16)
+        if samples is None:
+            samples = np.asarray(half).astype(np.uint16)
+            samples <<= 8
+        else:
+            samples |= np.asarray(half)
+    assert samples is not None
     return samples, "RGBa" if premultiplied else image.mode
 
 
