@@ -58,6 +58,15 @@ def _unblanked(text: bytes) -> Iterator[bytes]:
         yield text[begin : begin + _SLICE].translate(None, b" \t\n\r\v\f")
 
 
+def _check_bytes(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise TooLarge(
+            f"the image has more than {max_bytes} bytes; send a smaller or more compressed one",
+            field="image",
+            kind="too_many_bytes",
+        )
+
+
 def decode_image(data: bytes, max_bytes: int, max_pixels: int) -> Decoded:
     """Decode one image, see :func:`probes.pictures.decode`.
 
