@@ -84,12 +84,3 @@ def decode_image(data: bytes, max_bytes: int, max_pixels: int) -> Decoded:
     except PictureRefused as refused:
         error = _ERRORS.get(refused.kind, Invalid)
         raise error(refused.detail, field="image", kind=refused.kind) from refused
-
-
-def _check_bytes(size: int, max_bytes: int) -> None:
-    if size > max_bytes:
-        raise TooLarge(
-            f"the image has more than {max_bytes} bytes; send a smaller or more compressed one",
-            field="image",
-            kind="too_many_bytes",
-        )

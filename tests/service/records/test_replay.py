@@ -99,7 +99,7 @@ async def test_a_damaged_image_stays_one_in_record_replay_and_beside(
 ) -> None:
     served = bundled(threshold=0.5)
     easy = tmp_path / "easy.toml"
-    easy.write_text('mode = "manual"\naccept_below = 1.0\n')
+    easy.write_text('policy = "manual"\naccept_below = 1.0\n')
     async with serve(served, records_url=url, shadow_policy=easy) as client:
         for name in ("jpeg zeroed", "png checksum of the rows", "tiff jpeg zeroed"):
             files = {"image": damaged()[name]}
