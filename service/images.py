@@ -8,6 +8,7 @@ from probes.pictures import Decoded, Limits, PictureRefused, decode
 from service.errors import Invalid, ServiceError, TooLarge, UnsupportedType
 
 _SLICE = 1 << 18
+"""Of base64, characters."""
 _BLANKS = b" \t\n\r\v\f"
 _ERRORS: dict[str, type[ServiceError]] = {
     "too_many_bytes": TooLarge,
@@ -44,7 +45,12 @@ def decode_base64(text: str, max_bytes: int) -> bytes:
             field="image",
             kind="invalid_base64",
         ) from error
-    _check_bytes(len(data), max_bytes)
+    if len(data) > max_bytes:
+        raise TooLarge(
+            f"the image has more than {max_bytes} bytes; send a smaller or more compressed one",
+            field="image",
+            kind="too_many_bytes",
+        )
     return data
 
 
