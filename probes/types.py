@@ -383,6 +383,10 @@ Reason = Literal[
 ]
 
 
+Scope = Literal["all", "own", "pooled"]
+"""Whose answers a certificate is about: of all slices together, of one slice, of small ones."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What to do with the answer, and why.
@@ -393,6 +397,8 @@ class Decision:
         accept_below: risk at or below which an answer is accepted; ``None`` accepts nothing.
         reject_above: risk above which an answer is rejected; ``None`` rejects nothing.
         certificate: id of the certificate that the decision rests on, if any.
+        scope: whose answers that is about: ``all``, ``own`` (the slice's) or ``pooled`` (those of
+            several slices too small for a test of their own).
     """
 
     decision: Verdict
@@ -400,6 +406,7 @@ class Decision:
     accept_below: float | None
     reject_above: float | None
     certificate: str | None
+    scope: Scope | None = None
 
 
 @dataclass(frozen=True, slots=True)

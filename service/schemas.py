@@ -14,6 +14,7 @@ from probes.types import (
     ModelIdentity,
     Query,
     Reason,
+    Scope,
     Signals,
     Verdict,
 )
@@ -203,6 +204,19 @@ class CertificateBody(BaseModel):
     delta: float
     n: int
     expires: str
+    scope: Scope = Field(
+        description="whose answers it is about: all, those of the slice (own), or those of several "
+        "slices too small for a test of their own (pooled: this slice alone may err more)"
+    )
+    test: str = Field(description="betting, or binomial in certificates of the old kind")
+    unit: str = Field(description="what was drawn independently: group, or image (old kind)")
+    estimand: str = Field(
+        description="what is at most alpha: accepted_answer, the share of wrong answers among "
+        "accepted ones; random_question_of_random_image (old kind), which weighs images alike"
+    )
+    most_per_group: int = Field(description="answers of a group that counted")
+    groups: int | None = Field(description="groups tested; null in one of the old kind")
+    level: float | None = Field(description="its share of delta; null in one of the old kind")
 
 
 class ModelBody(BaseModel):
@@ -301,6 +315,13 @@ def certificate_body(certificate: Certificate | Missing) -> CertificateBody | Mi
         delta=certificate.delta,
         n=certificate.n,
         expires=certificate.expires,
+        scope=certificate.scope,
+        test=certificate.test,
+        unit=certificate.unit,
+        estimand=certificate.estimand,
+        most_per_group=certificate.most_per_group,
+        groups=certificate.groups,
+        level=certificate.level,
     )
 
 
