@@ -85,10 +85,12 @@ def evaluate(
         },
         "test": {
             "answers": int(test.sum()),
-            "images": int(np.unique(store.groups[test]).size),
+            "images": len({store.records[row].image_hash for row in np.flatnonzero(test)}),
+            "groups": int(np.unique(store.groups[test]).size),
             "judged": int(judged.rows.sum()),
             "dropped": judged.dropped,
         },
+        "likeness": store.grouping.likeness(),
         "accuracy": accuracy_table(store, test, resamples),
         "signals": judge_signals(store, judged, thresholds, resamples),
         "missing_signals": dict(judged.missing),

@@ -100,6 +100,7 @@ def summary(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
         f"fitted to. {test['judged']} answers have every signal and are compared; "
         f"{test['dropped']} lack one. Intervals are 95 %, bootstrapped by image. For AUROC, R and "
         "coverage more is better; for AURC, E-AURC, Brier and ECE less.",
+        *_likeness(evaluation.get("likeness")),
         _risk_sentence(evaluation),
         "Out of the domain of validity: "
         f"{format_interval(domain['share'], percent=True)} of the test split.",
@@ -126,6 +127,25 @@ def page_markdown(title: str, paragraphs: Sequence[str], tables: Sequence[Table]
     """The report as GitHub-flavoured Markdown."""
     blocks = [f"# {title}", "Made by `vlm-gate report`; do not edit.", *paragraphs]
     return "\n\n".join([*blocks, *map(to_markdown, tables)]) + "\n"
+
+
+def _likeness(found: Mapping[str, Any] | None) -> list[str]:
+    """How alike the images are; nothing in evaluations of before."""
+    if found is None:
+        return []
+    said = (
+        f"The run has {found['images']} images in {found['groups']} groups (at most "
+        f"{found['largest']} in one), which splits, intervals and certificates go by; "
+        f"{found['joined']:.1%} of the images share a group by name, equal pixels or looks."
+    )
+    near = found["nearest"]
+    if "missing" in near:
+        reason = near["missing"].replace("_", " ")
+        return [f"{said} How alike images of different groups are is not known ({reason})."]
+    return [
+        f"{said} From an image to the nearest of another group it is {near['0.5']:.2f} (median; "
+        f"5 % are nearer than {near['0.05']:.2f}), on a scale from 0 (alike) to 2."
+    ]
 
 
 def _below_majority(where: str, accuracy: Mapping[str, Any]) -> list[str]:

@@ -62,7 +62,7 @@ def train(
 
     Args:
         seed: of the split and the bootstrap; the same store and seed give the same bundle id.
-        shares: of the images per split.
+        shares: of the groups per split.
         policy: what is to be certified; its required signals are set to those the risk reads.
         blank: companion run of the same examples with blank images, for the challenger that is
             taught with them.
@@ -72,7 +72,7 @@ def train(
     gone or the companion does not fit, BundleError when the folder exists.
     """
     say = progress or (lambda step: None)
-    splits = split_by_image([record.image_hash for record in store.records], shares, seed)
+    splits = split_by_image(store.groups.tolist(), shares, seed)
     fit, select = splits == "fit", splits == "select"
     say("probe per layer and position")
     probe, probes_tried = _train_probe(store, fit, select, blank, seed)
@@ -99,7 +99,7 @@ def train(
         golden=_golden(store, probe, select),
         data=store.fingerprint,
         training={
-            "split": _split(splits, shares, seed),
+            "split": _split(splits, store, shares, seed),
             "base_accuracy": [asdict(one) for one in base_accuracy(store.records)],
             "shown_image": store.setup.image,
             "blank_run": None if blank is None else blank.fingerprint,
@@ -123,8 +123,13 @@ def splits_of(store: Store, bundle: Bundle) -> NDArray[np.str_]:
             "trained on; give that one"
         )
     split = bundle.training["split"]
-    hashes = [record.image_hash for record in store.records]
-    return split_by_image(hashes, split["shares"], split["seed"])
+    if split.get("groups", _digest(store)) != _digest(store):  # bundles of before name none
+        raise StoreError(
+            "store: its images are grouped otherwise than when the bundle was trained, so that its "
+            "test split may hold what it was trained on; collect all of those images, or train "
+            "again"
+        )
+    return split_by_image(store.groups.tolist(), split["shares"], split["seed"])
 
 
 def _train_probe(
@@ -257,10 +262,17 @@ def _golden(store: Store, probe: LinearProbe, select: NDArray[np.bool_]) -> tupl
 
 
 def _split(
-    splits: NDArray[np.str_], shares: Mapping[SplitName, float], seed: int
+    splits: NDArray[np.str_], store: Store, shares: Mapping[SplitName, float], seed: int
 ) -> dict[str, Any]:
     counts = {name: int((splits == name).sum()) for name in SPLITS}
-    return {"shares": dict(shares), "seed": seed, "answers": counts}
+    return {"shares": dict(shares), "seed": seed, "answers": counts, "groups": _digest(store)}
+
+
+def _digest(store: Store) -> str:
+    """Of the images whose split is not that of their own hash, whatever their order."""
+    labelled = zip((record.image_hash for record in store.records), store.groups, strict=True)
+    joined = sorted({f"{image} {label}" for image, label in labelled if image != label})
+    return hashlib.sha256("\n".join(joined).encode()).hexdigest()
 
 
 def _plain(entry: ProbeModel | FusionCandidate | CalibrationCandidate) -> dict[str, Any]:

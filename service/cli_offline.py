@@ -139,7 +139,7 @@ def certify(
         loaded = load(store)
         images = (record.image_hash for record in loaded.records)
         ledger = Ledger(
-            anchors(images, loaded.setup.model.revision), (store, load_settings().state_folder),
+            anchors(images, loaded.setup.model.revision), (store, load_settings().tries_folder),
             warn=lambda message: typer.echo(f"warning: {message}", err=True),
         )  # fmt: skip
         certified = run_certification(
