@@ -17,9 +17,10 @@ from rich.table import Table
 from probes.bundle import Bundle
 from probes.errors import DataError
 from probes.guarantee import ESTIMANDS, Certificate
+from probes.risk_words import has_probe, made_of
 from probes.types import Missing
 from service.cli_collect import collect, warn_of_labels
-from service.cli_errors import told
+from service.cli_errors import no_certificate, told
 from service.cli_recertify import Loosen, MostPerGroup, ValidDays, recertify
 from service.cli_records import Day
 from service.cli_replay import replay
@@ -68,7 +69,10 @@ def train(
             loaded, out, seed=seed, policy=Policy(reject_above=reject_above),
             blank=None if blank is None else load(blank), progress=status.update,
         )  # fmt: skip
-    typer.echo(f"{bundle.id}: layer {bundle.probe.layer} at {bundle.probe.position}, in {out}")
+    typer.echo(
+        f"{bundle.id}: probe on {_probe(bundle)}; risk of {made_of(bundle.stage_one.features)}, "
+        f"in {out}"
+    )
 
 
 def certify(
@@ -111,7 +115,8 @@ def certify(
     """Test thresholds on the calibration split; write the bundle with its certificates.
 
     Every error rate and self-consistency mode spends from one delta (docs/decisions/0009), that of
-    --alpha in the policy's own mode first.
+    --alpha in the policy's own mode first. Ends with 3 when nothing can be promised; the bundle is
+    written all the same.
     """
     from probes.certify import ALPHA
     from probes.certify import certify as run_certification
@@ -134,7 +139,7 @@ def certify(
         loaded = load(store)
         images = (record.image_hash for record in loaded.records)
         ledger = Ledger(
-            anchors(images, loaded.setup.model.revision), (store, load_settings().state_folder),
+            anchors(images, loaded.setup.model.revision), (store, load_settings().tries_folder),
             warn=lambda message: typer.echo(f"warning: {message}", err=True),
         )  # fmt: skip
         certified = run_certification(
@@ -144,6 +149,10 @@ def certify(
             slicing=None if slices_by is None else Slicing(slices_by, slice_key or slices_by),
         )  # fmt: skip
     Console().print(_certificates(certified))
+    if not (certified.certificates or certified.slice_certificates):
+        no_certificate(
+            f"no threshold passed at alpha {alpha:g}; the bundle in {out} accepts nothing"
+        )
 
 
 def evaluate(
@@ -207,11 +216,11 @@ def inspect(folder: BundleFolder) -> None:
     for field, value in (
         ("model", f"{bundle.model.name} at {bundle.model.revision}"),
         ("engine", f"{bundle.model.engine}, {bundle.model.dtype}"),
-        ("probe", f"layer {bundle.probe.layer} at {bundle.probe.position}"),
-        ("risk", ", ".join(bundle.stage_one.features)),
+        ("probe", _probe(bundle)),
+        ("risk", made_of(bundle.stage_one.features)),
         (
             "risk with self-consistency",
-            second.reason if isinstance(second, Missing) else ", ".join(second.features),
+            second.reason if isinstance(second, Missing) else made_of(second.features),
         ),
         ("reject above", str(bundle.policy.reject_above)),
         ("domain limit", f"{bundle.domain.limit:.3f}"),
@@ -315,6 +324,12 @@ def simulate(
                     f"{row.rejected:.1%}", _share(row.guaranteed),
                 )  # fmt: skip
     Console().print(table)
+
+
+def _probe(bundle: Bundle) -> str:
+    """Where the probe reads, and whether the risk reads the probe."""
+    place = f"layer {bundle.probe.layer} at {bundle.probe.position}"
+    return place if has_probe(bundle.stage_one.features) else f"{place}, no part of the risk"
 
 
 def _share(value: float | Missing) -> str:

@@ -176,6 +176,12 @@ class ImageSignal(BaseModel):
     detail: str = Field(description="what is wrong with it; empty where nothing is")
 
 
+class QuestionKindSignal(BaseModel):
+    """The kind of question, told from its words, where the risk weighs its signals by kind."""
+
+    kind: str
+
+
 class SignalsBody(BaseModel):
     """Every signal: its numbers, or why it is missing."""
 
@@ -186,6 +192,7 @@ class SignalsBody(BaseModel):
     evidence: EvidenceSignal | MissingPart
     domain: DomainSignal | MissingPart
     image: ImageSignal | MissingPart
+    question_kind: QuestionKindSignal | MissingPart
 
 
 class CertificateBody(BaseModel):
@@ -282,6 +289,7 @@ _PARTS: dict[str, type[BaseModel]] = {
     "evidence": EvidenceSignal,
     "domain": DomainSignal,
     "image": ImageSignal,
+    "question_kind": QuestionKindSignal,
 }
 
 
