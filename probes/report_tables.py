@@ -106,7 +106,8 @@ def _accuracy_table(where: str, accuracy: Mapping[str, Any], *notes: str) -> Tab
 
 
 def _certificate_table(evaluation: Mapping[str, Any]) -> Table:
-    rows, found = [], evaluation["certificates"]
+    rows: list[tuple[str, ...]] = []
+    found = evaluation["certificates"]
     for row in found:
         start = (
             f"{row['alpha']:g}",
