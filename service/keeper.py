@@ -77,7 +77,14 @@ class Keeper:
 
     def promise_of(self, bundle: Bundle, policy: Policy) -> Promise:
         """A promise for other rules, not read yet. The same bundle's drift goes on."""
-        promise = Promise(self.store, bundle, self._rate, self._settings.drift_window, policy.mode)
+        promise = Promise(
+            self.store,
+            bundle,
+            deadline_days=self._settings.audit_deadline_days,
+            confirmed=self._settings.void_needs_second_word,
+            window=self._settings.drift_window,
+            mode=policy.mode,
+        )
         if self.promise is not None and self.promise.bundle == bundle.id:
             promise.drift = self.promise.drift
         return promise
@@ -185,7 +192,15 @@ class Keeper:
     def _draw(self, outcome: Outcome, answer_id: str) -> Audit | None:
         if self._rate == 0 or outcome.decision.decision != "accept":
             return None
-        return choose_audit(answer_id, self._rate, self._secret)
+        return choose_audit(answer_id, self._rate_of(outcome), self._secret, self._rate)
+
+    def _rate_of(self, outcome: Outcome) -> float:
+        """The risky half of what is accepted may be audited more often."""
+        near = self._settings.audit_rate_near_threshold
+        risk, most = outcome.assessment.score, outcome.decision.accept_below
+        if near is None or most is None or isinstance(risk, Missing) or risk <= most / 2:
+            return self._rate
+        return near
 
     async def _watch(self) -> None:
         """Read what other replicas and reviewers wrote, again and again."""

@@ -31,9 +31,9 @@ from probes.types import (
 )
 from service.candidate import judge
 from service.records.answer import AnswerRecord
-from service.records.audits import judge as judge_outcome
 from service.records.listing import Filter
 from service.records.store import RecordStore
+from service.records.words import judge as judge_outcome
 from service.rules import Rules
 
 NOT_ASKED = Missing("not_requested")
