@@ -99,7 +99,7 @@ def train(
             "blank_run": None if blank is None else blank.fingerprint,
             **probes_tried,
             **risks_tried,
-            **_risk_reference(measure_risk(measured, stage_one)[select]),
+            **_risk_reference(measure_risk(measured, stage_one)[select], store.groups[select]),
         },
     )
     return bundle.save(out)
@@ -181,12 +181,13 @@ def _policy(wanted: Policy, stage_one: RiskModel) -> Policy:
     )
 
 
-def _risk_reference(risk: FloatArray) -> dict[str, Any]:
+def _risk_reference(risk: FloatArray, groups: NDArray[np.str_]) -> dict[str, Any]:
     """The histogram that a service's risks are compared with, unless it cannot be made.
 
     Of the selection split: the calibration split is for thresholds alone.
     """
-    reference = RiskHistogram.of(risk[np.isfinite(risk)])
+    known = np.isfinite(risk)
+    reference = RiskHistogram.of(risk[known], groups[known])
     return {} if isinstance(reference, Missing) else {"risk_reference": reference.to_dict()}
 
 

@@ -29,7 +29,6 @@ from service.records.head import SigningKey
 from service.records.recorder import Recorder
 from service.records.retention import delete_before
 from service.records.store import RecordStore
-from service.rules import Rules
 from service.settings import PREFIX, Settings
 from service.telemetry import Stages, Telemetry
 
@@ -142,7 +141,7 @@ class Keeper:
         if audit is not None and audit.selected:
             decision = replace(outcome.decision, decision="escalate", reason="audit")
             outcome = replace(outcome, decision=decision)
-        _observe(outcome, ask.rules)
+        _observe(outcome, ask)
         record = record_of(ask, outcome, stages, answer_id, audit, self._settings.mode)
         if self._archive is not None and outcome.decision.decision != "accept":
             self._archive.submit(record.created, ask.picture)
@@ -231,15 +230,16 @@ class Keeper:
         return await asyncio.get_running_loop().run_in_executor(self._background, work)
 
 
-def _observe(outcome: Outcome, rules: Rules) -> None:
+def _observe(outcome: Outcome, ask: Ask) -> None:
     """The risk of stage one, whatever came after it."""
-    assessment, promise = outcome.assessment, rules.promise
+    assessment, rules = outcome.assessment, ask.rules
+    promise = rules.promise
     if promise is None:
         return
     if promise.drift is not None and assessment.stage == 2:
         unasked = replace(assessment.signals, self_consistency=Missing("not_requested"))
         assessment = rules.bundle.assess(unasked)
-    promise.observe(assessment.score)
+    promise.observe(assessment.score, ask.picture.sha256)
 
 
 def open_store(settings: Settings) -> RecordStore:

@@ -26,6 +26,7 @@ from probes.monitor import Draw, ErrorMonitor, spread
 from probes.policy import PolicyMode
 from probes.ranking import audited_auroc
 from probes.types import Interval, Missing
+from service.recorded_signals import signals_of
 from service.records.audits import Audit, AuditTrail, Sample
 from service.records.errors import RecordsUnavailable
 from service.records.store import RecordStore
@@ -103,6 +104,7 @@ class Promise(Collector):
         self._deadline = timedelta(days=deadline_days) if deadline_days else None
         self._confirmed = confirmed
         self.bundle = bundle.id
+        self._bundle = bundle
         found = (*bundle.certificates.values(), *bundle.slice_certificates.values())
         certified = found if (mode or bundle.policy.mode) == "certified" else ()
         self._certificates = frozenset(certificate.id for certificate in certified)
@@ -131,6 +133,8 @@ class Promise(Collector):
             self._read()
 
     def _read(self) -> None:
+        if self.state == "unread":
+            self._recall()
         last = last_changes(self._store, self._certificates)  # first: the audits are newer then
         audits = self._trail.read()
         overdue = self._due is not None and self._due <= self._trail.now
@@ -214,10 +218,24 @@ class Promise(Collector):
         reference = sample.probability if sample.reference is None else sample.reference
         return Draw(sample.id, sample.group, sample.probability, reference, wrong)
 
-    def observe(self, risk: float | Missing) -> None:
-        """Take one answer's risk before self-consistency, for the drift."""
+    def observe(self, risk: float | Missing, image: str) -> None:
+        """Take one answer's risk before self-consistency, and its image's hash, for the drift."""
         if self.drift is not None and not isinstance(risk, Missing):
-            self.drift.update(risk)
+            self.drift.update(risk, image)
+
+    def _recall(self) -> None:
+        """Fill the drift's window with this replica's answers from before a restart."""
+        if self.drift is None or not self.drift.empty:
+            return
+        filled = DriftMonitor(self.drift.reference, self.drift.window)
+        for record in self._store.own_latest(self.bundle, filled.window):
+            risk = record.risk
+            if record.stage == 2:
+                risk = self._bundle.assess(signals_of(record.signals, self._bundle)).score
+            if not isinstance(risk, Missing):
+                filled.update(risk, record.image_sha256)
+        if self.drift.empty:
+            self.drift = filled
 
     def collect(self) -> Iterable[Metric]:
         """The gauges; a number that is not known is left out."""

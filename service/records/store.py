@@ -128,6 +128,19 @@ class RecordStore:
             row = found.mappings().one_or_none()
         return None if row is None else answer_record(row)
 
+    def own_latest(self, bundle: str, count: int) -> list[AnswerRecord]:
+        """This writer's newest answers with a risk by a bundle, oldest first."""
+        wanted = (
+            select(answers)
+            .where(answers.c.chain == f"{answers.name}:{self.writer}", answers.c.bundle == bundle)
+            .where((answers.c.stage == 2) | answers.c.risk.is_not(None))
+            .order_by(answers.c.sequence.desc())
+            .limit(count)
+        )
+        with self.reading() as connection:
+            rows = connection.execute(wanted).mappings().all()
+        return [answer_record(row) for row in reversed(rows)]
+
     def outcomes_of(self, answer_ids: Sequence[str]) -> list[Outcome]:
         """What was said of these answers, in that order. Raises RecordsUnavailable."""
         wanted = (

@@ -347,11 +347,29 @@ def test_the_drift_is_shown_where_the_bundle_has_a_reference(store, bundle) -> N
     promise = Promise(store, replace(bundle, training={"risk_reference": reference}))
     names = {family.name for family in promise.collect()}
     assert "vlm_gate_risk_drift_ratio" not in names  # the window is not full
-    promise.observe(Missing("signal_unavailable"))
-    for _ in range(1000):
-        promise.observe(0.9)
+    promise.observe(Missing("signal_unavailable"), "none")
+    for number in range(1000):
+        promise.observe(0.9, str(number))
     samples = {family.name: family.samples for family in promise.collect()}
     assert samples["vlm_gate_risk_drift_ratio"][0].value == pytest.approx(500)
+
+
+def test_a_restart_finds_the_drift_where_it_was(store, record, bundle) -> None:
+    drifting = replace(bundle, training={"risk_reference": RiskHistogram((0.1,), (9, 9)).to_dict()})
+    promise = read(store, drifting, window=120)
+    random = np.random.default_rng(0)
+    written = []
+    for number in range(300):
+        risk = float(random.random() / 4) if number % 7 else Missing("signal_unavailable")
+        image = f"{number // 2:064x}"
+        promise.observe(risk, image)
+        written.append(record(bundle="b-test", risk=risk, stage=1, image_sha256=image))
+    store.append_answers(written)
+    store.append_answers([record(bundle="b-other", risk=0.9, stage=1) for _ in range(20)])
+    restarted = read(store, drifting, window=120)
+    assert promise.drift is not None
+    assert restarted.drift is not None
+    assert restarted.drift.ratio() == pytest.approx(promise.drift.ratio())
 
 
 async def test_a_void_promise_escalates_everything(url, serve, bundled, png) -> None:
