@@ -20,7 +20,7 @@ RUNS = 600
 AUDITS_NEEDED = {0.05: 500, 0.10: 250}
 """Within so many audits an error rate of 2 alpha voids the certificate in 90 % of runs."""
 
-Draw = Callable[[np.random.Generator, float, int], tuple[NDArray[np.float64], NDArray[np.bool_]]]
+Stream = Callable[[np.random.Generator, float, int], tuple[NDArray[np.float64], NDArray[np.bool_]]]
 
 
 def voids(weight: NDArray[np.float64], wrong: NDArray[np.bool_], alpha: float) -> bool:
@@ -53,7 +53,7 @@ def at_most(voided: int, runs: int, delta: float = DELTA) -> bool:
 
 @pytest.mark.parametrize("draw", [equal, by_risk])
 @pytest.mark.parametrize("alpha", [0.05, 0.10])
-def test_at_alpha_at_most_delta_of_runs_are_ever_voided(alpha: float, draw: Draw) -> None:
+def test_at_alpha_at_most_delta_of_runs_are_ever_voided(alpha: float, draw: Stream) -> None:
     rng = np.random.default_rng(5)
     voided = 0
     for _ in range(RUNS):  # stopped at the most damning moment of 1,000 audits
@@ -85,7 +85,7 @@ def test_audits_by_risk_without_weights_break_the_promise() -> None:
 
 @pytest.mark.parametrize("draw", [equal, by_risk])
 @pytest.mark.parametrize("alpha", [0.05, 0.10])
-def test_at_twice_alpha_nine_of_ten_runs_are_voided_in_time(alpha: float, draw: Draw) -> None:
+def test_at_twice_alpha_nine_of_ten_runs_are_voided_in_time(alpha: float, draw: Stream) -> None:
     rng = np.random.default_rng(7)
     voided = 0
     for _ in range(RUNS):
