@@ -146,7 +146,7 @@ def with_corrections(rng: np.random.Generator, mistaken: float) -> tuple[bool, b
 
 def share_voided_mistaken(runs: int) -> tuple[int, int]:
     rng = np.random.default_rng(34)
-    found = [with_corrections(rng, 0.05) for _ in range(runs)]
+    found = [with_corrections(rng, 0.1) for _ in range(runs)]
     return sum(first for first, _ in found), sum(last for _, last in found)
 
 

@@ -372,10 +372,10 @@ def test_a_restart_finds_the_drift_where_it_was(store, record, bundle) -> None:
     assert restarted.drift.ratio() == pytest.approx(promise.drift.ratio())
 
 
-async def test_a_void_promise_escalates_everything(url, serve, bundled, png) -> None:
+async def test_a_void_promise_escalates_everything(url, serve, bundled, frame) -> None:
     async def ask(number: int = 0) -> dict[str, Any]:
-        image = png + bytes([number])  # other bytes, the same picture
-        reply = await client.post("/v1/answer", data={"question": "q"}, files={"image": image})
+        sent = {"image": frame(number)}
+        reply = await client.post("/v1/answer", data={"question": "q"}, files=sent)
         body: dict[str, Any] = reply.json()
         return body
 
