@@ -1,8 +1,8 @@
 """From a risk to a decision.
 
-The rules, in order: a required signal is missing -> escalate; no (valid) certificate -> escalate;
-out of the domain of validity -> escalate; risk above ``reject_above`` -> reject; risk above
-``accept_below`` -> escalate; else accept.
+The rules, in order: the image is damaged -> escalate; a required signal is missing -> escalate; no
+(valid) certificate -> escalate; out of the domain of validity -> escalate; risk above
+``reject_above`` -> reject; risk above ``accept_below`` -> escalate; else accept.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.guarantee import Certificate
-from probes.signals.consistency import measure_consistency
+from probes.signals.consistency import completed_consistency, measure_consistency
 from probes.types import (
     ConsistencyMode,
     Decision,
     Domain,
     FloatArray,
+    ImageCondition,
     Missing,
     Reason,
     RiskAssessment,
@@ -85,7 +86,9 @@ class Policy:
             name = certificate.id if certified and isinstance(certificate, Certificate) else None
             return Decision(decision, reason, accept_below, self.reject_above, name)
 
-        risk, domain = assessment.score, assessment.signals.domain
+        risk, domain, image = assessment.score, assessment.signals.domain, assessment.signals.image
+        if isinstance(image, ImageCondition) and image.damaged:
+            return because("escalate", "damaged_image")
         absent = [n for n in self.required if isinstance(getattr(assessment.signals, n), Missing)]
         if isinstance(risk, Missing) or absent:
             return because("escalate", "signal_unavailable")
@@ -133,9 +136,10 @@ def settled(
         return False
     now = decide(measure_consistency(greedy, samples, planned)).decision
     for agreeing in range(missing + 1):
-        others = [f"{greedy} otherwise {index}" for index in range(missing - agreeing)]
-        completed = (*samples, *([greedy] * agreeing), *others)
-        if decide(measure_consistency(greedy, completed, planned)).decision != now:
+        completed = completed_consistency(
+            greedy, samples, planned, agreeing=agreeing, others=missing - agreeing
+        )
+        if decide(completed).decision != now:
             return False
     return True
 

@@ -55,12 +55,14 @@ class Query:
         max_tokens: most tokens that the answer may have.
         features: the image's :func:`~probes.signals.domain.image_features` where they were
             measured ahead, beside the decoding.
+        damage: what is wrong with the image's file, or None.
     """
 
     image: ImageArray
     question: str
     max_tokens: int = 64
     features: FloatArray | None = None
+    damage: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -319,6 +321,19 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageCondition:
+    """Whether the image's file is as it was written.
+
+    Args:
+        damaged: a strict decoder finds something wrong with it.
+        detail: what; empty where nothing is.
+    """
+
+    damaged: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Signals:
     """Every signal of one answer: a number or why it is missing."""
 
@@ -328,6 +343,7 @@ class Signals:
     attention: AttentionConcentration | Missing
     evidence: Evidence | Missing
     domain: Domain | Missing
+    image: ImageCondition | Missing = Missing("not_recorded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +366,7 @@ Reason = Literal[
     "risk_below_threshold",
     "risk_above_threshold",
     "risk_above_reject",
+    "damaged_image",
     "out_of_domain",
     "signal_unavailable",
     "no_certificate",

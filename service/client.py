@@ -36,14 +36,15 @@ class Options(TypedDict, total=False):
 class Word(TypedDict, total=False):
     """What an answer turned out to be: one of the first three.
 
-    ``rule`` says how a reference is compared. ``reviewer`` is who says so where the service asks
+    ``rule`` says how a reference is compared, such as "yes_no"; the service's default is "match".
+    ``reviewer`` is who says so where the service asks
     for no key; with one, the key's subject is, and this is kept beside, as ``note`` is.
     """
 
     correct: bool | None
     reference: str | None
     cannot_tell: bool
-    rule: str | None
+    rule: str | Mapping[str, Any] | None
     reviewer: str | None
     note: str | None
 

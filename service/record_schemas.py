@@ -6,8 +6,18 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
+from probes.errors import DataError
+from probes.labels import check_references
+from probes.labels.rule import parse_rule
 from probes.types import ConsistencyMode, Missing, Reason, Verdict
 from service.records.answer import AnswerRecord
 from service.records.outcome import Outcome
@@ -15,6 +25,12 @@ from service.records.words import rule_on
 
 MOST_PER_PAGE = 500
 AnswerId = Annotated[str, StringConstraints(min_length=1, max_length=26, pattern="^[0-9A-Za-z]+$")]
+
+
+def _name_or_object(rule: Any) -> Any:
+    if not isinstance(rule, str | dict | None):
+        raise ValueError("give a rule's name, or an object with its parameters")
+    return rule
 
 
 class OutcomeRequest(BaseModel):
@@ -30,8 +46,14 @@ class OutcomeRequest(BaseModel):
     cannot_tell: bool = Field(
         False, description="the reviewer looked and cannot say; counts as wrong"
     )
-    rule: Annotated[str, StringConstraints(min_length=1, max_length=32)] | None = Field(
-        None, description="how the reference is compared; by default as its words suggest"
+    rule: Annotated[str | dict[str, Any] | None, BeforeValidator(_name_or_object)] = Field(
+        None,
+        description="how they are compared: a rule's name, or an object with its parameters; match "
+        "if left out",
+        examples=["yes_no", {"rule": "number", "tolerance": 0.5}],
+    )
+    aliases: dict[str, list[str]] | None = Field(
+        None, description="texts that mean another one", examples=[{"two": ["a pair"]}]
     )
     reviewer: Annotated[str, StringConstraints(max_length=128)] = Field(
         "",
@@ -46,12 +68,26 @@ class OutcomeRequest(BaseModel):
     def _one_of_three(self) -> Self:
         if (self.correct is not None) + (self.reference is not None) + self.cannot_tell != 1:
             raise ValueError("give one of 'correct', 'reference' and 'cannot_tell', not several")
-        if self.rule is not None and self.reference is None:
-            raise ValueError("'rule' says how a reference is compared; give 'reference' with it")
         return self
 
+    def rule_text(self) -> str | None:
+        """The rule as it is kept; None without a reference.
+
+        Raises DataError, which names the field, where it cannot judge the reference.
+        """
+        if self.reference is None:
+            if self.rule is not None or self.aliases is not None:
+                raise DataError("rule: judges a reference; give one, or leave the rule out")
+            return None
+        rule = parse_rule("match" if self.rule is None else self.rule, self.aliases)
+        check_references([self.reference], rule)
+        return rule.text
+
     def outcome(self, caller: str | None) -> Outcome:
-        """As it is recorded; ``caller`` is the authenticated subject, if there is one."""
+        """As it is recorded; ``caller`` is the authenticated subject, if there is one.
+
+        Raises DataError as :meth:`rule_text`.
+        """
         named = caller is not None and self.reviewer
         notes = [text for text in (self.reviewer if named else None, self.note) if text]
         return Outcome(
@@ -61,7 +97,7 @@ class OutcomeRequest(BaseModel):
             reference=self.reference,
             reviewer=self.reviewer if caller is None else caller,
             cannot_tell=self.cannot_tell,
-            rule=self.rule,
+            rule=self.rule_text(),
             note=": ".join(notes) or None,
         )
 
@@ -85,7 +121,10 @@ class RecordedOutcome(BaseModel):
     correct: bool | None
     reference: str | None
     cannot_tell: bool
-    rule: str | None
+    rule: str | None = Field(
+        description="the rule that compares the reference; null beside another word and in "
+        "outcomes of versions that kept none"
+    )
     reviewer: str = Field(description="the key's or token's subject, or as the caller said")
     note: str | None
     version: int = Field(description="2 and more for a changed word")

@@ -11,6 +11,7 @@ from probes.types import (
     Domain,
     Evidence,
     HiddenStateProbe,
+    ImageCondition,
     Missing,
     Signals,
     TokenConfidence,
@@ -27,7 +28,7 @@ def signals_of(recorded: Mapping[str, Any], bundle: Bundle) -> Signals:
     """
     probe, confidence = recorded.get("hidden_state_probe", {}), recorded.get("token_confidence", {})
     domain, attention = recorded.get("domain", {}), recorded.get("attention", {})
-    evidence = recorded.get("evidence", {})
+    evidence, image = recorded.get("evidence", {}), recorded.get("image", {})
     return Signals(
         hidden_state_probe=_missing(probe)
         or HiddenStateProbe(probe["logit"], tuple(probe["layers"])),
@@ -37,6 +38,7 @@ def signals_of(recorded: Mapping[str, Any], bundle: Bundle) -> Signals:
         evidence=_missing(evidence) or Evidence(**evidence),
         domain=_missing(domain)
         or Domain(domain["distance"], domain["distance"] <= bundle.domain.limit),
+        image=_missing(image) or ImageCondition(**image),
     )
 
 

@@ -26,6 +26,9 @@ from service.records.store import RecordStore
 from service.records.words import judge as judge_outcome
 from service.rules import Rules
 
+GREEDY = "same"
+"""Stands for the answer where samples are known by their number only."""
+
 
 @dataclass(slots=True)
 class Share:
@@ -127,7 +130,7 @@ def _decide(record: AnswerRecord, rules: Rules, served: Bundle) -> Decision | Mi
         record.self_consistency,
         samples,
         planned=planned,
-        greedy="yes",
+        greedy=GREEDY,
         shortened=False,
         metadata=record.metadata,
     )
@@ -163,7 +166,7 @@ def _samples(consistency: Mapping[str, Any], planned: int) -> list[str] | Missin
     if count > planned:
         return Missing("more_samples")
     agreeing = round(consistency["agreement"] * count)
-    return ["yes"] * agreeing + [f"no {index}" for index in range(count - agreeing)]
+    return [GREEDY] * agreeing + [f"other {index}" for index in range(count - agreeing)]
 
 
 def _reads(one: Bundle, other: Bundle) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache
@@ -14,6 +15,7 @@ from prometheus_client.exposition import choose_encoder
 from probes.types import (
     AttentionConcentration,
     Domain,
+    ImageCondition,
     Missing,
     Reason,
     SelfConsistency,
@@ -28,6 +30,8 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 SHARES = tuple(step / 10 for step in range(1, 11))
 RISKS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 SIGNALS = tuple(field.name for field in fields(Signals))
+VERSIONS = frozenset(("0.0.1", "0.0.4", "1.0.0"))
+"""Of the formats that scrapers may ask for."""
 NOT_A_FAILURE = "not_requested"
 NOT_ESCALATED: Mapping[str, Verdict] = {
     "risk_below_threshold": "accept",
@@ -169,6 +173,11 @@ class Telemetry:
             "Answers about requests outside the domain of validity",
             registry=registry,
         )
+        self.damaged_images = Counter(
+            "vlm_gate_damaged_images",
+            "Answers about images whose files a strict decoder finds damaged",
+            registry=registry,
+        )
         self.records_dropped = Counter(
             "vlm_gate_records_dropped", "Answers that are not in the records", registry=registry
         )
@@ -235,6 +244,8 @@ class Telemetry:
                     self.consistency_runs.labels(ended).inc()
                 case Domain(inside=False):
                     self.out_of_domain.inc()
+                case ImageCondition(damaged=True):
+                    self.damaged_images.inc()
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """All metrics, and their content type: OpenMetrics, which has exemplars, or plain text.
@@ -242,8 +253,16 @@ class Telemetry:
         Args:
             accept: the header of that name, or ``""``.
         """
-        encode, content_type = choose_encoder(accept)
+        encode, content_type = choose_encoder(readable_accept(accept))
         return encode(self.registry), content_type
+
+
+def readable_accept(accept: str) -> str:
+    """What an ``Accept`` asks for that exists: without formats in versions that nobody knows."""
+    versions = re.compile(r"version\s*=\s*([^;]*)")
+    return ",".join(
+        kind for kind in accept.split(",") if {*map(str.strip, versions.findall(kind))} <= VERSIONS
+    )
 
 
 def _risk_histogram(registry: CollectorRegistry, thresholds: Mapping[str, float]) -> Histogram:

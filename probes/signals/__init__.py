@@ -9,7 +9,7 @@ from probes.signals.confidence import measure_confidence
 from probes.signals.consistency import measure_consistency
 from probes.signals.domain import DomainModel, measure_domain
 from probes.signals.hidden import measure_probe
-from probes.types import Generation, Missing, Query, SampleSet, Signals
+from probes.types import Generation, ImageCondition, Missing, Query, SampleSet, Signals
 
 if TYPE_CHECKING:
     from probes.probe import LinearProbe
@@ -46,4 +46,5 @@ def measure(
         attention=measure_attention(trace),
         evidence=Missing("not_requested"),
         domain=measure_domain(trace, query.image, bundle.probe, bundle.domain, query.features),
+        image=ImageCondition(query.damage is not None, query.damage or ""),
     )

@@ -8,15 +8,15 @@ from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from probes.errors import DataError
-from probes.labels import LABEL_RULES
 from probes.types import Reason, Verdict
-from service.api.body import read_body
+from service.api.body import read_small_body
 from service.auth import ANONYMOUS, Caller
 from service.errors import Invalid, NotFound
 from service.gate import Gate
+from service.json_body import read_model
 from service.problems import problem_responses
 from service.record_schemas import (
     MOST_PER_PAGE,
@@ -30,11 +30,10 @@ from service.records.errors import InvalidRecord, UnknownAnswer
 from service.records.listing import Filter
 from service.records.outcome import Outcome
 from service.records.store import RecordStore
-from service.records.words import judge, rule_on
+from service.records.words import rule_on
 
 router = APIRouter(tags=["records"])
 Result = TypeVar("Result")
-MAX_BODY_BYTES = 16 * 1024
 PROBLEMS = problem_responses((400, 404, 413, 422, 503, 504))
 _BODY: dict[str, Any] = {
     "requestBody": {
@@ -103,13 +102,13 @@ class ListQuery(BaseModel):
 )
 async def post_outcome(request: Request) -> OutcomeResponse:
     """The same word twice from one reviewer is kept once; another word is kept beside it."""
-    body = await read_body(request, MAX_BODY_BYTES)
+    body = await read_small_body(request, request.app.state.gate)
+    told = read_model(OutcomeRequest, body or b"null")
     try:
-        told = OutcomeRequest.model_validate_json(body or b"null", strict=True)
-    except ValidationError as error:
-        raise Invalid.from_validation(error) from error
-    outcome = told.outcome(_subject(request))
-    _check_rule(outcome)
+        outcome = told.outcome(_subject(request))
+    except DataError as error:  # the rule cannot judge the reference
+        field = str(error).partition(":")[0].replace("references", "reference")
+        raise Invalid(str(error), field=field, kind="invalid_field") from error
 
     def tell(store: RecordStore) -> OutcomeResponse:
         status = store.add_outcome(outcome)
@@ -128,15 +127,6 @@ def _subject(request: Request) -> str | None:
     """Who tells, where the service asks; None where anybody may call."""
     caller: Caller = request.state.caller
     return None if caller is ANONYMOUS else caller.id
-
-
-def _check_rule(outcome: Outcome) -> None:
-    """Raise Invalid when no answer can be judged by the reference and the rule that came."""
-    try:
-        judge("", outcome)
-    except DataError as error:
-        field = "rule" if outcome.rule not in LABEL_RULES else "reference"
-        raise Invalid(f"'{field}': {error}", field=field, kind="invalid_field") from error
 
 
 @router.get("/v1/answers/{id}", responses=PROBLEMS, summary="One recorded answer, with outcomes")

@@ -49,10 +49,11 @@ SCHEMA = pa.schema(
         "audit_reference": NUMBER,
         "outcome_correct": FLAG,  # of the outcome that counts
         "outcome_reference": TEXT,
+        "outcome_rule": TEXT,
+        "outcome_wrong": FLAG,  # as the judge says, by that rule
         "outcome_reviewer": TEXT,
         "outcome_created": TIME,
         "outcome_cannot_tell": FLAG,
-        "outcome_rule": TEXT,
         "outcome_note": TEXT,
     }
 )
@@ -95,9 +96,10 @@ def _row(record: AnswerRecord, ruling: Ruling | None) -> dict[str, Any]:
     if ruling is not None:
         outcome = ruling.outcome
         row["outcome_cannot_tell"], row["outcome_note"] = outcome.cannot_tell, outcome.note
-        row["outcome_rule"] = outcome.rule
         row["outcome_correct"] = outcome.correct
         row["outcome_reference"] = outcome.reference
+        row["outcome_rule"] = outcome.rule
+        row["outcome_wrong"] = None if isinstance(ruling.wrong, Missing) else ruling.wrong
         row["outcome_reviewer"] = outcome.reviewer
         row["outcome_created"] = outcome.created
     return row

@@ -23,7 +23,8 @@ class Outcome:
         reviewer: who says so, as the service knows them; several may judge the same answer.
         version: 1 for a reviewer's first word, 2 when it was changed, and so on.
         cannot_tell: the reviewer looked and cannot say; counts as wrong.
-        rule: how ``reference`` is compared, where the caller named a rule.
+        rule: how ``reference`` is compared, as :mod:`probes.labels.rule` writes it; None beside
+            another word, and beside a reference of a version that kept no rule.
         note: the reviewer's own text, such as a name.
         position: of this word among all on the answer, from 1, given by the database; None in
             records of earlier versions.
@@ -46,7 +47,9 @@ class Outcome:
                 "outcome: give one of 'correct', 'reference' and 'cannot_tell', not several"
             )
         if self.rule is not None and self.reference is None:
-            raise InvalidRecord("rule: says how a reference is compared; give 'reference' with it")
+            raise InvalidRecord(
+                "outcome: 'rule' judges a reference; leave it out here"
+            )
 
     @property
     def says(self) -> tuple[bool | None, str | None, bool, str | None]:

@@ -13,10 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import cast
 
-from probes.errors import DataError
-from probes.labels import LabelRule, is_wrong
+from probes.labels import judge as judge_answer
+from probes.labels.text import match_form
 from probes.types import Missing
 from service.records.outcome import Outcome
 
@@ -67,9 +66,10 @@ def rule_on(answer: str | None, audit: bool, words: Iterable[Outcome]) -> Ruling
 def judge(answer: str | None, outcome: Outcome) -> bool | Missing:
     """Whether an answer was wrong: as the reviewer says, or by comparison with the reference.
 
-    ``cannot_tell`` counts as wrong. A reference is compared by the rule that came with it; without
-    one "yes" or "no" by ``yes_no``, any other by ``match``. ``Missing("no_answer")`` when there is
-    no text to compare.
+    ``cannot_tell`` counts as wrong. The outcome names the rule that compares a reference. Where an
+    earlier version kept none, that version's documents said: "yes" and "no" by ``yes_no``, any
+    other reference by ``match`` (docs/decisions/0012). ``Missing("no_answer")`` when there is no
+    text to compare.
     """
     if outcome.cannot_tell:
         return True
@@ -77,12 +77,10 @@ def judge(answer: str | None, outcome: Outcome) -> bool | Missing:
         return not outcome.correct
     if answer is None or outcome.reference is None:
         return Missing("no_answer")
-    if outcome.rule is not None:
-        return is_wrong(answer, [outcome.reference], cast(LabelRule, outcome.rule)).wrong
-    try:
-        return is_wrong(answer, [outcome.reference], "yes_no").wrong
-    except DataError:
-        return is_wrong(answer, [outcome.reference], "match").wrong
+    rule = outcome.rule
+    if rule is None:
+        rule = "yes_no" if match_form(outcome.reference) in ("yes", "no") else "match"
+    return judge_answer(answer, [outcome.reference], rule).wrong
 
 
 def _independent(said: Sequence[Outcome]) -> list[Outcome]:

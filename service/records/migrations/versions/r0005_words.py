@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 
 def upgrade() -> None:
@@ -13,7 +13,6 @@ def upgrade() -> None:
     op.add_column("outcomes", sa.Column("position", sa.BigInteger))
     op.add_column("outcomes", sa.Column("note", sa.Text))
     op.add_column("outcomes", sa.Column("cannot_tell", sa.Boolean))
-    op.add_column("outcomes", sa.Column("rule", sa.Text))
     op.create_index("ix_outcomes_position", "outcomes", ["answer_id", "position"], unique=True)
     op.create_table(
         "void_history",
