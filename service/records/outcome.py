@@ -47,9 +47,7 @@ class Outcome:
                 "outcome: give one of 'correct', 'reference' and 'cannot_tell', not several"
             )
         if self.rule is not None and self.reference is None:
-            raise InvalidRecord(
-                "outcome: 'rule' judges a reference; leave it out here"
-            )
+            raise InvalidRecord("outcome: 'rule' judges a reference; leave it out here")
 
     @property
     def says(self) -> tuple[bool | None, str | None, bool, str | None]:
