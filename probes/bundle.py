@@ -21,6 +21,7 @@ from probes.guarantee import Certificate, NoCertificate
 from probes.policy import Policy
 from probes.probe import LinearProbe
 from probes.signals.domain import DomainModel
+from probes.signals.question_kind import KindModel
 from probes.slices import Slicing
 from probes.types import (
     ConsistencyMode,
@@ -85,6 +86,7 @@ class Bundle:
         data: fingerprint of the store it was trained on.
         training: how it was trained: splits, candidates, inputs (plain JSON).
         slicing: by what certificates per slice go, where there are any.
+        kinds: tells the question's kind, where a risk reads it.
     """
 
     id: str
@@ -102,6 +104,7 @@ class Bundle:
     data: str
     training: Mapping[str, Any]
     slicing: Slicing | None = None
+    kinds: KindModel | None = None
 
     @staticmethod
     def load(folder: Path) -> Bundle:

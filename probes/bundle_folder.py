@@ -31,6 +31,7 @@ from probes.guarantee import Certificate, NoCertificate
 from probes.policy import Policy
 from probes.probe import LinearProbe
 from probes.signals.domain import DomainModel
+from probes.signals.question_kind import KindModel
 from probes.slices import Slicing
 from probes.typed import fits
 from probes.types import CONSISTENCY_MODES, GenerationSettings, Missing, ModelIdentity, Query
@@ -123,6 +124,8 @@ def _content(bundle: Bundle) -> tuple[dict[str, bytes], dict[str, Any]]:
         "training": dict(bundle.training),
         "golden": [],
     }
+    if bundle.kinds is not None:
+        content["kinds"] = _pack(bundle.kinds, "kinds", tensors)
     files: dict[str, bytes] = {}
     place = (bundle.probe.layer, bundle.probe.position)
     for index, golden in enumerate(bundle.golden):
@@ -218,6 +221,9 @@ def _assemble(manifest: dict[str, Any], tensors: Tensors, files: Mapping[str, by
         slicing=None
         if certificates.get("slicing") is None
         else _unpack(Slicing, _field(certificates, "slicing", dict), "slicing", {}),
+        kinds=_unpack(KindModel, _field(content, "kinds", dict), "kinds", tensors)
+        if "kinds" in content
+        else None,
     )
     check_bundle(bundle)
     return bundle

@@ -93,7 +93,7 @@ class StageRisks:
 
 def stage_risks(store: Store, bundle: Bundle) -> StageRisks:
     """Both stages' risks and the domain of every answer."""
-    measured = measure_columns(store, bundle.probe)
+    measured = measure_columns(store, bundle.probe, bundle.kinds)
     distance, present = measure_distance(store, bundle.probe, bundle.domain)
     second = bundle.stage_two
     return StageRisks(

@@ -300,6 +300,13 @@ class Domain:
 
 
 @dataclass(frozen=True, slots=True)
+class QuestionKind:
+    """The kind of question, as its words tell it; one of the dataset's names of kinds."""
+
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What the answer owes to the image, or to a part of it.
 
@@ -344,6 +351,7 @@ class Signals:
     evidence: Evidence | Missing
     domain: Domain | Missing
     image: ImageCondition | Missing = Missing("not_recorded")
+    question_kind: QuestionKind | Missing = Missing("not_requested")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,10 @@ from rich.table import Table
 from probes.bundle import Bundle
 from probes.errors import DataError
 from probes.guarantee import Certificate
+from probes.risk_words import has_probe, made_of
 from probes.types import Missing
 from service.cli_collect import collect, warn_of_labels
-from service.cli_errors import told
+from service.cli_errors import no_certificate, told
 from service.cli_recertify import recertify
 from service.cli_records import Day
 from service.cli_replay import replay
@@ -68,7 +69,10 @@ def train(
             loaded, out, seed=seed, policy=Policy(reject_above=reject_above),
             blank=None if blank is None else load(blank), progress=status.update,
         )  # fmt: skip
-    typer.echo(f"{bundle.id}: layer {bundle.probe.layer} at {bundle.probe.position}, in {out}")
+    typer.echo(
+        f"{bundle.id}: probe on {_probe(bundle)}; risk of {made_of(bundle.stage_one.features)}, "
+        f"in {out}"
+    )
 
 
 def certify(
@@ -101,6 +105,8 @@ def certify(
 
     With --from-records (BUNDLE --from-records --since DAY --out NEW) the evidence is what people
     said of answers since: fix the window before you look at what is in it.
+
+    Ends with 3 when nothing can be promised; the bundle is written all the same.
     """
     from probes.certify import certify as run_certification
     from probes.slices import Slicing
@@ -120,6 +126,10 @@ def certify(
             slicing=None if slices_by is None else Slicing(slices_by, slice_key or slices_by),
         )  # fmt: skip
     Console().print(_certificates(certified))
+    if not (certified.certificates or certified.slice_certificates):
+        no_certificate(
+            f"no threshold passed at alpha {alpha:g}; the bundle in {out} accepts nothing"
+        )
 
 
 def evaluate(
@@ -183,11 +193,11 @@ def inspect(folder: BundleFolder) -> None:
     for field, value in (
         ("model", f"{bundle.model.name} at {bundle.model.revision}"),
         ("engine", f"{bundle.model.engine}, {bundle.model.dtype}"),
-        ("probe", f"layer {bundle.probe.layer} at {bundle.probe.position}"),
-        ("risk", ", ".join(bundle.stage_one.features)),
+        ("probe", _probe(bundle)),
+        ("risk", made_of(bundle.stage_one.features)),
         (
             "risk with self-consistency",
-            second.reason if isinstance(second, Missing) else ", ".join(second.features),
+            second.reason if isinstance(second, Missing) else made_of(second.features),
         ),
         ("reject above", str(bundle.policy.reject_above)),
         ("domain limit", f"{bundle.domain.limit:.3f}"),
@@ -291,6 +301,12 @@ def simulate(
                     f"{row.rejected:.1%}", _share(row.guaranteed),
                 )  # fmt: skip
     Console().print(table)
+
+
+def _probe(bundle: Bundle) -> str:
+    """Where the probe reads, and whether the risk reads the probe."""
+    place = f"layer {bundle.probe.layer} at {bundle.probe.position}"
+    return place if has_probe(bundle.stage_one.features) else f"{place}, no part of the risk"
 
 
 def _share(value: float | Missing) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from service.cli_errors import no_certificate
 from service.cli_records import open_records, utc
 
 
@@ -22,6 +23,7 @@ def recertify(
     """Test a bundle on the records of the settings; write it with its one certificate."""
     from probes.bundle import Bundle
     from probes.certify import DELTA
+    from probes.guarantee import NoCertificate
     from probes.recertify import certify_judged, with_certificate
     from service.recertify import gather
 
@@ -37,6 +39,11 @@ def recertify(
             bundle, found.risk, found.wrong, found.images, limit=found.limit,
             data=found.fingerprint, alpha=alpha, delta=DELTA, created=now, valid_days=valid_days,
         )  # fmt: skip
+        if isinstance(certificate, NoCertificate):
+            no_certificate(
+                f"{certificate.reason.replace('_', ' ')} ({certificate.answers} answers, one per "
+                "image); nothing is written; judge more of them, or train again"
+            )
         certified = with_certificate(bundle, certificate, out)
     one = certified.certificates["never"]
     typer.echo(

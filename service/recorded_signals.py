@@ -13,6 +13,7 @@ from probes.types import (
     HiddenStateProbe,
     ImageCondition,
     Missing,
+    QuestionKind,
     Signals,
     TokenConfidence,
 )
@@ -29,6 +30,7 @@ def signals_of(recorded: Mapping[str, Any], bundle: Bundle) -> Signals:
     probe, confidence = recorded.get("hidden_state_probe", {}), recorded.get("token_confidence", {})
     domain, attention = recorded.get("domain", {}), recorded.get("attention", {})
     evidence, image = recorded.get("evidence", {}), recorded.get("image", {})
+    kind = recorded.get("question_kind", {})
     return Signals(
         hidden_state_probe=_missing(probe)
         or HiddenStateProbe(probe["logit"], tuple(probe["layers"])),
@@ -39,6 +41,7 @@ def signals_of(recorded: Mapping[str, Any], bundle: Bundle) -> Signals:
         domain=_missing(domain)
         or Domain(domain["distance"], domain["distance"] <= bundle.domain.limit),
         image=_missing(image) or ImageCondition(**image),
+        question_kind=_missing(kind) or QuestionKind(kind["kind"]),
     )
 
 

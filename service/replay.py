@@ -170,11 +170,12 @@ def _samples(consistency: Mapping[str, Any], planned: int) -> list[str] | Missin
 
 
 def _reads(one: Bundle, other: Bundle) -> bool:
-    """Whether two bundles read the same numbers of an answer."""
+    """Whether a bundle reads nothing of an answer but what the first one read."""
     first, second = one.probe, other.probe
     same = (first.layer, first.position) == (second.layer, second.position)
     arrays = (
         *((getattr(first, n), getattr(second, n)) for n in ("projection", "offset")),
         *((getattr(one.domain, n), getattr(other.domain, n)) for n in ("mean", "precision")),
     )
-    return same and all(np.array_equal(left, right) for left, right in arrays)
+    kinds = other.kinds is None or (one.kinds is not None and other.kinds.same(one.kinds))
+    return same and kinds and all(np.array_equal(left, right) for left, right in arrays)

@@ -175,6 +175,12 @@ class ImageSignal(BaseModel):
     detail: str = Field(description="what is wrong with it; empty where nothing is")
 
 
+class QuestionKindSignal(BaseModel):
+    """The kind of question, told from its words, where the risk weighs its signals by kind."""
+
+    kind: str
+
+
 class SignalsBody(BaseModel):
     """Every signal: its numbers, or why it is missing."""
 
@@ -185,6 +191,7 @@ class SignalsBody(BaseModel):
     evidence: EvidenceSignal | MissingPart
     domain: DomainSignal | MissingPart
     image: ImageSignal | MissingPart
+    question_kind: QuestionKindSignal | MissingPart
 
 
 class CertificateBody(BaseModel):
@@ -268,6 +275,7 @@ _PARTS: dict[str, type[BaseModel]] = {
     "evidence": EvidenceSignal,
     "domain": DomainSignal,
     "image": ImageSignal,
+    "question_kind": QuestionKindSignal,
 }
 
 

@@ -186,7 +186,7 @@ class Settings(BaseSettings):
         description="an image whose file is damaged: its answer is escalated, or it gets a 422",
     )
     decode_processes: int = Field(
-        default=2,
+        default=3,
         ge=0,
         le=64,
         description="processes that decode images, one at a time each; 0: threads in this one",
