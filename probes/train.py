@@ -108,7 +108,7 @@ def train(
             "question_kinds": {"missing": told.reason}
             if isinstance(told, Missing)
             else _kinds_tried(store, measured, select, told),
-            **_risk_reference(measure_risk(measured, stage_one)[select]),
+            **_risk_reference(measure_risk(measured, stage_one)[select], store.groups[select]),
         },
         kinds=kinds if "question_kind" in stage_one.required else None,
     )
@@ -227,12 +227,13 @@ def _policy(wanted: Policy, stage_one: RiskModel) -> Policy:
     )
 
 
-def _risk_reference(risk: FloatArray) -> dict[str, Any]:
+def _risk_reference(risk: FloatArray, groups: NDArray[np.str_]) -> dict[str, Any]:
     """The histogram that a service's risks are compared with, unless it cannot be made.
 
     Of the selection split: the calibration split is for thresholds alone.
     """
-    reference = RiskHistogram.of(risk[np.isfinite(risk)])
+    known = np.isfinite(risk)
+    reference = RiskHistogram.of(risk[known], groups[known])
     return {} if isinstance(reference, Missing) else {"risk_reference": reference.to_dict()}
 
 

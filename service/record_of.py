@@ -55,6 +55,7 @@ def record_of(
         metadata=ask.metadata,
         audit=audit is not None and audit.selected,
         audit_probability=None if audit is None else audit.inclusion_probability,
+        audit_reference=None if audit is None else audit.reference,
         question=ask.query.question,
         answer=outcome.generation.answer,
         candidate=None if outcome.compared is None else _candidate(outcome.compared),

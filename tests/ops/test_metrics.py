@@ -46,10 +46,10 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> CollectorRegistry:
     gate.engine_started = gate.parity = True
     promise = gate.keeper.promise
     known = Interval(0.5, 0.4, 0.6)
-    promise.standing = Standing(known, dict.fromkeys(SIGNALS, known), 3, 1)
+    promise.standing = Standing(known, dict.fromkeys(SIGNALS, known), 3, 1, 0.3)
     assert isinstance(promise.drift.reference, RiskHistogram)
-    for _ in range(settings.drift_window):
-        promise.observe(0.1)
+    for number in range(settings.drift_window):
+        promise.observe(0.1, str(number))
     registry: CollectorRegistry = gate.telemetry.registry
     return registry
 
