@@ -285,8 +285,8 @@ class PromptSideAttention:
 
 
 @dataclass(frozen=True, slots=True)
-class Domain:
-    """Whether the request looks like what the gate was calibrated on.
+class ImageDomain:
+    """Whether one image, as the model read it, looks like those of calibration.
 
     Args:
         distance: Mahalanobis distance, >= 0, no unit.
@@ -295,6 +295,57 @@ class Domain:
 
     distance: float
     inside: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionDomain:
+    """Whether the question is one of those that the gate was trained on.
+
+    Args:
+        surprise: of its least expected word under the training questions, >= 0, bits.
+        inside: as ``mode`` has it.
+        mode: ``any`` bounds the surprise; ``template`` and ``exact`` want a training question, with
+            or without other values in its slots.
+    """
+
+    surprise: float
+    inside: bool
+    mode: Literal["exact", "template", "any"]
+
+
+DomainPart = Literal["image", "question", "both"]
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """Whether the request looks like what the gate was trained and calibrated on.
+
+    Args:
+        images: the image side, one entry per image, at least one.
+        question: the question side, or ``no_question_side`` for a bundle of an older format.
+    """
+
+    images: tuple[ImageDomain, ...]
+    question: QuestionDomain | Missing = Missing("no_question_side")
+
+    @property
+    def distance(self) -> float:
+        """Of the image that is furthest away."""
+        return max(image.distance for image in self.images)
+
+    @property
+    def part(self) -> DomainPart | None:
+        """Which side is outside; None where none is."""
+        image = not all(one.inside for one in self.images)
+        question = isinstance(self.question, QuestionDomain) and not self.question.inside
+        if image and question:
+            return "both"
+        return "image" if image else "question" if question else None
+
+    @property
+    def inside(self) -> bool:
+        """Every side is inside."""
+        return self.part is None
 
 
 @dataclass(frozen=True, slots=True)
