@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from probes.bundle import Bundle, CertificateAttempt
 from probes.guarantee import Certificate, NoCertificate, threshold_ladder
 from probes.guarantee import certify as certify_policy
-from probes.measured import measure_columns, measure_distance, measure_risk
+from probes.measured import measure_columns, measure_inside, measure_proper, measure_risk
 from probes.policy import composed_risk
+from probes.signals.question import QuestionMode
 from probes.slices import Slicing, slice_groups
 from probes.store import Store
 from probes.train import splits_of
@@ -34,6 +35,7 @@ def certify(
     delta: float = DELTA,
     valid_days: int = VALID_DAYS,
     slicing: Slicing | None = None,
+    questions: QuestionMode | None = None,
 ) -> Bundle:
     """Try for every certificate and write the bundle with them to a new folder.
 
@@ -47,9 +49,14 @@ def certify(
         alpha: the error rate whose certificates serve.
         created: now, with a time zone.
         slicing: certificates per slice too.
+        questions: which questions are within the domain; by default as training chose. Another
+            choice is another policy, so the bundle gets another id.
 
-    Raises StoreError when the store is not the one that the bundle was trained on.
+    Raises StoreError when the store is not the one that the bundle was trained on, BundleError when
+    it has no question side to choose for.
     """
+    if questions is not None:
+        bundle = bundle.with_questions(questions)
     splits = splits_of(store, bundle)
     select, calibrate = splits == "select", splits == "calibrate"
     names = None if slicing is None else slicing.names(store.records)
@@ -83,7 +90,7 @@ class StageRisks:
     Args:
         first: risk without self-consistency, (n,); infinite where it is missing.
         second: risk with it, likewise, or None where it was not collected.
-        inside: within the domain of validity, (n,).
+        inside: within both sides of the domain of validity, and no degenerate answer, (n,).
     """
 
     first: FloatArray
@@ -92,14 +99,14 @@ class StageRisks:
 
 
 def stage_risks(store: Store, bundle: Bundle) -> StageRisks:
-    """Both stages' risks and the domain of every answer."""
+    """Both stages' risks of every answer, and whether the policy looks at them at all."""
     measured = measure_columns(store, bundle.probe)
-    distance, present = measure_distance(store, bundle.probe, bundle.domain)
+    image, question = measure_inside(store, bundle.probe, bundle.domain, bundle.questions)
     second = bundle.stage_two
     return StageRisks(
         measure_risk(measured, bundle.stage_one),
         None if isinstance(second, Missing) else measure_risk(measured, second),
-        present & (distance <= bundle.domain.limit),
+        image & question & measure_proper(store),
     )
 
 

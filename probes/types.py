@@ -349,6 +349,18 @@ class Domain:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerForm:
+    """Whether the answer's text is one that a person could mean.
+
+    Args:
+        degenerate: ``empty`` (no word), ``not_words`` (control characters, pieces of the model's
+            own markup) or ``repeats`` (a loop); None where it is none of these.
+    """
+
+    degenerate: Literal["empty", "not_words", "repeats"] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What the answer owes to the image, or to a part of it.
 
@@ -379,6 +391,7 @@ class Signals:
     attention: AttentionConcentration | Missing
     evidence: Evidence | Missing
     domain: Domain | Missing
+    answer_form: AnswerForm | Missing = Missing("not_measured")
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,15 +411,17 @@ class RiskAssessment:
 
 Verdict = Literal["accept", "escalate", "reject"]
 Reason = Literal[
-    "risk_below_threshold",
-    "risk_above_threshold",
-    "risk_above_reject",
-    "out_of_domain",
+    "degenerate_answer",
     "signal_unavailable",
-    "no_certificate",
     "certificate_void",
+    "no_certificate",
+    "out_of_domain",
+    "risk_above_reject",
+    "risk_above_threshold",
     "audit",
+    "risk_below_threshold",
 ]
+"""In the order of :mod:`probes.precedence`: where several hold, the first is told."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from rich.table import Table
 from probes.bundle import Bundle
 from probes.errors import DataError
 from probes.guarantee import Certificate
+from probes.signals.question import QuestionMode
 from probes.types import Missing
 from service.cli_collect import collect, warn_of_labels
 from service.cli_errors import told
@@ -91,6 +92,13 @@ def certify(
         str | None,
         typer.Option(help="metadata key by which a request names its slice; as --slices-by"),
     ] = None,
+    questions: Annotated[
+        QuestionMode | None,
+        typer.Option(
+            help="which questions are in the domain: the dataset's own, those and other values in "
+            "their slots, or any like them; by default as training chose"
+        ),
+    ] = None,
     from_records: Annotated[
         bool, typer.Option("--from-records", help="test on judged answers in the records")
     ] = False,
@@ -118,6 +126,7 @@ def certify(
             load(store), Bundle.load(bundle), out, created=datetime.now(UTC),
             alpha=alpha, valid_days=valid_days,
             slicing=None if slices_by is None else Slicing(slices_by, slice_key or slices_by),
+            questions=questions,
         )  # fmt: skip
     Console().print(_certificates(certified))
 
@@ -191,6 +200,7 @@ def inspect(folder: BundleFolder) -> None:
         ),
         ("reject above", str(bundle.policy.reject_above)),
         ("domain limit", f"{bundle.domain.limit:.3f}"),
+        ("questions", _questions(bundle)),
         ("golden examples", str(len(bundle.golden))),
         ("trained on store", bundle.data),
     ):
@@ -291,6 +301,17 @@ def simulate(
                     f"{row.rejected:.1%}", _share(row.guaranteed),
                 )  # fmt: skip
     Console().print(table)
+
+
+def _questions(bundle: Bundle) -> str:
+    model = bundle.questions
+    if isinstance(model, Missing):
+        return "any at all: the bundle has no question side; train it again for one"
+    if model.mode == "any":
+        return f"any: surprise at most {model.limit:.2f} bits"
+    if model.mode == "exact":
+        return f"exact: {len(model.questions)} questions"
+    return "\n".join(["template:", *map(str, model.templates)])
 
 
 def _share(value: float | Missing) -> str:

@@ -6,8 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from probes.bundle import Bundle
 from probes.policy import PolicyMode
-from probes.types import ConsistencyMode
+from probes.signals.question import QuestionMode
+from probes.types import ConsistencyMode, Missing
 from service.rules import Rules
 from service.schemas import (
     CertificateBody,
@@ -37,6 +39,10 @@ class PolicyResponse(BaseModel):
     required: list[str]
     self_consistency: ConsistencyMode
     samples: int
+    questions: QuestionMode | MissingPart = Field(
+        description="which questions are within the domain; missing: the bundle is of a format "
+        "without a question side, so all are"
+    )
     certificates: dict[ConsistencyMode, CertificateBody | MissingPart]
     bundle: str
     model: ModelBody
@@ -54,11 +60,17 @@ class PolicyResponse(BaseModel):
             required=list(policy.required),
             self_consistency=policy.self_consistency,
             samples=rules.bundle.generation.samples,
+            questions=_questions(rules.bundle),
             certificates={m: certificate_body(c) for m, c in rules.certificates().items()},
             bundle=rules.bundle.id,
             model=model_body(rules.bundle.model),
             candidate=None if rules.candidate is None else _candidate(rules.candidate),
         )
+
+
+def _questions(bundle: Bundle) -> QuestionMode | MissingPart:
+    model = bundle.questions
+    return MissingPart(missing=model.reason) if isinstance(model, Missing) else model.mode
 
 
 def _candidate(rules: Rules) -> CandidateBody:

@@ -17,10 +17,11 @@ import numpy as np
 from scipy.stats import binomtest
 
 from probes.bundle import Bundle
+from probes.signals.question import QuestionModel
 from probes.types import (
+    AnswerForm,
     AttentionConcentration,
     Decision,
-    Domain,
     Evidence,
     HiddenStateProbe,
     Interval,
@@ -35,6 +36,7 @@ from service.records.audits import judge as judge_outcome
 from service.records.listing import Filter
 from service.records.store import RecordStore
 from service.rules import Rules
+from service.signal_parts import recorded_domain
 
 NOT_ASKED = Missing("not_requested")
 
@@ -130,7 +132,7 @@ def _decide(record: AnswerRecord, rules: Rules, served: Bundle) -> Decision | Mi
     recorded = record.signals
     probe, confidence = recorded.get("hidden_state_probe", {}), recorded.get("token_confidence", {})
     domain, attention = recorded.get("domain", {}), recorded.get("attention", {})
-    evidence = recorded.get("evidence", {})
+    evidence, form = recorded.get("evidence", {}), recorded.get("answer_form", {})
     signals = Signals(
         hidden_state_probe=_missing(probe)
         or HiddenStateProbe(probe["logit"], tuple(probe["layers"])),
@@ -138,8 +140,8 @@ def _decide(record: AnswerRecord, rules: Rules, served: Bundle) -> Decision | Mi
         self_consistency=NOT_ASKED,
         attention=_missing(attention) or AttentionConcentration(**attention),
         evidence=_missing(evidence) or Evidence(**evidence),
-        domain=_missing(domain)
-        or Domain(domain["distance"], domain["distance"] <= bundle.domain.limit),
+        domain=_missing(domain) or recorded_domain(domain, bundle.domain.limit, bundle.questions),
+        answer_form=_missing(form) or AnswerForm(form["degenerate"]),
     )
     planned = bundle.generation.samples
     samples = _samples(recorded.get("self_consistency", {}), planned)
@@ -199,8 +201,17 @@ def _reads(one: Bundle, other: Bundle) -> bool:
     """Whether two bundles read the same numbers of an answer."""
     first, second = one.probe, other.probe
     same = (first.layer, first.position) == (second.layer, second.position)
+    if not _asks(one.questions, other.questions):
+        return False
     arrays = (
         *((getattr(first, n), getattr(second, n)) for n in ("projection", "offset")),
         *((getattr(one.domain, n), getattr(other.domain, n)) for n in ("mean", "precision")),
     )
     return same and all(np.array_equal(left, right) for left, right in arrays)
+
+
+def _asks(one: QuestionModel | Missing, other: QuestionModel | Missing) -> bool:
+    """Whether a record of one tells what the other thinks of its question; limits may differ."""
+    if isinstance(one, Missing) or isinstance(other, Missing):
+        return isinstance(one, Missing) and isinstance(other, Missing)
+    return one.mode == other.mode and one.same_questions(other)

@@ -14,6 +14,7 @@ from prometheus_client.exposition import choose_encoder
 from probes.types import (
     AttentionConcentration,
     Domain,
+    DomainPart,
     Missing,
     Reason,
     SelfConsistency,
@@ -166,9 +167,12 @@ class Telemetry:
         )
         self.out_of_domain = Counter(
             "vlm_gate_out_of_domain",
-            "Answers about requests outside the domain of validity",
+            "Answers about requests outside the domain of validity, by the side that is outside",
+            ["part"],
             registry=registry,
         )
+        for part in get_args(DomainPart):
+            self.out_of_domain.labels(part)
         self.records_dropped = Counter(
             "vlm_gate_records_dropped", "Answers that are not in the records", registry=registry
         )
@@ -233,8 +237,8 @@ class Telemetry:
                     self.agreement.observe(consistency.agreement)
                     ended = "stopped_early" if consistency.stopped_early else "completed"
                     self.consistency_runs.labels(ended).inc()
-                case Domain(inside=False):
-                    self.out_of_domain.inc()
+                case Domain(part=part) if part is not None:
+                    self.out_of_domain.labels(part).inc()
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """All metrics, and their content type: OpenMetrics, which has exemplars, or plain text.

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Protocol
 from probes.signals.attention import measure_attention
 from probes.signals.confidence import measure_confidence
 from probes.signals.consistency import measure_consistency
+from probes.signals.degenerate import measure_form
 from probes.signals.domain import DomainModel, measure_domain
 from probes.signals.hidden import measure_probe
+from probes.signals.question import QuestionModel
 from probes.types import Generation, Missing, Query, SampleSet, Signals
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ class Instruments(Protocol):
     @property
     def domain(self) -> DomainModel: ...
 
+    @property
+    def questions(self) -> QuestionModel | Missing: ...
+
 
 def measure(
     query: Query, generation: Generation, bundle: Instruments, samples: SampleSet | None = None
@@ -33,7 +38,7 @@ def measure(
     Args:
         query: what was asked.
         generation: the greedy answer and what was read on the way.
-        bundle: holds the probe and the domain model.
+        bundle: holds the probe and both sides of the domain.
         samples: sampled answers, or None when none were asked for.
     """
     trace = generation.trace
@@ -45,5 +50,6 @@ def measure(
         else measure_consistency(generation.answer, samples.answers, samples.planned),
         attention=measure_attention(trace),
         evidence=Missing("not_requested"),
-        domain=measure_domain(trace, query.image, bundle.probe, bundle.domain, query.features),
+        domain=measure_domain(query, trace, bundle.probe, bundle.domain, bundle.questions),
+        answer_form=measure_form(generation.answer),
     )

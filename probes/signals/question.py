@@ -146,6 +146,4 @@ def collapse(question: str) -> str:
 def _steps(question: str) -> list[tuple[tuple[str, ...], str]]:
     """Each word of a question's skeleton, and its end, with the two before it."""
     words = (*(_START,) * (_ORDER - 1), *skeleton(question), _END)
-    return [
-        (words[at - _ORDER + 1 : at], words[at]) for at in range(_ORDER - 1, len(words))
-    ]
+    return [(words[at - _ORDER + 1 : at], words[at]) for at in range(_ORDER - 1, len(words))]

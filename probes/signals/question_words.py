@@ -16,31 +16,34 @@ IS, WHICH, COUNT = "#is", "#which", "#count"
 
 # Words that ask, point at the picture or hold the sentence together. Not among them, because they
 # change what is asked: negations, and, or, all, only, who, where, when, why, comparisons, numbers.
-_ASKING = frozenset(
-    """
-    a an the this that these those there theres here it its
-    is are was were be been being am do does did has have had having exist exists
-    contain contains containing include includes show shows showing shown feature features
-    can could would will should may might must please kindly able possible
-    i you we me us my your our one anyone
-    see sees seeing seen saw look looks looking spot spotted find finds found notice noticed
-    detect detected observe observed view visible discern recognise recognize make out
-    present appear appears appearing located placed positioned situated
-    lie lies lying sit sits sitting stand stands standing come comes get gets got hold holds
-    tell say says know knows check checks determine confirm give gives state name identify mention
-    want like need wonder wondering let
-    what which whats if whether so such in on at of to for with as
-    any some anything something anywhere somewhere somehow least
-    image images picture pictures photo photos photograph scene shot
-    thing things object objects item items part parts component components element elements piece
-    just directly clearly actually currently exactly really now total overall altogether
-    kind type sort
-    """.split()
-)
+_ASKING_WORDS = """
+a an the this that these those there theres here it its
+is are was were be been being am do does did has have had having exist exists
+contain contains containing include includes show shows showing shown feature features
+can could would will should may might must please kindly able possible
+i you we me us my your our one anyone
+see sees seeing seen saw look looks looking spot spotted find finds found notice noticed
+detect detected observe observed view visible discern recognise recognize make out
+present appear appears appearing located placed positioned situated
+lie lies lying sit sits sitting stand stands standing come comes get gets got hold holds
+tell say says know knows check checks determine confirm give gives state name identify mention
+want like need wonder wondering let
+what which whats if whether so such in on at of to for with as
+any some anything something anywhere somewhere somehow least
+image images picture pictures photo photos photograph scene shot
+thing things object objects item items part parts component components element elements piece
+just directly clearly actually currently exactly really now total overall altogether
+kind type sort
+"""
+_ASKING = frozenset(_ASKING_WORDS.split())
 _ASKS_WHICH = frozenset(
-    "what which whats tell give gives state name identify know knows mention".split()
+    ("what", "which", "whats", "tell", "give", "gives", "state", "name", "identify", "know")
 )
-_ASKS_WHETHER = frozenset("if whether".split())
+_ASKS_WHETHER = frozenset(("if", "whether"))
+_HOW_MANY = (
+    r"\bhow many\b|(?:\bwhat(?:['’]s| is) )?\b(?:the )?(?:total )?(?:number|amount|count) of\b"
+    r"|\bcount(?: up)?(?: all)?\b"
+)
 _REWRITTEN = tuple(
     (re.compile(pattern), text)
     for pattern, text in (
@@ -50,11 +53,7 @@ _REWRITTEN = tuple(
         (r"[,;] *(?:right|yes|correct|please|ok)\W*$", ""),
         (r"\bcolour", "color"),
         (r"\b(left|right)(?: |-)?(?:hand )?side\b", r"\1"),
-        (
-            r"\bhow many\b|(?:\bwhat(?:['’]s| is) )?\b(?:the )?(?:total )?(?:number|amount|count) of"
-            r"\b|\bcount(?: up)?(?: all)?\b",
-            f" {COUNT[1:]} ",
-        ),
+        (_HOW_MANY, f" {COUNT[1:]} "),
     )
 )
 

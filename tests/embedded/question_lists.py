@@ -94,7 +94,8 @@ PARAPHRASES: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     (
-        r"(?:What|Which part) (?:is|comes) (?P<s>left of|right of|above|below) (?P<y>the [a-z ]+)\?",
+        r"(?:What|Which part) (?:is|comes) "
+        r"(?P<s>left of|right of|above|below) (?P<y>the [a-z ]+)\?",
         (
             "What do you see {s} {y}?",
             "What can be found {s} {y}?",
