@@ -17,14 +17,14 @@ _MARKUP = re.compile(r"<\|[^|<>]*\|>|<(?:unk|pad|s|/s|bos|eos|image|mask)>|<0x[0
 _WHOLE = 3
 """Times that a unit stands in a row when it is the whole answer: "no no no"."""
 _WITHIN = 4
-"""Times in a row within a longer answer: "a part of the of the of the of the"."""
+"""Times in a row within a longer answer, where several words take :data:`_WHOLE`."""
 _STAMMER, _STAMMERED = 5, 0.75
 """An answer of so many words, of which one word is this share: "no no no 1 no"."""
 _LETTERS = re.compile(r"([^\W\d_]{2,}?)\1{2,}|([^\W\d_])\2{4,}")
 """A loop without blanks: nonono, aaaaa."""
 _DIGITS = re.compile(r"(\d{1,4}?)\1{11,}")
 """Numbers repeat digits by themselves (1000000), but not a dozen times."""
-_NUMERALS = 8
+_NUMERALS = 6
 """Times that a number stands in a row: a display may well show 0 0 0."""
 
 
@@ -67,6 +67,6 @@ def _loops(words: list[str]) -> bool:
             if all(word.isnumeric() for word in unit):
                 if times >= _NUMERALS:
                     return True
-            elif times >= _WITHIN or (times >= _WHOLE and run + length == len(words)):
+            elif times >= (_WHOLE if length > 1 or run + 1 == len(words) else _WITHIN):
                 return True
     return False

@@ -29,7 +29,7 @@ def learn_templates(questions: Iterable[str]) -> tuple[Template, ...]:
 
     A place is a slot of a question where another question differs from it in that word alone;
     questions that are equal outside their slots share a template, and each slot holds every word
-    that one of them had there.
+    that they, or those that differ from them there, had in it.
     """
     split = [tuple(question.split()) for question in questions]
     alike: defaultdict[tuple[int, tuple[str, ...]], set[str]] = defaultdict(set)
@@ -43,8 +43,8 @@ def learn_templates(questions: Iterable[str]) -> tuple[Template, ...]:
             for at, word in enumerate(words)
         )
         places = joined.setdefault(frame, [set() for _ in words])
-        for seen, word in zip(places, words, strict=True):
-            seen.add(word)
+        for at, seen in enumerate(places):
+            seen |= alike[at, _without(words, at)]
     return tuple(Template(tuple(map(frozenset, places))) for places in joined.values())
 
 

@@ -23,6 +23,7 @@ from probes.train import train
 from probes.types import (
     Domain,
     HiddenStateProbe,
+    ImageDomain,
     Missing,
     SelfConsistency,
     Signals,
@@ -56,7 +57,7 @@ def signals(consistency: SelfConsistency | Missing, probe: Any = None) -> Signal
         self_consistency=consistency,
         attention=Missing("not_requested"),
         evidence=Missing("not_requested"),
-        domain=Domain(1.0, True),
+        domain=Domain((ImageDomain(1.0, True),)),
     )
 
 

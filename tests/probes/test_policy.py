@@ -14,6 +14,7 @@ from probes.types import (
     Decision,
     Domain,
     HiddenStateProbe,
+    ImageDomain,
     Missing,
     RiskAssessment,
     SelfConsistency,
@@ -37,7 +38,7 @@ def assessment(
         self_consistency=Missing("not_requested"),
         attention=Missing("not_requested"),
         evidence=Missing("not_requested"),
-        domain=Domain(1.0, inside) if domain else Missing("engine_error"),
+        domain=Domain((ImageDomain(1.0, inside),)) if domain else Missing("engine_error"),
     )
     return RiskAssessment(score, 1, signals)
 
