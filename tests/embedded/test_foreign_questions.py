@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from question_lists import FOREIGN, kept_back, paraphrases
 
 from probes.bundle import Bundle
 from probes.labels import is_wrong
@@ -25,6 +24,7 @@ from service.settings import embedded
 from testbed.drawing import render
 from testbed.questions import Question, ask
 from testbed.scenes import make_scene
+from tests.embedded.question_lists import FOREIGN, kept_back, paraphrases
 
 FAMILIES = ("llava", "paligemma", "qwen2vl")
 # Scenes of no other range: neither trained on, nor collected, nor shown in the demo.
