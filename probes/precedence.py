@@ -1,7 +1,7 @@
 """Which reason an answer gets when several hold: the first of :data:`RULES` that does.
 
-What is wrong with the question's picture or the answer itself comes first, then what could not be
-measured or promised, then where the request lies, and the risk last. docs/records.md shows the
+What is wrong with the request comes first, then with its answer (a foreign picture is why a model
+stammers), then what could not be measured or promised, and the risk last. docs/records.md shows the
 same table, and a test holds the two together.
 """
 
@@ -67,6 +67,8 @@ def _above(case: Case, threshold: float) -> bool:
 
 
 RULES: tuple[Rule, ...] = (
+    # A picture that cannot be read, or is not one of the site's profile, has its place here.
+    Rule("out_of_domain", "escalate", _outside),
     Rule("degenerate_answer", "escalate", _degenerate),
     Rule("signal_unavailable", "escalate", _unavailable),
     Rule(
@@ -75,7 +77,6 @@ RULES: tuple[Rule, ...] = (
         lambda case: case.certificate == Missing("certificate_void"),
     ),
     Rule("no_certificate", "escalate", lambda case: isinstance(case.certificate, Missing)),
-    Rule("out_of_domain", "escalate", _outside),
     Rule(
         "risk_above_reject",
         "reject",

@@ -411,11 +411,11 @@ class RiskAssessment:
 
 Verdict = Literal["accept", "escalate", "reject"]
 Reason = Literal[
+    "out_of_domain",
     "degenerate_answer",
     "signal_unavailable",
     "certificate_void",
     "no_certificate",
-    "out_of_domain",
     "risk_above_reject",
     "risk_above_threshold",
     "audit",

@@ -20,10 +20,12 @@ _WITHIN = 4
 """Times in a row within a longer answer, where several words take :data:`_WHOLE`."""
 _STAMMER, _STAMMERED = 5, 0.75
 """An answer of so many words, of which one word is this share: "no no no 1 no"."""
-_LETTERS = re.compile(r"([^\W\d_]{2,}?)\1{2,}|([^\W\d_])\2{4,}")
+_LETTERS = re.compile(r"([^\W\d_]{2,20}?)\1{2,}|([^\W\d_])\2{4,}")
 """A loop without blanks: nonono, aaaaa."""
 _DIGITS = re.compile(r"(\d{1,4}?)\1{11,}")
 """Numbers repeat digits by themselves (1000000), but not a dozen times."""
+_LONGEST = 12
+"""Words of the longest unit that is looked for: a judgement must not cost more than an answer."""
 _NUMERALS = 6
 """Times that a number stands in a row: a display may well show 0 0 0."""
 
@@ -58,15 +60,17 @@ def _stammers(words: list[str]) -> bool:
 
 def _loops(words: list[str]) -> bool:
     """Whether some run of words comes again and again."""
-    for length in range(1, len(words) // _WHOLE + 1):
+    for length in range(1, min(_LONGEST, len(words) // _WHOLE) + 1):
         run = 0
         for at in range(length, len(words)):
             run = run + 1 if words[at] == words[at - length] else 0
             times = 1 + run // length
-            unit = words[at - length + 1 : at + 1]
-            if all(word.isnumeric() for word in unit):
-                if times >= _NUMERALS:
-                    return True
-            elif times >= (_WHOLE if length > 1 or run + 1 == len(words) else _WITHIN):
+            if times < _WHOLE:
+                continue
+            if all(word.isnumeric() for word in words[at - length + 1 : at + 1]):
+                enough = _NUMERALS
+            else:
+                enough = _WHOLE if length > 1 or run + 1 == len(words) else _WITHIN
+            if times >= enough:
                 return True
     return False

@@ -65,32 +65,45 @@ class QuestionModel:
         return learn_templates(self.questions)
 
     @cached_property
-    def _followers(self) -> Mapping[tuple[str, ...], Counter[str]]:
-        """How often each word followed the none, one or two words before it."""
+    def _followers(self) -> Mapping[tuple[str, ...], tuple[Counter[str], int, int]]:
+        """How often each word followed none, one or two words, any did, and a word just once."""
         found: defaultdict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
         for question, count in zip(self.questions, self.counts, strict=True):
             for before, word in _steps(question):
                 for length in range(_ORDER):
                     found[before[_ORDER - 1 - length :]][word] += count
-        return dict(found)
+        return {
+            before: (words, words.total(), sum(count == 1 for count in words.values()))
+            for before, words in found.items()
+        }
 
     @cached_property
     def _exact(self) -> frozenset[str]:
         return frozenset(self.questions)
+
+    def prepare(self) -> None:
+        """Work out what judging takes, so that no request waits for it."""
+        _ = self._followers, self._exact
+        if self.mode == "template":
+            _ = self.templates
 
     def surprise(self, question: str) -> float:
         """Surprise of the question's least expected word, >= 0, bits."""
         return max(-math.log2(self._chance(word, before)) for before, word in _steps(question))
 
     def _chance(self, word: str, before: tuple[str, ...]) -> float:
-        """Of a word after two others; interpolated with shorter contexts (Witten & Bell 1991)."""
+        """Of a word after two others, interpolated with shorter contexts.
+
+        What a context keeps for words that it never saw goes by how many it saw just once (method X
+        of Witten & Bell 1991): a line that has often asked the same few things surprises rarely.
+        """
         chance = _UNSEEN
         for length in range(_ORDER):
-            seen = self._followers.get(before[_ORDER - 1 - length :])
-            if seen is None:
+            known = self._followers.get(before[_ORDER - 1 - length :])
+            if known is None:
                 break
-            kinds = len(seen)
-            chance = (seen[word] + kinds * chance) / (seen.total() + kinds)
+            seen, total, once = known
+            chance = (seen[word] + (once + 1) * chance) / (total + once + 1)
         return chance
 
     def inside(self, question: str, surprise: float | None = None) -> bool:

@@ -8,11 +8,12 @@ a paraphrase lies further from the training questions than it would in English.
 from __future__ import annotations
 
 import re
+from unicodedata import normalize
 
 from probes.signals.consistency import normalise
 
-IS, WHICH, COUNT = "#is", "#which", "#count"
-"""Forms of a question: whether something is so, what or which it is, how many there are."""
+IS, WHICH, COUNT, SAID = "#is", "#which", "#count", "#said"
+"""Forms: whether something is so, what or which it is, how many there are; nothing is asked."""
 
 # Words that ask, point at the picture or hold the sentence together. Not among them, because they
 # change what is asked: negations, and, or, all, only, who, where, when, why, comparisons, numbers.
@@ -39,6 +40,25 @@ _ASKING = frozenset(_ASKING_WORDS.split())
 _ASKS_WHICH = frozenset(
     ("what", "which", "whats", "tell", "give", "gives", "state", "name", "identify", "know")
 )
+_POINTS = frozenset(
+    (
+        "a",
+        "an",
+        "the",
+        "this",
+        "that",
+        "these",
+        "those",
+        "in",
+        "on",
+        "at",
+        "of",
+        "to",
+        "for",
+        "with",
+    )
+)
+"""Of these, those that a bare "The plate." has too."""
 _ASKS_WHETHER = frozenset(("if", "whether"))
 _HOW_MANY = (
     r"\bhow many\b|(?:\bwhat(?:['’]s| is) )?\b(?:the )?(?:total )?(?:number|amount|count) of\b"
@@ -79,6 +99,8 @@ def skeleton(question: str) -> tuple[str, ...]:
         form = COUNT
     elif _ASKS_WHICH & set(words) and not _ASKS_WHETHER & set(words):
         form = WHICH
+    elif "?" not in normalize("NFKC", question) and not (_ASKING - _POINTS) & set(words):
+        form = SAID
     about = (_stem(word) for word in words if word not in _ASKING and word != COUNT[1:])
     return (form, *about)
 

@@ -31,11 +31,11 @@ CERTIFICATE = Certificate(
     "2027-01-01T00:00:00+00:00",
 )  # fmt: skip
 CAUSES: dict[str, dict[str, Any]] = {
+    "out_of_domain": {"question": QuestionDomain(20.0, False, "any")},
     "degenerate_answer": {"form": AnswerForm("repeats")},
     "signal_unavailable": {"confidence": Missing("engine_error")},
     "certificate_void": {"certificate": Missing("certificate_void")},
     "no_certificate": {"certificate": Missing("no_certificate")},
-    "out_of_domain": {"question": QuestionDomain(20.0, False, "any")},
     "risk_above_reject": {"risk": 0.9},
     "risk_above_threshold": {"risk": 0.5},
 }

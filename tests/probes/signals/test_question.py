@@ -69,13 +69,12 @@ def test_paraphrases_are_inside(model: QuestionModel, question: str) -> None:
 
 
 def test_surprise_by_hand() -> None:
-    """One question: each step was seen once after every context, so (1 + chance) / 2 each time."""
-    model = QuestionModel(("Is there a screw?",), (1,), 1.0, "any")
-    unigram = (1 + 3 / 50_000) / (3 + 3)  # three words: the form, screw, and the end
-    step = (1 + (1 + unigram) / 2) / 2
+    """Asked twice: no context saw a word just once, so each keeps 1 in 3 for new words (2 + 1)."""
+    model = QuestionModel(("Is there a screw?",), (2,), 1.0, "any")
+    word = (2 + 1 / 50_000) / (6 + 1)  # of the form, screw and the end
+    step = (2 + (2 + word) / 3) / 3
     assert model.surprise("Is there a screw?") == pytest.approx(-np.log2(step))
-    # An unseen word after two seen ones: every context gives it what it keeps for new words.
-    unseen = 3 / 50_000 / 6 / 2 / 2
+    unseen = 1 / 50_000 / 7 / 3 / 3
     assert model.surprise("Is there a seal?") == pytest.approx(-np.log2(unseen))
 
 

@@ -43,6 +43,8 @@ def test_other_words_for_the_same_question(one: str, other: str) -> None:
         ("Is there a screw?", "Ist da ein screw?"),
         ("Is there a screw?", "Is there a screw and a seal?"),
         ("Is there a screw?", "?"),
+        ("Is there a screw?", "Screw"),
+        ("Is there a screw?", "The screw."),
     ],
 )
 def test_another_question(one: str, other: str) -> None:
