@@ -28,7 +28,7 @@ detect detected observe observed view visible discern recognise recognize make o
 present appear appears appearing located placed positioned situated
 lie lies lying sit sits sitting stand stands standing come comes get gets got hold holds
 tell say says know knows check checks determine confirm give gives state name identify mention
-want like need wonder wondering let
+want like need wonder wondering let think believe possibly maybe perhaps
 what which whats if whether so such in on at of to for with as
 any some anything something anywhere somewhere somehow least
 image images picture pictures photo photos photograph scene shot
