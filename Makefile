@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: incident system setup demo serve test lint types imports pytest audit fuzz testbed results clean
+.PHONY: incident system setup demo serve test test-statistics lint types imports pytest audit fuzz testbed results clean
 
 setup: $(VENV)/.installed
 
@@ -34,7 +34,10 @@ imports: setup
 	$(BIN)/lint-imports
 
 pytest: setup
-	$(BIN)/pytest --cov --cov-report=term --cov-fail-under=85
+	$(BIN)/pytest -m "not long" --cov --cov-report=term --cov-fail-under=85
+
+test-statistics: setup ## the simulations of the promise at full size
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m long --durations=0 tests/statistics
 
 # vLLM's CPU build wants a torch of its own, so its engine is tested in an environment of its own.
 VENV_VLLM ?= .venv-vllm

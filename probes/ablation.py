@@ -16,7 +16,7 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 
-from probes.labels import is_wrong
+from probes.labels import judge
 from probes.measurements import image_reader
 from probes.probe import LinearProbe
 from probes.shards import Column, Row, each, fill
@@ -110,7 +110,7 @@ async def ablate_all(
                 answers = await each(queries, lambda q: engine.generate(q, NOTHING), in_flight)
             table.append(
                 [
-                    is_wrong(answer.answer, record.references, record.rule).wrong
+                    judge(answer.answer, record.references, record.rule).wrong
                     for answer, record in zip(answers, records, strict=True)
                 ]
             )

@@ -10,8 +10,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from probes.signals.consistency import normalise
+from probes.labels.abstention import abstains
+from probes.labels.rule import rule_name
+from probes.labels.text import normalise, spoken
 from probes.store import Record
+
+ENOUGH = 10
+"""Answers of a kind from which on a single reading of them all is no chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,10 @@ class BaseAccuracy:
         accuracy: share of right answers.
         majority_answer: the commonest reference.
         majority_rate: its share.
+        abstentions: answers that say they give none; they count as wrong.
+        unparsed: other answers that hold nothing the rule reads; they count as wrong too.
+        one_reading: what every answer was read as, where the references differ; else empty.
+        plain_yes_no: every reference is yes or no, and rule ``match`` judges them.
     """
 
     kind: str
@@ -29,6 +38,10 @@ class BaseAccuracy:
     accuracy: float
     majority_answer: str
     majority_rate: float
+    abstentions: int
+    unparsed: int
+    one_reading: str
+    plain_yes_no: bool
 
     @property
     def below_majority(self) -> bool:
@@ -36,12 +49,32 @@ class BaseAccuracy:
         return self.accuracy < self.majority_rate
 
     @property
-    def warning(self) -> str:
-        """What is said where it is below."""
-        return (
-            f"accuracy of kind {self.kind} ({self.accuracy:.1%}) is below always answering "
-            f"{self.majority_answer!r} ({self.majority_rate:.1%}); check the labels"
-        )
+    def warnings(self) -> tuple[str, ...]:
+        """What shows that labels may be broken."""
+        found = []
+        if self.below_majority:
+            found.append(
+                f"accuracy of kind {self.kind} ({self.accuracy:.1%}) is below always answering "
+                f"{self.majority_answer!r} ({self.majority_rate:.1%}); check the labels"
+            )
+        if self.kind == "all":  # the rest is told per kind
+            return tuple(found)
+        if self.abstentions or self.unparsed:
+            found.append(
+                f"kind {self.kind}: {self.abstentions} of {self.answers} answers are abstentions, "
+                f"{self.unparsed} more hold nothing that the rule reads; all count as wrong"
+            )
+        if self.one_reading:
+            found.append(
+                f"kind {self.kind}: each of {self.answers} answers was read as "
+                f"{self.one_reading!r}, and their references differ; check rule and model"
+            )
+        if self.plain_yes_no:
+            found.append(
+                f"kind {self.kind}: all references are yes or no, judged by rule match; name rule "
+                "yes_no where 'Yes, there is' is right too"
+            )
+        return tuple(found)
 
 
 def base_accuracy(records: Sequence[Record]) -> tuple[BaseAccuracy, ...]:
@@ -54,6 +87,22 @@ def base_accuracy(records: Sequence[Record]) -> tuple[BaseAccuracy, ...]:
     for kind, part in parts.items():
         truths = Counter(normalise(record.references[0]) for record in part)
         answer, count = truths.most_common(1)[0]
-        right = sum(not record.wrong for record in part)
-        found.append(BaseAccuracy(kind, len(part), right / len(part), answer, count / len(part)))
+        unparsed = [record for record in part if not record.parsed]
+        abstentions = sum(abstains(spoken(record.answer)) for record in unparsed)
+        readings = {record.parsed for record in part}
+        many = len(part) >= ENOUGH and len(truths) > 1
+        yes_no = set(truths) <= {"yes", "no"}
+        found.append(
+            BaseAccuracy(
+                kind=kind,
+                answers=len(part),
+                accuracy=sum(not record.wrong for record in part) / len(part),
+                majority_answer=answer,
+                majority_rate=count / len(part),
+                abstentions=abstentions,
+                unparsed=len(unparsed) - abstentions,
+                one_reading=readings.pop() if many and len(readings) == 1 else "",
+                plain_yes_no=yes_no and all(rule_name(r.rule) == "match" for r in part),
+            )
+        )
     return tuple(found)

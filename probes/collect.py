@@ -8,16 +8,17 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probes.datasets import Example
 from probes.errors import DataError
-from probes.image_features import image_features
-from probes.images import blank_image, load_image, read_image
-from probes.labels import is_wrong
+from probes.image_features import IMAGE_FEATURES, image_features
+from probes.images import blank_image, open_image, read_image
+from probes.labels import judge
+from probes.pictures import Limits
 from probes.sampling import CHUNK, Sampler, draw_chunk, image_hash
 from probes.signals.attention import ATTENTION_METRICS, attention_table, measure_attention
 from probes.signals.confidence import measure_confidence
@@ -69,20 +70,23 @@ async def collect(
     generation: GenerationSettings,
     layers: Sequence[int] | None = None,
     image: ShownImage = "real",
+    limits: Limits | None = None,
     shard_size: int = SHARD_SIZE,
     in_flight: int = IN_FLIGHT,
     progress: Callable[[int], None] | None = None,
 ) -> Store:
     """Collect a run into a folder; one that was cut off goes on where it stopped.
 
-    An example whose image cannot be decoded is left out and named in the store. Errors of the
-    engine end the run; finished shards stay.
+    An example whose image cannot be decoded or is damaged is left out, and named in the store with
+    its line and the reason: the service accepts no answer about it. Errors of the engine end the
+    run; finished shards stay.
 
     Args:
         layers: hidden-state indices to read; :func:`default_layers` if None. All three positions
             and the attention of all decoder layers are read.
         image: ``blank`` asks every question about a grey image of the real one's size: a companion
             run, for the blank-image control and for training with blank images.
+        limits: of an image's file, the service's defaults if None.
         in_flight: questions given to the engine at once, for it to batch.
         progress: called with the number of examples done since the last call.
 
@@ -110,7 +114,12 @@ async def collect(
         if index < writer.finished_shards:
             report(len(chunk))
             continue
-        await _collect_shard(chunk, engine, readout, setup, writer, report, in_flight)
+        await _collect_shard(
+            chunk, engine, readout, setup, writer, report, in_flight, limits or Limits()
+        )
+    if not writer.rows:
+        first = next(iter(writer.skipped.values()))
+        raise DataError(f"none of {len(examples)} images could be used; the first: {first}")
     return writer.finish()
 
 
@@ -121,10 +130,18 @@ def dataset_hash(examples: Sequence[Example]) -> str:
     for one in examples:
         path = one.image_path
         if path not in images:
-            images[path] = hashlib.sha256(read_image(path)).hexdigest()
+            images[path] = _file_hash(path)
         fields = [one.id, images[path], one.question, one.references, one.kind, one.slice, one.rule]
         digest.update(json.dumps(fields).encode())
     return digest.hexdigest()
+
+
+def _file_hash(path: Path) -> str:
+    """SHA-256 of an image's file; empty where it cannot be read, which leaves its examples out."""
+    try:
+        return hashlib.sha256(read_image(path)).hexdigest()
+    except DataError:
+        return ""
 
 
 async def _collect_shard(
@@ -135,9 +152,17 @@ async def _collect_shard(
     writer: Writer,
     report: Callable[[int], None],
     in_flight: int,
+    limits: Limits,
 ) -> None:
     gate = asyncio.Semaphore(in_flight)
-    load = lru_cache(maxsize=IMAGES_KEPT)(load_image)
+
+    @lru_cache(maxsize=IMAGES_KEPT)
+    def load(path: Path) -> ImageArray:
+        decoded = open_image(path, limits)
+        if decoded.damage is not None:
+            raise DataError(f"image: {path.name} is damaged ({decoded.damage})")
+        return decoded.pixels
+
     skipped: dict[str, str] = {}
 
     async def one(example: Example) -> tuple[Record, _Row] | None:
@@ -145,7 +170,7 @@ async def _collect_shard(
             try:
                 image = await asyncio.to_thread(load, example.image_path)
             except DataError as error:
-                skipped[example.id] = str(error)
+                skipped[example.id] = f"{example.where}: {error}" if example.where else str(error)
                 row = None
             else:
                 row = await _ask(example, image, engine, readout, setup)
@@ -158,26 +183,32 @@ async def _collect_shard(
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from failures
     rows = [row for row in (task.result() for task in tasks) if row is not None]
-    if not rows:
-        first = next(iter(skipped.values()))
-        raise DataError(f"none of {len(examples)} images could be used; the first: {first}")
     await asyncio.to_thread(_append, writer, setup, rows, skipped)
 
 
 def _append(
     writer: Writer, setup: Setup, rows: Sequence[tuple[Record, _Row]], skipped: Mapping[str, str]
 ) -> None:
-    hidden = {
-        place: np.stack([row.hidden[index] for _, row in rows])
-        for index, place in enumerate(setup.readouts)
-    }
+    places, width = len(setup.readouts), setup.model.hidden_size
+    attention = (2, len(setup.attention_layers), len(ATTENTION_METRICS))
+    states = _stacked([row.hidden for _, row in rows], (places, width), np.float16)
     arrays = Arrays(
-        present=np.stack([row.present for _, row in rows]),
-        attention=np.stack([row.attention for _, row in rows]),
+        present=_stacked([row.present for _, row in rows], (places,), np.bool_),
+        attention=_stacked([row.attention for _, row in rows], attention, np.float32),
         attention_present=np.array([row.attention_present for _, row in rows], dtype=bool),
-        image_features=np.stack([row.image_features for _, row in rows]),
+        image_features=_stacked(
+            [row.image_features for _, row in rows], (len(IMAGE_FEATURES),), np.float64
+        ),
     )
+    hidden = {
+        place: np.ascontiguousarray(states[:, index]) for index, place in enumerate(setup.readouts)
+    }
     writer.append([record for record, _ in rows], hidden, arrays, skipped)
+
+
+def _stacked(rows: Sequence[NDArray[Any]], shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
+    """Rows above each other, (n, *shape), also where there is none."""
+    return np.stack(rows) if rows else np.zeros((0, *shape), dtype=kind)
 
 
 class _Row:
@@ -218,7 +249,7 @@ async def _ask(
         )
     )
     samples = tuple(sample for chunk in chunks for sample in chunk)
-    label = is_wrong(generation.answer, example.references, example.rule)
+    label = judge(generation.answer, example.references, example.rule)
     record = Record(
         id=example.id,
         image_path=str(example.image_path),

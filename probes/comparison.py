@@ -17,6 +17,7 @@ from probes.ablation import Condition
 from probes.bootstrap import cluster_bootstrap, paired_difference
 from probes.bundle import Bundle
 from probes.judge import ATTENTION_SIGNS, BASELINE, judge
+from probes.labels.rule import rule_name
 from probes.paired import compare, mean_interval
 from probes.shards import Column
 from probes.signals.attention import ATTENTION_METRICS, HEAD_METRICS
@@ -46,7 +47,9 @@ class Comparison:
         self.groups = store.groups[rows]
         records = [store.records[row] for row in rows]
         self.kinds = np.array([record.kind for record in records], dtype=np.str_)
-        self.yes_no = np.array([record.rule == "yes_no" for record in records], dtype=bool)
+        self.yes_no = np.array(
+            [rule_name(record.rule) == "yes_no" for record in records], dtype=bool
+        )
 
     def parts(self) -> dict[str, BoolArray]:
         """All answers, and those of each kind of question."""

@@ -6,7 +6,6 @@ path says where an image is, in a dataset, in a run and for a bundle's golden ex
 
 from __future__ import annotations
 
-import io
 import posixpath
 import tarfile
 import threading
@@ -17,31 +16,32 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image, ImageOps
 
 from probes.errors import DataError
+from probes.pictures import Decoded, Limits, PictureRefused, decode
 from probes.types import ImageArray
 
-_MODES = ("RGB", "L", "P", "1")
+NO_LIMIT = 2**31
 _NAME_COLUMNS = ("path", "image_path", "file_name", "name")
 
 
 def load_image(path: Path) -> ImageArray:
-    """Decode an image to RGB, uint8, shape (height, width, 3), upright by its EXIF orientation.
+    """Decode an image that was collected: RGB, uint8, shape (height, width, 3), upright.
 
-    Raises DataError for what is not a plain 8-bit image: transparency, CMYK and 16 bits would have
-    to be guessed at.
+    Raises DataError when it cannot be read or decoded.
+    """
+    return open_image(path, Limits(NO_LIMIT, NO_LIMIT)).pixels
+
+
+def open_image(path: Path, limits: Limits) -> Decoded:
+    """Decode an image file as the service does, and look for damage.
+
+    Raises DataError when it cannot be read or decoded, or is over the limits.
     """
     try:
-        with Image.open(io.BytesIO(read_image(path))) as opened:
-            if opened.mode not in _MODES or "transparency" in opened.info:
-                raise DataError(
-                    f"image: {path.name} has mode {opened.mode}; convert it to 8-bit RGB or grey"
-                )
-            upright = ImageOps.exif_transpose(opened)
-            return np.asarray(upright.convert("RGB"))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"image: {path.name} cannot be decoded ({error})") from error
+        return decode(read_image(path), limits)
+    except PictureRefused as refused:
+        raise DataError(f"image: {path.name} cannot be decoded ({refused.detail})") from refused
 
 
 BLANK_GREY = 128

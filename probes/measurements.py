@@ -18,7 +18,7 @@ import numpy as np
 
 from probes.errors import StoreError
 from probes.images import load_image
-from probes.labels import is_wrong
+from probes.labels import judge
 from probes.sampling import image_hash
 from probes.shards import Column, Row, each, fill
 from probes.signals.attention import attention_table, head_table
@@ -112,7 +112,7 @@ def image_reader() -> Callable[[Record], ImageArray]:
 
 
 def _read(generation: Generation, record: Record) -> Row:
-    label = is_wrong(generation.answer, record.references, record.rule)
+    label = judge(generation.answer, record.references, record.rule)
     trace = generation.trace
     margins = measure_margins(trace, label.parsed)
     return {
@@ -204,5 +204,5 @@ async def _again(query: Query, first: Generation, record: Record, engine: Engine
     return _Again(
         drop=float(first.trace.logprobs.sum()) - logprob,
         flipped=flipped,
-        wrong=is_wrong(second.answer, record.references, record.rule).wrong,
+        wrong=judge(second.answer, record.references, record.rule).wrong,
     )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from probes.guarantee import Certificate
 from probes.precedence import RULES, Case
-from probes.signals.consistency import measure_consistency
+from probes.signals.consistency import completed_consistency, measure_consistency
 from probes.types import (
     ConsistencyMode,
     Decision,
@@ -118,9 +118,10 @@ def settled(
         return False
     now = decide(measure_consistency(greedy, samples, planned)).decision
     for agreeing in range(missing + 1):
-        others = [f"{greedy} otherwise {index}" for index in range(missing - agreeing)]
-        completed = (*samples, *([greedy] * agreeing), *others)
-        if decide(measure_consistency(greedy, completed, planned)).decision != now:
+        completed = completed_consistency(
+            greedy, samples, planned, agreeing=agreeing, others=missing - agreeing
+        )
+        if decide(completed).decision != now:
             return False
     return True
 

@@ -11,7 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from probes.guarantee import Certificate
-from probes.types import AnswerForm, Domain, Missing, Reason, RiskAssessment, Verdict
+from probes.types import (
+    AnswerForm,
+    Domain,
+    ImageCondition,
+    Missing,
+    Reason,
+    RiskAssessment,
+    Verdict,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,11 @@ class Rule:
     holds: Callable[[Case], bool]
 
 
+def _damaged(case: Case) -> bool:
+    image = case.assessment.signals.image
+    return isinstance(image, ImageCondition) and image.damaged
+
+
 def _degenerate(case: Case) -> bool:
     form = case.assessment.signals.answer_form
     return isinstance(form, AnswerForm) and form.degenerate is not None
@@ -67,7 +80,8 @@ def _above(case: Case, threshold: float) -> bool:
 
 
 RULES: tuple[Rule, ...] = (
-    # A picture that cannot be read, or is not one of the site's profile, has its place here.
+    Rule("damaged_image", "escalate", _damaged),
+    # A picture outside the site's profile has its place here.
     Rule("out_of_domain", "escalate", _outside),
     Rule("degenerate_answer", "escalate", _degenerate),
     Rule("signal_unavailable", "escalate", _unavailable),

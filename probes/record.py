@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from probes.labels import LabelRule
 from probes.types import AttentionConcentration, Missing, TokenConfidence
 
 
@@ -24,7 +23,7 @@ class Record:
     references: tuple[str, ...]
     kind: str
     slice: str
-    rule: LabelRule
+    rule: str
     answer: str
     parsed: str
     wrong: bool

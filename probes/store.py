@@ -156,6 +156,16 @@ class Writer:
         """How many shards are there already."""
         return len(self._shards)
 
+    @property
+    def rows(self) -> int:
+        """How many answers are there already."""
+        return sum(shard["rows"] for shard in self._shards)
+
+    @property
+    def skipped(self) -> Mapping[str, str]:
+        """Per example that was left out, why."""
+        return self._skipped
+
     def append(
         self,
         records: Sequence[Record],

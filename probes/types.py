@@ -55,12 +55,14 @@ class Query:
         max_tokens: most tokens that the answer may have.
         features: the image's :func:`~probes.signals.domain.image_features` where they were
             measured ahead, beside the decoding.
+        damage: what is wrong with the image's file, or None.
     """
 
     image: ImageArray
     question: str
     max_tokens: int = 64
     features: FloatArray | None = None
+    damage: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -382,6 +384,19 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageCondition:
+    """Whether the image's file is as it was written.
+
+    Args:
+        damaged: a strict decoder finds something wrong with it.
+        detail: what; empty where nothing is.
+    """
+
+    damaged: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Signals:
     """Every signal of one answer: a number or why it is missing."""
 
@@ -391,6 +406,7 @@ class Signals:
     attention: AttentionConcentration | Missing
     evidence: Evidence | Missing
     domain: Domain | Missing
+    image: ImageCondition | Missing = Missing("not_recorded")
     answer_form: AnswerForm | Missing = Missing("not_measured")
 
 
@@ -411,6 +427,7 @@ class RiskAssessment:
 
 Verdict = Literal["accept", "escalate", "reject"]
 Reason = Literal[
+    "damaged_image",
     "out_of_domain",
     "degenerate_answer",
     "signal_unavailable",

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
+from service.arrival import Arrival
 from service.errors import Overloaded, ServiceError, Unavailable
 
 WINDOW = 64
@@ -33,12 +34,14 @@ class Place:
     Args:
         caller: whose it is. deadline: on the clock; infinite for none.
         batch: it waits behind single answers.
+        arrival: its body, which may still be on its way.
         turn: set when it may work; holds the error when it may not any more.
     """
 
     caller: str
     deadline: float
     batch: bool
+    arrival: Arrival | None = None
     turn: asyncio.Future[None] = field(init=False)
 
 
@@ -60,7 +63,7 @@ class Admission:
         self._max_inflight = max_inflight
         self._room = max_inflight + max_queue
         self.clock = clock
-        self._admitted = 0
+        self._places: set[Place] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._vacant = asyncio.Event()
@@ -74,7 +77,7 @@ class Admission:
     @property
     def waiting(self) -> int:
         """Requests that have a place and do not work yet."""
-        return self._admitted - self.inflight
+        return len(self._places) - self.inflight
 
     def rate(self) -> float | None:
         """Answers per second lately, or by the mean time of work; ``None`` when unmeasured."""
@@ -88,11 +91,16 @@ class Admission:
         rate = self.rate()
         if rate is None:
             return 1
-        return min(max(math.ceil(self._admitted / rate), 1), LONGEST_RETRY_SECONDS)
+        return min(max(math.ceil(len(self._places) / rate), 1), LONGEST_RETRY_SECONDS)
 
     @contextmanager
     def place(
-        self, caller: str, *, deadline: float = math.inf, batch: bool = False
+        self,
+        caller: str,
+        *,
+        deadline: float = math.inf,
+        batch: bool = False,
+        arrival: Arrival | None = None,
     ) -> Iterator[Place]:
         """Hold a place for the time of the block; taken before a body is read.
 
@@ -105,24 +113,24 @@ class Admission:
                 kind="draining",
                 retry_after=self.retry_after(),
             )
-        place = Place(caller, deadline, batch)
+        place = Place(caller, deadline, batch, arrival)
         if not self._in_time(place):
             raise self._refusal("the answer would come after the deadline", "deadline_unreachable")
-        if self._admitted >= self._room:
+        if len(self._places) >= self._room:
             self._make_room(place)
-        if self._admitted == 0:
+        if len(self._places) == 0:
             self._completed.clear()  # an idle time before would understate the rate
-        self._admitted += 1
+        self._places.add(place)
         self._idle.clear()
-        if self._admitted >= self._max_inflight:
+        if len(self._places) >= self._max_inflight:
             self._vacant.clear()
         try:
             yield place
         finally:
-            self._admitted -= 1
-            if self._admitted < self._max_inflight:
+            self._places.discard(place)
+            if len(self._places) < self._max_inflight:
                 self._vacant.set()
-            if self._admitted == 0:
+            if len(self._places) == 0:
                 self._idle.set()
 
     async def vacancy(self) -> None:
@@ -219,7 +227,13 @@ class Admission:
         return fair + (sum(map(len, self._lines[0].values())) if place.batch else 0)
 
     def _make_room(self, place: Place) -> None:
-        """Take the newest place of who waits with most, if that is fairer. Raises Overloaded."""
+        """Take the place of a body that is slow, or of who has most. Raises Overloaded.
+
+        Bodies on their way go first, the slowest of them; then the newest place of who waits with
+        most, if that is fairer.
+        """
+        if self._displace_body(place):
+            return
         singles, batches = self._lines
         line = batches or singles
         places = max(line.values(), key=len, default=deque[Place]())
@@ -231,6 +245,22 @@ class Admission:
         self._remove(victim)
         if not victim.turn.done():
             victim.turn.set_exception(self._refusal("the queue is full", "overloaded"))
+
+    def _displace_body(self, place: Place) -> bool:
+        """Give up the slowest body on its way that is slow, or of who has two places more."""
+        arriving = [
+            one.arrival for one in self._places if one.arrival is not None and one.arrival.awaited
+        ]
+        held = Counter(one.caller for one in self._places)
+        most = math.inf if place.batch else held[place.caller] + 1
+        found = [one for one in arriving if one.slow or held[one.caller] > most]
+        if not found:
+            return False
+        slowest = min(found, key=lambda one: one.rate)
+        slowest.give_up(
+            self._refusal("the queue is full, and the body was on its way", "overloaded")
+        )
+        return True
 
     def _refusal(self, why: str, kind: str) -> ServiceError:
         seconds = self.retry_after()

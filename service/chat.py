@@ -21,6 +21,9 @@ from service.schemas import (
     SignalsBody,
 )
 
+MAX_PARTS = 64
+"""Most messages, and most parts of one: more are not looked at to tell what is wrong with them."""
+
 
 def _only(value: object, why: str) -> AfterValidator:
     """A field that may be left out, null or ``value``."""
@@ -62,7 +65,7 @@ class Message(_Strict):
     """What the user says."""
 
     role: str = Field(description="user")
-    content: Annotated[list[Part], BeforeValidator(_parts)]
+    content: Annotated[list[Part], Field(max_length=MAX_PARTS), BeforeValidator(_parts)]
     name: str | None = None
 
 
@@ -74,7 +77,7 @@ class ChatRequest(_Strict):
     """
 
     model: str = Field(description="the name that GET /v1/models gives")
-    messages: list[Message] = Field(min_length=1)
+    messages: list[Message] = Field(min_length=1, max_length=MAX_PARTS)
     max_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS)
     max_completion_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS)
     stream: bool | None = None

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from probes.base_accuracy import base_accuracy
 from probes.errors import DataError
+from probes.pictures import Limits
 from probes.store import Store
 from probes.types import GenerationSettings
 from service.cli_errors import told
@@ -59,6 +60,10 @@ def collect(
     from probes.partition import take_shard
     from service.engines.base import EngineError
     from service.engines.build import collection_engine
+    from service.settings import load_settings
+
+    settings = load_settings()
+    limits = Limits(settings.max_image_bytes, settings.max_pixels)
 
     async def go(read: tuple[int, ...] | None) -> str:
         engine = collection_engine(layers=read)
@@ -72,10 +77,13 @@ def collect(
                     generation=GenerationSettings(max_tokens, samples, temperature, top_p),
                     layers=read,
                     image=image,
+                    limits=limits,
                     progress=advance,
                 )
         finally:
             await engine.close()
+        for why in store.skipped.values():
+            typer.echo(f"{dataset}: {why}; left out", err=True)
         warn_of_labels(store)
         return f"{len(store.records)} answers, {store.wrong.mean():.1%} wrong, in {out}"
 
@@ -114,8 +122,8 @@ def warn_of_labels(store: Store) -> None:
                 f"{base.majority_answer!r} would have {base.majority_rate:.1%}",
                 err=True,
             )
-        if base.below_majority:
-            typer.echo(f"warning: {base.warning}", err=True)
+        for warning in base.warnings:
+            typer.echo(f"warning: {warning}", err=True)
 
 
 @contextmanager

@@ -60,12 +60,23 @@ class _Calls:
         return self._call("/v1/answer", headers, data=form, files={"image": ("image", file)})
 
     def outcome(
-        self, answer_id: str, correct: bool | None, reference: str | None, reviewer: str | None
+        self,
+        answer_id: str,
+        correct: bool | None,
+        reference: str | None,
+        rule: str | Mapping[str, Any] | None,
+        reviewer: str | None,
     ) -> Call:
         """Tell what became of an answer."""
         if (correct is None) == (reference is None):
             raise ValueError("say either correct or reference")
-        told = {"id": answer_id, "correct": correct, "reference": reference, "reviewer": reviewer}
+        told = {
+            "id": answer_id,
+            "correct": correct,
+            "reference": reference,
+            "rule": rule,
+            "reviewer": reviewer,
+        }
         kept = {name: value for name, value in told.items() if value is not None}
         return self._call("/v1/outcomes", {}, json=kept)
 
@@ -142,10 +153,15 @@ class Client:
         *,
         correct: bool | None = None,
         reference: str | None = None,
+        rule: str | Mapping[str, Any] | None = None,
         reviewer: str | None = None,
     ) -> None:
-        """Tell whether an answer was right, or what the right one is. Raises ClientError."""
-        self._send(self._calls.outcome(answer_id, correct, reference, reviewer))
+        """Tell whether an answer was right, or what the right one is. Raises ClientError.
+
+        Args:
+            rule: how the reference is compared, such as "yes_no"; the service's default is "match".
+        """
+        self._send(self._calls.outcome(answer_id, correct, reference, rule, reviewer))
 
     def _send(self, call: Call) -> httpx.Response:
         while True:
@@ -210,10 +226,15 @@ class AsyncClient:
         *,
         correct: bool | None = None,
         reference: str | None = None,
+        rule: str | Mapping[str, Any] | None = None,
         reviewer: str | None = None,
     ) -> None:
-        """Tell whether an answer was right, or what the right one is. Raises ClientError."""
-        await self._send(self._calls.outcome(answer_id, correct, reference, reviewer))
+        """Tell whether an answer was right, or what the right one is. Raises ClientError.
+
+        Args:
+            rule: how the reference is compared, such as "yes_no"; the service's default is "match".
+        """
+        await self._send(self._calls.outcome(answer_id, correct, reference, rule, reviewer))
 
     async def _send(self, call: Call) -> httpx.Response:
         while True:

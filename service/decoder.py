@@ -43,8 +43,8 @@ def main() -> None:
 
 def _reply(file: bytes, max_bytes: int, max_pixels: int) -> list[memoryview]:
     try:
-        pixels = decode_image(file, max_bytes, max_pixels)
-        facts = facts_of(file, pixels)
+        decoded = decode_image(file, max_bytes, max_pixels)
+        pixels, facts = decoded.pixels, facts_of(file, decoded)
         head = HEAD.pack(True, *pixels.shape[:2], len(facts))
         return [memoryview(head + facts), pixels.data.cast("B")]
     except ServiceError as error:

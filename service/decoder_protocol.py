@@ -1,7 +1,7 @@
 """What passes between the service and a process that decodes: bytes with a head, nothing pickled.
 
 To the decoder: the file's length, the file. Back: a head, then for an image its SHA-256, its
-features and its pixels, for a refusal the words of the error as JSON.
+features, what is wrong with its file, and its pixels, for a refusal the words of the error as JSON.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from hashlib import sha256
 import numpy as np
 
 from probes.image_features import IMAGE_FEATURES, image_features
+from probes.pictures import Decoded
 from probes.types import FloatArray, ImageArray
 from service.errors import Invalid, ServiceError, TooLarge, UnsupportedType
 from service.picture import Picture
@@ -23,6 +24,8 @@ HEAD = struct.Struct("<?III")
 """Before a reply: whether it is an image; height, width; bytes of what comes before the pixels."""
 DIGEST_BYTES = 32
 FACTS_BYTES = DIGEST_BYTES + 8 * len(IMAGE_FEATURES)
+MOST_DAMAGE = 256
+"""Bytes of what is wrong with a file, in words."""
 MOST_WORDS = 4096
 ERRORS = {kind.__name__: kind for kind in (Invalid, TooLarge, UnsupportedType)}
 
@@ -31,9 +34,10 @@ class BrokenReply(Exception):
     """The decoder said what no decoder of ours says."""
 
 
-def facts_of(file: bytes, pixels: ImageArray) -> bytes:
-    """The file's SHA-256 and the image's features."""
-    return sha256(file).digest() + image_features(pixels).tobytes()
+def facts_of(file: bytes, decoded: Decoded) -> bytes:
+    """The file's SHA-256, the image's features, and what is wrong with the file."""
+    damage = (decoded.damage or "").encode()[:MOST_DAMAGE]
+    return sha256(file).digest() + image_features(decoded.pixels).tobytes() + damage
 
 
 def words_of(error: ServiceError) -> bytes:
@@ -44,17 +48,20 @@ def words_of(error: ServiceError) -> bytes:
 
 def check_head(image: bool, height: int, width: int, size: int, max_pixels: int) -> None:
     """Raise BrokenReply unless a reply may begin so: nothing larger is made room for."""
-    fits = size == FACTS_BYTES and 0 < height * width <= max_pixels
+    fits = FACTS_BYTES <= size <= FACTS_BYTES + MOST_DAMAGE and 0 < height * width <= max_pixels
     if not (fits if image else size <= MOST_WORDS and height == width == 0):
         raise BrokenReply(f"a head of {image}, {height}x{width}, {size} bytes")
 
 
 def read_picture(facts: bytes, pixels: ImageArray, file: bytes) -> Picture:
     """An image's reply. Raises BrokenReply."""
-    features: FloatArray = np.frombuffer(facts, dtype=np.float64, offset=DIGEST_BYTES)
+    features: FloatArray = np.frombuffer(
+        facts, dtype=np.float64, count=len(IMAGE_FEATURES), offset=DIGEST_BYTES
+    )
     if not np.isfinite(features).all():
         raise BrokenReply("features that are not finite")
-    return Picture(pixels, file, facts[:DIGEST_BYTES].hex(), features)
+    damage = facts[FACTS_BYTES:].decode(errors="replace") or None
+    return Picture(pixels, file, facts[:DIGEST_BYTES].hex(), features, damage)
 
 
 def read_refusal(words: bytes) -> ServiceError:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from probes.labels import LabelRule, is_wrong
+from probes.labels import LabelRule, judge
 from service.client import Client
 from service.local import local_service
 from testbed.drawing import render
@@ -36,12 +36,12 @@ class Shown:
     image: NDArray[np.uint8]
     question: str
     truths: tuple[str, ...]
+    rule: LabelRule
     photograph: bool
 
     def judge(self, answer: str) -> bool:
         """Whether the answer is right."""
-        rule: LabelRule = "yes_no" if set(self.truths) <= {"yes", "no"} else "match"
-        return not is_wrong(answer, self.truths, rule).wrong
+        return not judge(answer, self.truths, self.rule).wrong
 
 
 def shown() -> Iterator[Shown]:
@@ -49,10 +49,11 @@ def shown() -> Iterator[Shown]:
     for seed in range(FIRST_SEED, FIRST_SEED + LINE_IMAGES):
         scene = make_scene(seed, "line")
         question = ask(scene, np.random.default_rng(seed), n=1)[0]
-        yield Shown(f"line {seed}", render(scene), question.text, question.answers, False)
+        name, truths = f"line {seed}", question.answers
+        yield Shown(name, render(scene), question.text, truths, question.rule, False)
     for photograph in list(photographs())[:PHOTOGRAPHS]:
         text, truth = photograph.questions[0]
-        yield Shown(photograph.name, photograph.image, text, (truth,), True)
+        yield Shown(photograph.name, photograph.image, text, (truth,), "match", True)
 
 
 def ask_service(client: Client, image: NDArray[np.uint8], question: str) -> dict[str, Any]:

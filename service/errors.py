@@ -98,15 +98,9 @@ class Invalid(ServiceError):
     status, title = 422, "Invalid request"
 
     @classmethod
-    def from_validation(cls, error: ValidationError) -> Invalid | Malformed:
+    def from_validation(cls, error: ValidationError) -> Invalid:
         """The first thing that a schema found wrong, with its mend."""
         first = error.errors(include_url=False, include_context=True, include_input=False)[0]
-        if first["type"] == "json_invalid":
-            return Malformed(
-                f"the body is not JSON that can be read: {first['msg']}; send one JSON object",
-                field="body",
-                kind="malformed_json",
-            )
         field = ".".join(str(part) for part in first["loc"]) or "body"
         return cls(mend(first, field), field=field, kind="invalid_field")
 

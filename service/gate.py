@@ -13,6 +13,7 @@ import structlog
 from probes.bundle import Bundle, check_identity
 from probes.errors import BundleError
 from service.admission import Admission
+from service.arrival import HeldBytes
 from service.decoders import Decoders, DecodersError
 from service.engines.base import Engine, EngineError, EngineOverloaded, QueryRefused
 from service.errors import Invalid, Overloaded, TooLate, Unavailable
@@ -57,6 +58,11 @@ class Gate:
         self.rules = load_rules(settings, bundle)
         """What a request that begins now is judged by."""
         self.admission = Admission(settings.max_inflight, settings.max_queue)
+        largest = settings.max_body_bytes  # one body always fits
+        self.held = HeldBytes(
+            max(settings.max_held_bytes, largest),
+            max(settings.max_held_bytes_per_caller, largest),
+        )
         self.keeper: Keeper | None = None
         self.quota = Quota(settings.quota_per_second, settings.quota_burst)
         self.telemetry = Telemetry(_edges(self.rules), settings.mode, settings.metrics_slices)
@@ -182,11 +188,19 @@ class Gate:
 
     async def decode(self, file: bytes) -> Picture:
         """Decode an image's file. Raises TooLarge, UnsupportedType, Invalid."""
-        if self._decoders is not None:
-            return await self._decoders.decode(file)
         settings = self.settings
-        most = settings.max_image_bytes, settings.max_pixels
-        return await self.aside(lambda: Picture.decode(file, *most))
+        if self._decoders is not None:
+            picture = await self._decoders.decode(file)
+        else:
+            most = settings.max_image_bytes, settings.max_pixels
+            picture = await self.aside(lambda: Picture.decode(file, *most))
+        if picture.damage is not None and settings.damaged_images == "refuse":
+            raise Invalid(
+                f"the image's file is damaged ({picture.damage}); send it whole",
+                field="image",
+                kind="damaged_image",
+            )
+        return picture
 
     def check_ready(self) -> None:
         """Raise Unavailable unless questions can be answered now."""

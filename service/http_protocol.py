@@ -1,9 +1,15 @@
 """HTTP/1.1 as it is let in: llhttp parses (fast, in C), and what it lets through is refused here.
 
 Refused with a 400 (RFC 9112): no ``Host`` or two, another protocol than HTTP/1.0 or 1.1, another
-transfer encoding than ``chunked``, a head of more than :data:`HEAD_BYTES`. A head that is not here
-after :data:`HEAD_SECONDS` gets a 408; a body that its answer did not wait for has
+transfer encoding than ``chunked``, ``CONNECT``, a head of more than :data:`HEAD_BYTES` or
+:data:`HEAD_LINES`, an address of more than :data:`URL_BYTES`, a body in crumbs. A head that is not
+here after :data:`HEAD_SECONDS` gets a 408; a body that its answer did not wait for has
 :data:`REST_SECONDS` to come to its end. Bodies that are read have the deadline of who reads them.
+
+``Upgrade`` is ignored (RFC 9110, 7.8): the body is read as it was announced. What follows a message
+and is no request closes the connection, after the answers that are owed.
+
+All this leans on inner parts of uvicorn, so it runs on the versions that it was tested with only.
 """
 
 from __future__ import annotations
@@ -11,6 +17,8 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop, Task, TimerHandle, Transport
 from typing import Any
 
+import httptools
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -19,8 +27,22 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from service.access import CLIENT_GONE
 
+TESTED = "0.54."
+"""Versions of uvicorn that begin so have the inner parts that this file changes."""
+if not uvicorn.__version__.startswith(TESTED):
+    raise ImportError(
+        f"uvicorn {uvicorn.__version__}: requests are read by its inner parts, tested with "
+        f"{TESTED}x only; install what constraints.txt names: pip install 'uvicorn=={TESTED}*'"
+    )
+
 HEAD_BYTES = 64 * 1024
 """Most bytes of a request's line and headers, of a chunk's header, and of what follows a body."""
+HEAD_LINES = 256
+URL_BYTES = 8 * 1024
+PIPELINED = 32
+"""Most requests of a connection that wait for the one before."""
+CRUMBS, CRUMB_BYTES = 4096, 32
+"""A body may come in so many chunks, and in more only of so many bytes each in the mean."""
 HEAD_SECONDS = 10.0
 REST_SECONDS = 10.0
 HELD_BYTES = 64 * 1024
@@ -72,7 +94,14 @@ class StrictProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **named)
         self._unread = 0
         """Bytes since something was understood: the parser keeps them, so they are bounded."""
-        self._head = 0
+        self._head = self._lines = 0
+        self._raw = b""
+        """What came while a head was on its way, for what the parser does not tell of it."""
+        self._chunks = self._received = 0
+        self._resuming = False
+        """A parser is being told how the body is framed whose head another one ended at."""
+        self._deaf = False
+        """What comes is no request: it is not looked at."""
         self._arriving = True
         """A head is awaited or on its way."""
         self._whole = True
@@ -96,28 +125,92 @@ class StrictProtocol(HttpToolsProtocol):
         self.transport.flush()  # type: ignore[attr-defined]
 
     def data_received(self, data: bytes) -> None:
+        """Parse what came; what cannot be parsed ends the connection."""
+        if self._deaf:
+            return
         self._unread += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        if self._arriving or self._whole:
+            self._raw = self._raw[-HEAD_BYTES:] + data
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self._end(400, "This is no HTTP request that can be read.")
+            return
+        if not self._arriving:
+            self._raw = b""
         if self.transport.is_closing():
             return
         if self._unread > HEAD_BYTES:
-            self.logger.warning("A request's head is too large.")
-            self.send_400_response("The request's head is too large.")
+            self._end(400, "The request's head is too large.")
         elif self._limit is None and (self._arriving or self._idle):
             self._limit = self.loop.call_later(HEAD_SECONDS, self._too_slow)
 
+    def _parse(self, data: bytes) -> None:
+        """At a head with an upgrade the parser ends, as if no body followed: another goes on."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as ended:
+            self._resume()
+            if rest := data[ended.args[0] :]:
+                self._parse(rest)
+
+    def _resume(self) -> None:
+        """A parser that stands where the body of the request begins whose head was just read."""
+        framing = [
+            name + b": " + value + b"\r\n"
+            for name, value in self.headers
+            if name in (b"content-length", b"transfer-encoding")
+        ]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._resuming = True
+        self.parser.feed_data(b"POST / HTTP/1.1\r\n" + b"".join(framing) + b"\r\n")
+        self._resuming = False
+
+    def _end(self, status: int, told: str) -> None:
+        """No more is read. Answers that are owed come first, and one that has begun stays alone."""
+        self._deaf = True
+        self._lift()
+        owed = self.cycle is not None and not self.cycle.response_complete
+        if owed and (self._whole or self._arriving):
+            self.cycle.keep_alive = False  # the last that was asked is the last to be answered
+            return
+        if not owed or not self.cycle.response_started:
+            self.transport.write(
+                STATUS_LINE[status]
+                + b"content-type: text/plain; charset=utf-8\r\nconnection: close\r\n"
+                + b"content-length: %d\r\n\r\n%b" % (len(told), told.encode())
+            )
+        self.transport.close()
+
     def on_message_begin(self) -> None:
+        if self._resuming:
+            return
         super().on_message_begin()
-        self._unread = self._head = 0
+        self._unread = self._head = self._lines = self._chunks = self._received = 0
         self._arriving, self._whole = True, False
 
+    def on_url(self, url: bytes) -> None:
+        if self._resuming:
+            return
+        super().on_url(url)
+        if len(self.url) > URL_BYTES:
+            raise RefusedHead("address too long")
+
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._resuming:
+            return
         self._head += len(name) + len(value)
-        if self._head > HEAD_BYTES:
+        self._lines += 1
+        if self._head > HEAD_BYTES or self._lines > HEAD_LINES:
             raise RefusedHead("too large")
-        super().on_header(name, value)
+        if self._arriving:  # what follows a body is no header of the request
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self._resuming:
+            return
         self._check_head()
         if not self.url.startswith(b"/"):
             self.url = b"/" + self.url  # whatever it is, it is no path of ours
@@ -128,13 +221,19 @@ class StrictProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         super().on_body(body)
+        self._received += len(body)
         self._unread = max(0, self._unread - len(body))
 
     def on_chunk_complete(self) -> None:
         """Called by the parser."""
         self._unread = 0
+        self._chunks += 1
+        if self._chunks > CRUMBS and self._chunks * CRUMB_BYTES > self._received:
+            raise RefusedHead("a body in crumbs")
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return  # the head is complete, its message is not
         super().on_message_complete()
         self._unread = 0
         self._whole = True
@@ -161,7 +260,12 @@ class StrictProtocol(HttpToolsProtocol):
         self.tasks.add(task)
 
     def _check_head(self) -> None:
-        version = self.parser.get_http_version()
+        version, method = self.parser.get_http_version(), self.parser.get_method()
+        if method == b"CONNECT" or len(self.pipeline) >= PIPELINED:
+            raise RefusedHead("not served")
+        # The parser also takes RTSP/1.0 and ICE/1.0, and tells of neither.
+        if b"%b %b HTTP/%b\r\n" % (method, self.url, version.encode()) not in self._raw:
+            raise RefusedHead("protocol")
         names = [name for name, _ in self.headers]
         hosts = names.count(b"host")
         if version not in ("1.0", "1.1") or hosts > 1 or (hosts == 0 and version == "1.1"):
@@ -175,16 +279,12 @@ class StrictProtocol(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         """A connection that sent nothing is closed without a word."""
-        if not self.transport.is_closing():
-            if not self._whole:
-                told = b"The request's head did not come in time."
-                self.transport.write(
-                    STATUS_LINE[408]
-                    + b"content-type: text/plain; charset=utf-8\r\nconnection: close\r\n"
-                    + b"content-length: %d\r\n\r\n" % len(told)
-                    + told
-                )
+        if self.transport.is_closing():
+            return
+        if self._whole:
             self.transport.close()
+        else:
+            self._end(408, "The request's head did not come in time.")
 
     def _lift(self) -> None:
         if self._limit is not None:

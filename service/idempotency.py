@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from fastapi import Request
 from starlette.responses import Response
 
-from service.api.body import read_body
+from service.api.body import media_type, read_body
+from service.arrival import Arrival
 from service.auth import ANONYMOUS
-from service.errors import Invalid
+from service.errors import Invalid, ServiceError
+from service.form_body import read_form
 from service.gate import Gate
 
 HEADER = "idempotency-key"
@@ -125,9 +127,10 @@ async def once(request: Request, reply: Reply) -> Response:
     replies: Replies = request.app.state.replies
     try:
         async with asyncio.timeout(gate.settings.deadline_seconds):
-            body = await read_body(request, gate.settings.max_body_bytes)
-            request.state.body = body
-            return await replies.get(_owner(request, key), _fingerprint(request, body), reply)
+            with gate.held.body(request.state.caller.id) as arrival:
+                request.state.arrival = arrival
+                fingerprint = await _read(request, gate, arrival)
+                return await replies.get(_owner(request, key), fingerprint, reply)
     except TimeoutError as error:
         raise gate.deadline() from error
 
@@ -141,11 +144,29 @@ def _owner(request: Request, key: str) -> bytes:
     return hashlib.sha256(whole.encode()).digest()
 
 
-def _fingerprint(request: Request, body: bytes) -> bytes:
-    """Of what was sent. A form's boundary is left out: clients draw a new one for each try."""
-    kind, _, parameters = request.headers.get("content-type", "").partition(";")
-    _, _, boundary = parameters.partition("boundary=")
-    boundary = boundary.partition(";")[0].strip().strip('"')
-    if boundary:
-        body = body.replace(b"--" + boundary.encode(), b"--")
-    return hashlib.sha256(kind.strip().lower().encode() + b"\0" + body).digest()
+async def _read(request: Request, gate: Gate, arrival: Arrival) -> bytes:
+    """Read the body, leave it to who answers, and give its fingerprint."""
+    body = await read_body(request, gate.settings.max_body_bytes, arrival)
+    request.state.body = body
+    sent = request.headers.get("content-type", "")
+    kind = media_type(request.headers)
+    return await gate.parse(len(body), lambda: _fingerprint(kind, sent, body))
+
+
+def _fingerprint(kind: str, sent: str, body: bytes) -> bytes:
+    """Of what is read: of a form its fields, for clients draw a new boundary for each try."""
+    digest = hashlib.sha256(kind.encode() + b"\0")
+    if kind != "multipart/form-data":
+        digest.update(body)
+        return digest.digest()
+    try:
+        form = read_form(sent, body)
+    except ServiceError:  # it gets no answer that could be kept
+        return b""
+    for name, value in form:
+        data = value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")
+        key = name.encode("utf-8", "surrogatepass")
+        digest.update(b"%d %d %d " % (isinstance(value, bytes), len(key), len(data)))
+        digest.update(key)
+        digest.update(data)
+    return digest.digest()

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import socket
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import structlog
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from service.settings import PREFIX, Settings, SettingsError
+from service.telemetry import readable_accept
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
 
 log = structlog.get_logger("service.metrics_port")
 
@@ -23,12 +32,22 @@ def metrics_port(settings: Settings, registry: CollectorRegistry) -> Iterator[in
         yield None
         return
     try:
-        server, thread = start_http_server(settings.metrics_port, settings.host, registry)
+        server = _server(settings.host, settings.metrics_port)
     except OSError as error:
         raise SettingsError(
             f"{PREFIX}METRICS_PORT: cannot listen on {settings.host}:{settings.metrics_port} "
             f"({error.strerror}); choose another port"
         ) from error
+    exposition = make_wsgi_app(registry)
+
+    def careful(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        environ["HTTP_ACCEPT"] = readable_accept(environ.get("HTTP_ACCEPT", ""))
+        told: Iterable[bytes] = exposition(environ, start)
+        return told
+
+    server.set_app(careful)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
     log.info("metrics_port", host=settings.host, port=server.server_port)
     try:
         yield server.server_port
@@ -36,3 +55,23 @@ def metrics_port(settings: Settings, registry: CollectorRegistry) -> Iterator[in
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+class _Threads(ThreadingMixIn, WSGIServer):
+    """A thread for each request; none keeps the process."""
+
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    """Scrapes are not logged."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+def _server(host: str, port: int) -> WSGIServer:
+    class Server(_Threads):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+    return Server((host, port), _Quiet)

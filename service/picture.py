@@ -19,15 +19,19 @@ class Picture:
         file: the file's bytes.
         sha256: of the file's bytes, hexadecimal: the image's name in the records.
         features: of the pixels, see :func:`probes.image_features.image_features`.
+        damage: what a strict decoder finds wrong with the file, or None.
     """
 
     pixels: ImageArray
     file: bytes
     sha256: str
     features: FloatArray
+    damage: str | None = None
 
     @classmethod
     def decode(cls, file: bytes, max_bytes: int, max_pixels: int) -> Picture:
         """Decode a file. Raises as :func:`service.images.decode_image`."""
-        pixels = decode_image(file, max_bytes, max_pixels)
-        return cls(pixels, file, sha256(file).hexdigest(), image_features(pixels))
+        decoded = decode_image(file, max_bytes, max_pixels)
+        pixels = decoded.pixels
+        digest = sha256(file).hexdigest()
+        return cls(pixels, file, digest, image_features(pixels), decoded.damage)

@@ -5,14 +5,30 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
+from probes.errors import DataError
+from probes.labels import check_references
+from probes.labels.rule import parse_rule
 from probes.types import ConsistencyMode, Missing, Reason, Verdict
 from service.records.answer import AnswerRecord
 from service.records.outcome import Outcome
 
 MOST_PER_PAGE = 500
 AnswerId = Annotated[str, StringConstraints(min_length=1, max_length=26, pattern="^[0-9A-Za-z]+$")]
+
+
+def _name_or_object(rule: Any) -> Any:
+    if not isinstance(rule, str | dict | None):
+        raise ValueError("give a rule's name, or an object with its parameters")
+    return rule
 
 
 class OutcomeRequest(BaseModel):
@@ -25,6 +41,15 @@ class OutcomeRequest(BaseModel):
     reference: Annotated[str, StringConstraints(min_length=1, max_length=2000)] | None = Field(
         None, description="the right answer, which the given one is compared with"
     )
+    rule: Annotated[str | dict[str, Any] | None, BeforeValidator(_name_or_object)] = Field(
+        None,
+        description="how they are compared: a rule's name, or an object with its parameters; match "
+        "if left out",
+        examples=["yes_no", {"rule": "number", "tolerance": 0.5}],
+    )
+    aliases: dict[str, list[str]] | None = Field(
+        None, description="texts that mean another one", examples=[{"two": ["a pair"]}]
+    )
     reviewer: Annotated[str, StringConstraints(max_length=128)] = Field(
         "", description="who says so; several may judge the same answer, and the latest counts"
     )
@@ -34,6 +59,19 @@ class OutcomeRequest(BaseModel):
         if (self.correct is None) == (self.reference is None):
             raise ValueError("give either 'correct' or 'reference', not both")
         return self
+
+    def rule_text(self) -> str | None:
+        """The rule as it is kept; None beside ``correct``.
+
+        Raises DataError, which names the field, where it cannot judge the reference.
+        """
+        if self.reference is None:
+            if self.rule is not None or self.aliases is not None:
+                raise DataError("rule: judges a reference; give one, or leave the rule out")
+            return None
+        rule = parse_rule("match" if self.rule is None else self.rule, self.aliases)
+        check_references([self.reference], rule)
+        return rule.text
 
 
 class OutcomeResponse(BaseModel):
@@ -50,6 +88,10 @@ class RecordedOutcome(BaseModel):
 
     correct: bool | None
     reference: str | None
+    rule: str | None = Field(
+        description="the rule that compares the reference; null beside 'correct' and in outcomes "
+        "of versions that kept none"
+    )
     reviewer: str
     version: int = Field(description="2 and more for a corrected word")
     created: datetime

@@ -24,6 +24,7 @@ from probes.types import (
     Decision,
     Evidence,
     HiddenStateProbe,
+    ImageCondition,
     Interval,
     Missing,
     Signals,
@@ -39,6 +40,8 @@ from service.rules import Rules
 from service.signal_parts import recorded_domain
 
 NOT_ASKED = Missing("not_requested")
+GREEDY = "same"
+"""Stands for the answer where samples are known by their number only."""
 
 
 @dataclass(slots=True)
@@ -133,6 +136,7 @@ def _decide(record: AnswerRecord, rules: Rules, served: Bundle) -> Decision | Mi
     probe, confidence = recorded.get("hidden_state_probe", {}), recorded.get("token_confidence", {})
     domain, attention = recorded.get("domain", {}), recorded.get("attention", {})
     evidence, form = recorded.get("evidence", {}), recorded.get("answer_form", {})
+    image = recorded.get("image", {})
     signals = Signals(
         hidden_state_probe=_missing(probe)
         or HiddenStateProbe(probe["logit"], tuple(probe["layers"])),
@@ -141,6 +145,7 @@ def _decide(record: AnswerRecord, rules: Rules, served: Bundle) -> Decision | Mi
         attention=_missing(attention) or AttentionConcentration(**attention),
         evidence=_missing(evidence) or Evidence(**evidence),
         domain=_missing(domain) or recorded_domain(domain, bundle.domain.limit, bundle.questions),
+        image=_missing(image) or ImageCondition(**image),
         answer_form=_missing(form) or AnswerForm(form["degenerate"]),
     )
     planned = bundle.generation.samples
@@ -153,7 +158,7 @@ def _decide(record: AnswerRecord, rules: Rules, served: Bundle) -> Decision | Mi
         record.self_consistency,
         samples,
         planned=planned,
-        greedy="yes",
+        greedy=GREEDY,
         shortened=False,
         metadata=record.metadata,
     )
@@ -189,7 +194,7 @@ def _samples(consistency: Mapping[str, Any], planned: int) -> list[str] | Missin
     if count > planned:
         return Missing("more_samples")
     agreeing = round(consistency["agreement"] * count)
-    return ["yes"] * agreeing + [f"no {index}" for index in range(count - agreeing)]
+    return [GREEDY] * agreeing + [f"other {index}" for index in range(count - agreeing)]
 
 
 def _missing(part: Mapping[str, Any]) -> Missing | None:

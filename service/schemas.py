@@ -71,7 +71,9 @@ class AnswerOptions(BaseModel):
         settings = rules.bundle.generation
         max_tokens = self.max_tokens or settings.max_tokens
         return Ask(
-            query=Query(picture.pixels, self.question, max_tokens, picture.features),
+            query=Query(
+                picture.pixels, self.question, max_tokens, picture.features, picture.damage
+            ),
             self_consistency=self.self_consistency or rules.policy.self_consistency,
             samples=self.samples or settings.samples,
             evidence=self.evidence,
@@ -197,6 +199,13 @@ class AnswerFormSignal(BaseModel):
     )
 
 
+class ImageSignal(BaseModel):
+    """Whether the image's file is as it was written."""
+
+    damaged: bool
+    detail: str = Field(description="what is wrong with it; empty where nothing is")
+
+
 class SignalsBody(BaseModel):
     """Every signal: its numbers, or why it is missing."""
 
@@ -206,6 +215,7 @@ class SignalsBody(BaseModel):
     attention: AttentionSignal | MissingPart
     evidence: EvidenceSignal | MissingPart
     domain: DomainSignal | MissingPart
+    image: ImageSignal | MissingPart
     answer_form: AnswerFormSignal | MissingPart = MissingPart(missing="not_measured")
 
 

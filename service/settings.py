@@ -138,6 +138,14 @@ class Settings(BaseSettings):
         le=65536,
         description="requests that may wait; more get a 503",
     )
+    max_held_bytes: int = Field(
+        default=256 * 2**20,
+        ge=2**20,
+        description="bytes of bodies held until they are parsed; more get a 503",
+    )
+    max_held_bytes_per_caller: int = Field(
+        default=64 * 2**20, ge=2**20, description="the same of one caller"
+    )
     deadline_seconds: float = Field(
         default=30.0, gt=0, le=3600, description="a request that takes longer gets a 504"
     )
@@ -172,6 +180,10 @@ class Settings(BaseSettings):
         default=25_000_000,
         ge=1,
         description="most pixels of an image; more get a 413",
+    )
+    damaged_images: Literal["escalate", "refuse"] = Field(
+        default="escalate",
+        description="an image whose file is damaged: its answer is escalated, or it gets a 422",
     )
     decode_processes: int = Field(
         default=2,

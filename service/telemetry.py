@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache
@@ -15,6 +16,7 @@ from probes.types import (
     AttentionConcentration,
     Domain,
     DomainPart,
+    ImageCondition,
     Missing,
     Reason,
     SelfConsistency,
@@ -29,6 +31,8 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 SHARES = tuple(step / 10 for step in range(1, 11))
 RISKS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 SIGNALS = tuple(field.name for field in fields(Signals))
+VERSIONS = frozenset(("0.0.1", "0.0.4", "1.0.0"))
+"""Of the formats that scrapers may ask for."""
 NOT_A_FAILURE = "not_requested"
 NOT_ESCALATED: Mapping[str, Verdict] = {
     "risk_below_threshold": "accept",
@@ -173,6 +177,11 @@ class Telemetry:
         )
         for part in get_args(DomainPart):
             self.out_of_domain.labels(part)
+        self.damaged_images = Counter(
+            "vlm_gate_damaged_images",
+            "Answers about images whose files a strict decoder finds damaged",
+            registry=registry,
+        )
         self.records_dropped = Counter(
             "vlm_gate_records_dropped", "Answers that are not in the records", registry=registry
         )
@@ -239,6 +248,8 @@ class Telemetry:
                     self.consistency_runs.labels(ended).inc()
                 case Domain(part=part) if part is not None:
                     self.out_of_domain.labels(part).inc()
+                case ImageCondition(damaged=True):
+                    self.damaged_images.inc()
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """All metrics, and their content type: OpenMetrics, which has exemplars, or plain text.
@@ -246,8 +257,16 @@ class Telemetry:
         Args:
             accept: the header of that name, or ``""``.
         """
-        encode, content_type = choose_encoder(accept)
+        encode, content_type = choose_encoder(readable_accept(accept))
         return encode(self.registry), content_type
+
+
+def readable_accept(accept: str) -> str:
+    """What an ``Accept`` asks for that exists: without formats in versions that nobody knows."""
+    versions = re.compile(r"version\s*=\s*([^;]*)")
+    return ",".join(
+        kind for kind in accept.split(",") if {*map(str.strip, versions.findall(kind))} <= VERSIONS
+    )
 
 
 def _risk_histogram(registry: CollectorRegistry, thresholds: Mapping[str, float]) -> Histogram:

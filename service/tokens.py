@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import httpx
 import jwt
 import structlog
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from service.watched_file import WatchedFile
 
@@ -34,6 +35,15 @@ STALE_SECONDS = 3600
 """Age beyond which keys from a URL are no longer believed when they cannot be fetched."""
 COOLDOWN_SECONDS = 30
 """Between two fetches, whatever tokens arrive."""
+NOT_UNDERSTOOD = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What reading an odd key or token raises beside PyJWT's own errors: an end at infinity, say."""
 Keys = Mapping[str, jwt.PyJWK]
 
 
@@ -56,10 +66,11 @@ def parse_jwks(text: bytes) -> Keys:
     """The usable public keys by their ids. Raises JwksError when there is none."""
     try:
         listed = json.loads(text)["keys"]
-        keys = {entry["kid"]: jwt.PyJWK(entry) for entry in listed if _usable(entry)}
-    except (ValueError, KeyError, TypeError, RecursionError, jwt.PyJWTError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise JwksError(f"is no JWKS ({type(error).__name__})") from error
-    keys = {kid: key for kid, key in keys.items() if key.algorithm_name in ALGORITHMS}
+    if not isinstance(listed, list):
+        raise JwksError("is no JWKS ('keys' is no list)")
+    keys = {entry["kid"]: key for entry in listed if (key := _key(entry)) is not None}
     if not keys:
         raise JwksError(
             f"holds no key that can be used: each needs a kid and one of {', '.join(ALGORITHMS)}"
@@ -67,9 +78,18 @@ def parse_jwks(text: bytes) -> Keys:
     return keys
 
 
-def _usable(entry: Mapping[str, Any]) -> bool:
-    named = isinstance(entry.get("kid"), str)
-    return named and entry.get("kty") in {"RSA", "EC", "OKP"} and entry.get("use", "sig") == "sig"
+def _key(entry: Any) -> jwt.PyJWK | None:
+    """The key of one entry; None for what is not for us, or not understood (RFC 7517, 5)."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("kid"), str):
+        return None
+    if entry.get("kty") not in ("RSA", "EC", "OKP") or entry.get("use", "sig") != "sig":
+        return None
+    try:
+        key = jwt.PyJWK(entry)
+    except (jwt.PyJWTError, UnsupportedAlgorithm, *NOT_UNDERSTOOD):
+        log.warning("jwks_key_ignored", kid=entry["kid"][:64])
+        return None
+    return key if key.algorithm_name in ALGORITHMS else None
 
 
 class JwksFile:
@@ -191,11 +211,12 @@ class Tokens:
             raise TokenRefused("the token is for another service") from error
         except jwt.InvalidIssuerError as error:
             raise TokenRefused("the token is from another issuer") from error
-        except (jwt.PyJWTError, ValueError, RecursionError) as error:
+        except (jwt.PyJWTError, *NOT_UNDERSTOOD) as error:
             raise TokenRefused("the token does not hold") from error
 
 
 def subject_id(claims: Mapping[str, Any]) -> str:
     """A name for whom the token is about that tells nobody who it is."""
     who = f"{claims['iss']}\n{claims['sub']}"
-    return f"jwt-{hashlib.sha256(who.encode()).hexdigest()[:12]}"
+    # JSON can write half of a surrogate pair; subjects that differ in one are two.
+    return f"jwt-{hashlib.sha256(who.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"

@@ -20,8 +20,6 @@ from testbed.drawing import render
 from testbed.questions import ask
 from testbed.scenes import DOMAINS, Domain, make_scene
 
-_YES_NO = ("presence", "relation", "defect")
-
 
 def _write_scene(folder: Path, domain: Domain, seed: int, questions: int) -> list[str]:
     scene = make_scene(seed, domain)
@@ -38,7 +36,7 @@ def _write_scene(folder: Path, domain: Domain, seed: int, questions: int) -> lis
                 "references": list(question.answers),
                 "kind": question.kind,
                 "slice": question.strategy or "all",
-                "rule": "yes_no" if question.kind in _YES_NO else "match",
+                "rule": question.rule,
             }
         )
         for number, question in enumerate(ask(scene, rng, n=questions))

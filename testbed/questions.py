@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from probes.labels import LabelRule
 from testbed.scenes import (
     COLORS,
     DEFECTS,
@@ -26,6 +27,7 @@ from testbed.scenes import (
 )
 
 KINDS = ("presence", "attribute", "count", "relation", "defect", "open")
+YES_NO_KINDS = frozenset(("presence", "relation", "defect"))
 SIDES = {"left of": (0, -1), "right of": (0, 1), "above": (-1, 0), "below": (1, 0)}
 CORNERS = {
     "top left": (0, 0),
@@ -55,6 +57,11 @@ class Question:
     answer: str
     answers: tuple[str, ...]
     strategy: str | None = None
+
+    @property
+    def rule(self) -> LabelRule:
+        """How an answer is judged."""
+        return "yes_no" if self.kind in YES_NO_KINDS else "match"
 
 
 def _pick(rng: Rng, items: Sequence[T]) -> T:

@@ -12,9 +12,9 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from probes.labels import LabelRule, is_wrong
+from probes.labels import judge
 from testbed.drawing import render
-from testbed.questions import ask
+from testbed.questions import Question, ask
 from testbed.scenes import make_scene, severity
 
 FIRST_SEED = 400_000
@@ -67,10 +67,10 @@ class Line:
 
     async def _ask(self, seed: int) -> None:
         try:
-            image, question, truths = await asyncio.to_thread(_look, seed, self.least_severity)
+            image, question = await asyncio.to_thread(_look, seed, self.least_severity)
             special = seed % SPECIAL
             form = {
-                "question": question,
+                "question": question.text,
                 "metadata": json.dumps({"line": str(1 + seed % 2)}),
                 **({"self_consistency": "always"} if special == 1 else {}),
                 **({"evidence": "true"} if special == 2 else {}),
@@ -89,8 +89,7 @@ class Line:
                 return
             told = reply.json()
             self.told[told["decision"]] += 1
-            rule: LabelRule = "yes_no" if set(truths) <= {"yes", "no"} else "match"
-            right = not is_wrong(told["answer"], truths, rule).wrong
+            right = not judge(told["answer"], question.answers, question.rule).wrong
             self.judged[f"{told['decision']} {'right' if right else 'wrong'}"] += 1
             if told["reason"] == "audit":
                 outcome = {"id": told["id"], "correct": right, "reviewer": "line"}
@@ -101,11 +100,11 @@ class Line:
             self._room.release()
 
 
-def _look(seed: int, least_severity: float) -> tuple[bytes, str, tuple[str, ...]]:
-    """An image as PNG, a question about it, and its true answers."""
+def _look(seed: int, least_severity: float) -> tuple[bytes, Question]:
+    """An image as PNG, and a question about it."""
     scene = make_scene(seed, "line")
     question = ask(scene, np.random.default_rng(seed), n=1)[0]
     pixels = render(scene, max(severity(scene), least_severity))
     stored = io.BytesIO()
     Image.fromarray(pixels).save(stored, "PNG", compress_level=1)
-    return stored.getvalue(), question.text, question.answers
+    return stored.getvalue(), question

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from probes.errors import DataError
 from probes.images import has_image
-from probes.labels import LabelRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +22,8 @@ class Example:
         references: right answers, at least one.
         kind: of question, for the report.
         slice: where it comes from, for the report.
-        rule: how an answer is judged.
+        rule: how an answer is judged, as :mod:`probes.labels.rule` writes it.
+        where: it stands in its file, such as ``line 7``; empty where it stands in none.
     """
 
     id: str
@@ -32,7 +32,8 @@ class Example:
     references: tuple[str, ...]
     kind: str
     slice: str
-    rule: LabelRule
+    rule: str
+    where: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ Found: TypeAlias = Iterable[tuple[str, Example | DataError]]
 def gather(found: Found) -> Loaded:
     """Usable records and problems, each in the order of the file; a second record of an id is one.
 
-    Raises DataError when the file holds no record at all.
+    Records with rule ``ignore`` are left out. Raises DataError when the file holds no other.
     """
     examples: list[Example] = []
     problems: list[Problem] = []
@@ -71,9 +72,10 @@ def gather(found: Found) -> Loaded:
             problems.append(Problem(where, f"id: {one.id!r} stands on {seen[one.id]} already"))
         else:
             seen[one.id] = where
-            examples.append(one)
+            if one.rule != "ignore":
+                examples.append(replace(one, where=where))
     if not (examples or problems):
-        raise DataError("dataset: holds no records")
+        raise DataError("dataset: holds no records to judge")
     return tuple(examples), tuple(problems)
 
 

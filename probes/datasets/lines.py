@@ -43,4 +43,13 @@ def _object(raw: bytes) -> Mapping[str, Any]:
         raise DataError(f"not JSON ({error})") from error
     if not isinstance(record, dict):
         raise DataError("not a JSON object")
+    check_writable(record)
     return record
+
+
+def check_writable(record: Any) -> None:
+    """Raise DataError for half of a surrogate pair: JSON can write it, and no text holds it."""
+    try:
+        json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise DataError("holds half of a surrogate pair; write whole characters") from error

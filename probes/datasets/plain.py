@@ -3,15 +3,16 @@
 ``image`` (its name in the images' folder or archive), ``question`` and ``answers`` (right ones)
 must be there; ``references`` is another name for ``answers``. ``slice`` (camera, line, ...) is
 ``all`` and ``kind`` (of question) the rule's name if left out, and ``id`` tells the line. ``rule``
-(one of :data:`~probes.labels.LABEL_RULES`) is ``yes_no`` if left out where every answer is "yes" or
-"no", and ``match`` elsewhere. In JSON answers are a list; in CSV they stand in one cell, split
-by ``|``.
+(:mod:`probes.labels.rule`: a name, or an object with parameters) is ``match`` if left out, whatever
+the answers are; ``aliases`` are texts that mean another one. In JSON answers are a list; in CSV
+they stand in one cell, split by ``|``, and a rule's object and the aliases are JSON in their cells.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,9 +21,10 @@ from typing import Any
 from probes.datasets.example import Example, Found, Loaded, gather, image, text
 from probes.datasets.lines import read_bytes, read_lines
 from probes.errors import DataError
-from probes.labels import LABEL_RULES, LabelRule, is_wrong
+from probes.labels import check_references
+from probes.labels.rule import Rule, parse_rule
 
-COLUMNS = ("image", "question", "answers", "slice", "id", "rule", "kind")
+COLUMNS = ("image", "question", "answers", "slice", "id", "rule", "kind", "aliases")
 _REQUIRED = ("image", "question", "answers")
 
 
@@ -87,6 +89,11 @@ def _record(head: list[str], row: list[str]) -> dict[str, Any]:
     record: dict[str, Any] = {
         name: cell for name, cell in zip(head, row, strict=True) if cell.strip()
     }
+    if "aliases" in record:
+        try:
+            record["aliases"] = json.loads(record["aliases"])
+        except (ValueError, RecursionError) as error:
+            raise DataError(f'aliases: not JSON ({error}); write {{"two": ["a pair"]}}') from error
     if "answers" in record:
         record["answers"] = [part.strip() for part in record["answers"].split("|")]
     return record
@@ -96,17 +103,18 @@ def _example(images: Path, record: Mapping[str, Any], line: int) -> Example:
     for name in record:
         if name not in (*COLUMNS, "references"):
             raise DataError(f"{name}: unknown field; use {', '.join(COLUMNS)}")
+    rule = _rule(record)
     references = _answers(record)
-    rule = _rule(record, references)
-    is_wrong("", references, rule)  # raises DataError when they cannot judge an answer
+    if rule.name != "ignore":
+        check_references(references, rule)
     return Example(
         id=text(record, "id") if "id" in record else f"line-{line}",
         image_path=image(images, text(record, "image")),
         question=text(record, "question"),
         references=references,
-        kind=text(record, "kind") if "kind" in record else rule,
+        kind=text(record, "kind") if "kind" in record else rule.name,
         slice=text(record, "slice") if "slice" in record else "all",
-        rule=rule,
+        rule=rule.text,
     )
 
 
@@ -122,12 +130,10 @@ def _answers(record: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _rule(record: Mapping[str, Any], references: tuple[str, ...]) -> LabelRule:
-    if "rule" not in record:
-        plain = {one.strip().lower() for one in references}
-        return "yes_no" if plain in ({"yes"}, {"no"}) else "match"
-    name = text(record, "rule")
-    for rule in LABEL_RULES:
-        if name == rule:
-            return rule
-    raise DataError(f"rule: {name!r} is none of {', '.join(LABEL_RULES)}")
+def _rule(record: Mapping[str, Any]) -> Rule:
+    rule = record.get("rule", "match")
+    if not isinstance(rule, str | Mapping):
+        raise DataError(
+            'rule: give a name, or an object such as {"rule": "number", "tolerance": 1}'
+        )
+    return parse_rule(rule, record.get("aliases"))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from probes.datasets.example import Example, image, number, text
-from probes.datasets.lines import read_bytes
+from probes.datasets.lines import check_writable, read_bytes
 from probes.errors import DataError
 
 ANSWERS = 10
@@ -116,4 +116,5 @@ def _read(path: Path, name: str) -> tuple[Mapping[str, Any], list[Any]]:
 def _object(record: Any) -> Mapping[str, Any]:
     if not isinstance(record, dict):
         raise DataError("not a JSON object")
+    check_writable(record)
     return record

@@ -11,7 +11,7 @@ from probes.signals.degenerate import measure_form
 from probes.signals.domain import DomainModel, measure_domain
 from probes.signals.hidden import measure_probe
 from probes.signals.question import QuestionModel
-from probes.types import Generation, Missing, Query, SampleSet, Signals
+from probes.types import Generation, ImageCondition, Missing, Query, SampleSet, Signals
 
 if TYPE_CHECKING:
     from probes.probe import LinearProbe
@@ -51,5 +51,6 @@ def measure(
         attention=measure_attention(trace),
         evidence=Missing("not_requested"),
         domain=measure_domain(query, trace, bundle.probe, bundle.domain, bundle.questions),
+        image=ImageCondition(query.damage is not None, query.damage or ""),
         answer_form=measure_form(generation.answer),
     )

@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 import math
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
+from probes.labels.sameness import NOTHING, answer_form
 from probes.types import Missing, SelfConsistency
-
-_APOSTROPHES = re.compile(r"(?<=\w)['’](?=\w)")
-# Punctuation goes, but not where it is part of a number: 3.5, 1,000, -2.
-_PUNCTUATION = re.compile(r"(?<=\d)[.,:/](?=\d)|(?<![^\s])-(?=\d)|([^\w\s]|_)")
-
-
-def normalise(text: str) -> str:
-    """Lower case, no punctuation, single blanks: the form in which answers are compared.
-
-    >>> normalise(" Yes, there IS. ")
-    'yes there is'
-    >>> normalise("It's 3.5 mm")
-    'its 3.5 mm'
-    """
-    text = unicodedata.normalize("NFKC", text).casefold()
-    text = _APOSTROPHES.sub("", text)
-    text = _PUNCTUATION.sub(lambda match: " " if match.group(1) else match.group(0), text)
-    return " ".join(text.split())
 
 
 def measure_consistency(
     greedy: str, samples: Sequence[str], planned: int
 ) -> SelfConsistency | Missing:
-    """Compare sampled answers with the greedy one, all normalised.
+    """Compare sampled answers with the greedy one, by the judge's forms.
 
     Args:
         greedy: the answer given.
@@ -40,22 +21,37 @@ def measure_consistency(
         planned: how many were to be drawn, at least ``len(samples)``.
 
     Returns ``Missing("no_samples")`` without samples, and ``Missing("empty_answer")`` when the
-    greedy answer holds no word: empty answers agree with each other and say nothing.
-    Raises ValueError when there are more samples than planned.
+    greedy answer holds no word or says that it gives none: such answers agree with each other and
+    say nothing. Raises ValueError when there are more samples than planned.
     """
-    if len(samples) > planned:
-        raise ValueError(f"samples: {len(samples)} drawn but only {planned} planned")
-    if not samples:
+    return completed_consistency(greedy, samples, planned, agreeing=0, others=0)
+
+
+def completed_consistency(
+    greedy: str, samples: Sequence[str], planned: int, *, agreeing: int, others: int
+) -> SelfConsistency | Missing:
+    """As :func:`measure_consistency`, were further samples to come in.
+
+    Args:
+        agreeing: further samples that say what the greedy answer does.
+        others: further samples that say something else, each another thing.
+    """
+    count = len(samples) + agreeing + others
+    if count > planned:
+        raise ValueError(f"samples: {count} drawn but only {planned} planned")
+    if count == 0:
         return Missing("no_samples")
-    answer = normalise(greedy)
-    if not answer:
+    form = answer_form(greedy)
+    answer = form(greedy)
+    if answer == NOTHING:
         return Missing("empty_answer")
-    counts = Counter(normalise(sample) for sample in samples)
-    shares = [count / len(samples) for count in counts.values()]
+    counts = Counter(form(sample) for sample in samples)
+    counts[answer] += agreeing
+    shares = [number / count for number in counts.values() if number] + [1 / count] * others
     return SelfConsistency(
-        agreement=counts[answer] / len(samples),
-        samples=len(samples),
-        stopped_early=len(samples) < planned,
+        agreement=counts[answer] / count,
+        samples=count,
+        stopped_early=count < planned,
         majority_share=max(shares),
         entropy=max(0.0, -sum(share * math.log(share) for share in shares)),
     )

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections import Counter
 
-from probes.signals.consistency import normalise
+from probes.labels.text import normalise
 from probes.types import AnswerForm
 
 _MARKUP = re.compile(r"<\|[^|<>]*\|>|<(?:unk|pad|s|/s|bos|eos|image|mask)>|<0x[0-9A-F]{2}>|\ufffd")

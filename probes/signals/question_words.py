@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from unicodedata import normalize
 
-from probes.signals.consistency import normalise
+from probes.labels.text import normalise
 
 IS, WHICH, COUNT, SAID = "#is", "#which", "#count", "#said"
 """Forms: whether something is so, what or which it is, how many there are; nothing is asked."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -12,6 +13,7 @@ from starlette.responses import Response
 from probes.types import Missing
 from service.api.body import parse_ask, read_body
 from service.api.time_limit import time_limit
+from service.arrival import Arrival
 from service.gate import Gate
 from service.idempotency import once
 from service.pipeline import Ask, Outcome
@@ -69,14 +71,19 @@ async def give_answer(request: Request, parse: Parse) -> tuple[AnswerResponse, O
     admission = gate.admission
     try:
         async with asyncio.timeout(seconds):
-            deadline = admission.clock() + seconds
-            with admission.place(caller, deadline=deadline, batch=batch) as place:
-                body = await read_body(request, gate.settings.max_body_bytes)
-                async with admission.turn(place) as waited:
-                    stages.add("queue", waited)
-                    with stages.timed("decode"):
-                        ask = await parse(request, body, gate)
-                    outcome = await gate.answer(ask, stages, request.state.id)
+            with _arrival(request, gate) as arrival:
+                deadline = admission.clock() + seconds
+                with admission.place(
+                    caller, deadline=deadline, batch=batch, arrival=arrival
+                ) as place:
+                    body = await read_body(request, gate.settings.max_body_bytes, arrival)
+                    async with admission.turn(place) as waited:
+                        stages.add("queue", waited)
+                        with stages.timed("decode"):
+                            ask = await parse(request, body, gate)
+                        del body
+                        gate.held.shrink(arrival, arrival.size)
+                        outcome = await gate.answer(ask, stages, request.state.id)
     except TimeoutError as error:
         raise gate.deadline(seconds) from error
     mode = gate.settings.mode
@@ -101,6 +108,12 @@ async def give_answer(request: Request, parse: Parse) -> tuple[AnswerResponse, O
     request.state.outcome = outcome
     request.state.told = _log_fields(outcome)
     return response, outcome
+
+
+def _arrival(request: Request, gate: Gate) -> AbstractContextManager[Arrival]:
+    """The count of the body's bytes: that of who has read it before, or one of its own."""
+    held: Arrival | None = getattr(request.state, "arrival", None)
+    return gate.held.body(request.state.caller.id) if held is None else nullcontext(held)
 
 
 def _log_fields(outcome: Outcome) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -15,13 +16,13 @@ from starlette.types import Receive, Scope, Send
 from ulid import ULID
 
 from service.api.answer import give_answer
-from service.api.body import parse_ask
+from service.api.batch_lines import Line, Lines
+from service.api.body import check_headers, media_type, parse_ask
 from service.errors import (
     Invalid,
     Overloaded,
     ServiceError,
     TooLarge,
-    TooLate,
     UnsupportedType,
 )
 from service.gate import Gate
@@ -33,8 +34,6 @@ from service.tracing import RequestSpan
 log = structlog.get_logger("service.api.batch")
 router = APIRouter(tags=["answers"])
 TYPES = ("application/jsonl", "application/x-ndjson", "application/x-jsonlines")
-Line = bytes | ServiceError
-"""A line in, or why there is none to be answered."""
 
 _SCHEMA = {"type": "string", "description": "one JSON object a line"}
 _REQUEST_BODY: dict[str, Any] = {
@@ -57,7 +56,8 @@ _REQUEST_BODY: dict[str, Any] = {
 )
 async def post_batch(request: Request) -> Response:
     """Each line out names its line in, in the same order: an answer, or a problem document."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    check_headers(request.headers)
+    kind = media_type(request.headers)
     if kind not in TYPES:
         raise UnsupportedType(
             f"the body's type {kind!r} is not read; send {TYPES[0]}",
@@ -107,45 +107,46 @@ class _Answers(Response):
             pass  # nobody is there to read; what was not begun is not asked
 
     async def _read(self, group: asyncio.TaskGroup) -> None:
-        most, asked = self._gate.settings.batch_lines, 0
-        async for number, line in _lines(self._chunks(), self._gate.settings.max_body_bytes):
-            if line == b"" or (isinstance(line, bytes) and line.isspace()):
-                continue
-            asked += 1
-            if asked > most:
-                line = _too_many(most)
-            await self._slots.acquire()
-            task = group.create_task(self._answer(number, line))
-            task.add_done_callback(lambda _: self._slots.release())
-            self._answers.put_nowait(task)
-            if asked > most:
-                break
+        settings, held = self._gate.settings, self._gate.held
+        most, asked = settings.batch_lines, 0
+        lines = Lines(self._request, held, settings.max_body_bytes, settings.deadline_seconds)
+        async with aclosing(lines.read()) as coming:
+            async for line in coming:
+                asked += 1
+                if asked > most:
+                    line = replace(line, content=_too_many(most))
+                task = await self._begin(group, line)
+                self._answers.put_nowait(task)
+                if asked > most:
+                    break
         self._answers.put_nowait(None)
         while (await self._request.receive())["type"] != "http.disconnect":
             pass
         raise ClientDisconnect
 
-    async def _chunks(self) -> AsyncIterator[Line]:
-        """The body as it comes; the last is an error when its sender falls silent."""
-        chunks, seconds = self._request.stream(), self._gate.settings.deadline_seconds
-        while True:
-            try:
-                async with asyncio.timeout(seconds):
-                    chunk = await anext(chunks)
-            except StopAsyncIteration:
-                return
-            except TimeoutError:
-                yield _silent(seconds)
-                return
-            yield chunk
+    async def _begin(self, group: asyncio.TaskGroup, line: Line) -> asyncio.Task[bytes]:
+        """Work on a line as soon as there is a place; what it holds is let go after that."""
+        try:
+            await self._slots.acquire()
+        except asyncio.CancelledError:
+            self._gate.held.close(line.arrival)
+            raise
 
-    async def _answer(self, number: int, line: Line) -> bytes:
+        def ended(_: asyncio.Task[bytes]) -> None:
+            self._slots.release()
+            self._gate.held.close(line.arrival)
+
+        task = group.create_task(self._answer(line))
+        task.add_done_callback(ended)
+        return task
+
+    async def _answer(self, line: Line) -> bytes:
         """One line out. Only a fault of ours is logged; the rest is told."""
-        request, span = self._as_request(number, line)
+        request, span = self._as_request(line)
         state: dict[str, Any] = request.scope["state"]
         try:
-            if isinstance(line, ServiceError):
-                raise line
+            if isinstance(line.content, ServiceError):
+                raise line.content
             await self._wait_for_room()
             answer, _ = await give_answer(request, parse_ask)
             told = answer.model_dump(mode="json")
@@ -161,14 +162,15 @@ class _Answers(Response):
         finally:
             if span is not None:
                 span.end(state, self._gate.bundle.model)
-        return json.dumps({"line": number} | told, ensure_ascii=False).encode() + b"\n"
+        return json.dumps({"line": line.number} | told, ensure_ascii=False).encode() + b"\n"
 
-    def _as_request(self, number: int, line: Line) -> tuple[Request, RequestSpan | None]:
+    def _as_request(self, line: Line) -> tuple[Request, RequestSpan | None]:
         """The line as a request of its own, by the same caller."""
         whole = self._request.scope
         span: RequestSpan | None = whole["state"].get("span")
-        child = None if span is None else span.line(number)
-        state = {**whole["state"], "id": str(ULID()), "body": line, "span": child, "batch": True}
+        child = None if span is None else span.line(line.number)
+        own = {"id": str(ULID()), "body": line.content, "arrival": line.arrival, "span": child}
+        state = {**whole["state"], **own, "batch": True}
         headers = [(name, value) for name, value in whole["headers"] if name != b"content-type"]
         headers.append((b"content-type", b"application/json"))
         return Request({**whole, "state": state, "headers": headers}), child
@@ -194,38 +196,3 @@ def _too_many(most: int) -> ServiceError:
         field="body",
         kind="too_many_lines",
     )
-
-
-def _too_long(limit: int) -> ServiceError:
-    return TooLarge(
-        f"the line has more than {limit} bytes; send a smaller or more compressed image",
-        field="body",
-        kind="too_many_bytes",
-    )
-
-
-def _silent(seconds: float) -> ServiceError:
-    return TooLate(
-        f"nothing came for {seconds:g} s; what did not come was not read: send it as another batch",
-        field="body",
-        kind="deadline",
-    )
-
-
-async def _lines(chunks: AsyncIterator[Line], limit: int) -> AsyncIterator[tuple[int, Line]]:
-    """The lines and their numbers, from 1. At most ``limit`` bytes of a line are kept."""
-    number, line, long = 1, bytearray(), False
-    async for chunk in chunks:
-        if isinstance(chunk, ServiceError):
-            yield number, chunk
-            return
-        *ended, rest = chunk.split(b"\n")
-        for piece in ended:
-            line += piece
-            yield number, _too_long(limit) if long or len(line) > limit else bytes(line)
-            number, line, long = number + 1, bytearray(), False
-        line += rest
-        if len(line) > limit:
-            line, long = bytearray(), True
-    if line or long:
-        yield number, _too_long(limit) if long else bytes(line)

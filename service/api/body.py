@@ -2,89 +2,159 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import Request
 from pydantic import ValidationError
-from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 
-from service.errors import Invalid, Malformed, TooLarge, UnsupportedType
+from service.arrival import Arrival
+from service.errors import Invalid, Malformed, ServiceError, TooLarge, UnsupportedType
+from service.form_body import Field, read_form
 from service.gate import Gate
 from service.image_urls import is_url
 from service.images import decode_base64
+from service.json_body import read_json, read_model
 from service.pipeline import Ask
 from service.schemas import AnswerOptions, AnswerRequest
 
-FORM_FIELDS = 16
+SMALL_BODY_BYTES = 16 * 1024
 DISCARD_FACTOR = 4
 """A body over the limit is read and thrown away up to this multiple, so that its sender gets to
 read the answer instead of a broken connection."""
+CHARSETS = ("utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin1", "windows-1252", "cp1252")
+"""What browsers and HTTP clients send. Python knows others that take for ever (punycode), unfold
+(zip) or make texts of what is none (utf-7)."""
+TYPE_CHARACTERS = 512
 
 
-class _InMemory(MultiPartParser):
-    """Keeps uploads in memory, which the body's limit bounds: no image ever touches the disk."""
+def media_type(headers: Headers) -> str:
+    """The body's type, without its parameters."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
 
-    spool_max_size = 1 << 40
+
+def check_headers(headers: Headers) -> None:
+    """What is known of a body before it comes. Raises UnsupportedType, Malformed."""
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise UnsupportedType(
+            f"a body in the encoding {encoding[:32]!r} is not read; send it as it is",
+            field="Content-Encoding",
+            kind="unsupported_encoding",
+        )
+    kind = headers.get("content-type", "")
+    if len(kind) > TYPE_CHARACTERS or len(headers.getlist("content-type")) > 1:
+        raise Malformed(
+            f"Content-Type is sent twice or longer than {TYPE_CHARACTERS} characters; send one",
+            field="Content-Type",
+            kind="invalid_header",
+        )
+    for parameter in kind.split(";")[1:]:
+        name, _, value = parameter.partition("=")
+        charset = value.strip().strip("\"'").lower()
+        if name.strip().lower().rstrip("*").startswith("charset") and charset not in CHARSETS:
+            raise UnsupportedType(
+                f"texts in the charset {charset[:32]!r} are not read; send UTF-8",
+                field="Content-Type",
+                kind="unsupported_charset",
+            )
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """All bytes of the body, of which at most ``limit`` are kept. Raises TooLarge, Malformed.
+async def read_body(request: Request, limit: int, arrival: Arrival | None = None) -> bytes:
+    """All bytes of the body, of which at most ``limit`` are kept.
 
-    A body that was read before lies in ``request.state.body``.
+    A body that was read before lies in ``request.state.body``, and is handed over.
+
+    Args:
+        arrival: counts what is kept of it; small bodies need none.
+
+    Raises:
+        TooLarge, Malformed, UnsupportedType: it is not read.
+        Overloaded: others need the room, and it came slowly.
     """
-    held: bytes | None = getattr(request.state, "body", None)
+    held: bytes | None = request.scope["state"].pop("body", None)
     if held is not None:
         return held
-    error = TooLarge(
-        f"the body has more than {limit} bytes; send a smaller or more compressed image",
-        field="body",
-        kind="too_many_bytes",
-    )
-    announced = int(request.headers.get("content-length", 0))
+    check_headers(request.headers)
+    announced = _announced(request.headers)
     most = DISCARD_FACTOR * limit
     if announced > most or (announced > limit and "expect" in request.headers):
-        raise error
-    chunks: list[bytes] = []
-    total = 0
+        raise _too_large(limit)
     try:
-        async for chunk in request.stream():
-            total += len(chunk)
-            if total <= limit:
-                chunks.append(chunk)
-            elif total <= most:
-                chunks.clear()
-            else:
-                break
+        if arrival is None:
+            chunks = await _chunks(request, limit, None)
+        else:
+            async with arrival.awaiting():
+                chunks = await _chunks(request, limit, arrival)
     except ClientDisconnect as gone:
         raise Malformed(
             "the body ended early; send all of it", field="body", kind="disconnected"
         ) from gone
-    if total > limit:
-        raise error
+    if chunks is None:
+        raise _too_large(limit)
     return b"".join(chunks)
+
+
+async def read_small_body(request: Request, gate: Gate) -> bytes:
+    """A body that holds no image, within the deadline. Raises as :func:`read_body`, and TooLate."""
+    try:
+        async with asyncio.timeout(gate.settings.deadline_seconds):
+            return await read_body(request, SMALL_BODY_BYTES)
+    except TimeoutError as error:
+        raise gate.deadline() from error
+
+
+async def _chunks(request: Request, limit: int, arrival: Arrival | None) -> list[bytes] | None:
+    """The body in pieces; None when it has more than ``limit`` bytes."""
+    held = request.app.state.gate.held
+    chunks: list[bytes] = []
+    total = 0
+    async for chunk in request.stream():
+        total += len(chunk)
+        if total <= limit:
+            if arrival is not None:
+                held.grow(arrival, len(chunk))
+            chunks.append(chunk)
+        elif total > DISCARD_FACTOR * limit:
+            return None
+        elif chunks:
+            chunks.clear()
+            if arrival is not None:
+                held.shrink(arrival, arrival.size)
+    return None if total > limit else chunks
+
+
+def _announced(headers: Headers) -> int:
+    """Content-Length, which the server has read as a number; more digits than that has none."""
+    digits = headers.get("content-length", "0").lstrip("0")[:19]
+    return int(digits) if digits.isdecimal() else 0
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(
+        f"the body has more than {limit} bytes; send a smaller or more compressed image",
+        field="body",
+        kind="too_many_bytes",
+    )
 
 
 async def parse_ask(request: Request, body: bytes, gate: Gate) -> Ask:
     """Parse and decode a body. Raises Malformed, TooLarge, UnsupportedType and Invalid."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = media_type(request.headers)
     if not body:
         raise Malformed(
             "the body is empty; send a question and an image", field="body", kind="empty_body"
         )
     if kind == "application/json":
-        return await ask_of(await gate.parse(len(body), lambda: _from_json(body)), gate)
+        asked = await gate.parse(len(body), lambda: read_model(AnswerRequest, body))
+        return await ask_of(asked, gate)
     if kind == "multipart/form-data":
-        form = await _parse_form(request, body)
-        try:
-            fields, data = _form(form)
-        finally:
-            await form.close()
-        asked = await gate.parse(len(body) - len(data), lambda: _from_form(fields))
-        return asked.to_ask(await gate.decode(data), gate.rules)
+        sent = request.headers["content-type"]
+        options, data = await gate.parse(len(body), lambda: _from_form(read_form(sent, body)))
+        return options.to_ask(await gate.decode(data), gate.rules)
     raise UnsupportedType(
         f"the body's type {kind!r} is not read; send application/json or multipart/form-data",
         field="Content-Type",
@@ -105,21 +175,21 @@ async def ask_of(asked: AnswerRequest, gate: Gate) -> Ask:
     return asked.to_ask(await gate.decode(data), gate.rules)
 
 
-def _from_json(body: bytes) -> AnswerRequest:
+def _from_form(form: Sequence[Field]) -> tuple[AnswerOptions, bytes]:
+    """The options, and the image's bytes. Raises Invalid."""
+    fields, data = _form(form)
+    if "metadata" in fields:
+        fields["metadata"] = _metadata(fields["metadata"])
     try:
-        return AnswerRequest.model_validate_json(body, strict=True)
+        return AnswerOptions.model_validate_strings(fields), data
     except ValidationError as error:
         raise Invalid.from_validation(error) from error
 
 
-def _from_form(fields: dict[str, Any]) -> AnswerOptions:
+def _metadata(text: str) -> Any:
     try:
-        if "metadata" in fields:
-            fields["metadata"] = json.loads(fields["metadata"])
-        return AnswerOptions.model_validate_strings(fields)
-    except ValidationError as error:
-        raise Invalid.from_validation(error) from error
-    except (ValueError, RecursionError) as error:
+        return read_json(text.encode())
+    except (Malformed, UnicodeEncodeError) as error:
         raise Invalid(
             '\'metadata\' is not JSON; send an object such as {"line": "3"}',
             field="metadata",
@@ -127,54 +197,28 @@ def _from_form(fields: dict[str, Any]) -> AnswerOptions:
         ) from error
 
 
-async def _parse_form(request: Request, body: bytes) -> FormData:
-    async def stream() -> AsyncGenerator[bytes, None]:
-        yield body
-
-    parser = _InMemory(request.headers, stream(), max_files=FORM_FIELDS, max_fields=FORM_FIELDS)
-    try:
-        return await parser.parse()
-    except (MultiPartException, UnicodeError) as error:
-        raise Malformed(
-            f"the multipart body cannot be read: {error}; send it as an HTTP client's form upload",
-            field="body",
-            kind="malformed_multipart",
-        ) from error
-
-
-def _form(form: FormData) -> tuple[dict[str, Any], bytes]:
+def _form(form: Sequence[Field]) -> tuple[dict[str, Any], bytes]:
     """The text fields, and the image's bytes."""
     fields: dict[str, Any] = {}
     data: bytes | None = None
-    for name, value in form.multi_items():
+    for name, value in form:
+        shown = name[:64].encode("utf-8", "replace").decode()
         if name in fields or (name == "image" and data is not None):
-            raise Invalid(
-                f"'{name}' was sent twice; send it once", field=name, kind="invalid_field"
-            )
+            raise _invalid(shown, "was sent twice; send it once")
         if name == "image":
-            data = _upload(value)
-        elif isinstance(value, UploadFile):
-            raise Invalid(
-                f"'{name}' is a file; the one file that is read is 'image': send that",
-                field=name,
-                kind="invalid_field",
-            )
+            if isinstance(value, str):
+                raise _invalid(name, "came as text; send it as a file (curl: -F image=@plate.png)")
+            data = value
+        elif isinstance(value, bytes):
+            raise _invalid(shown, "is a file; the one file that is read is 'image': send that")
+        elif shown != name:
+            raise _invalid(shown, "is not an option; remove it (GET /docs lists the options)")
         else:
             fields[name] = value
     if data is None:
-        raise Invalid(
-            "'image' is missing; send the picture as the file 'image'",
-            field="image",
-            kind="invalid_field",
-        )
+        raise _invalid("image", "is missing; send the picture as the file 'image'")
     return fields, data
 
 
-def _upload(value: UploadFile | str) -> bytes:
-    if isinstance(value, str):
-        raise Invalid(
-            "'image' came as text; send it as a file (curl: -F image=@plate.png)",
-            field="image",
-            kind="invalid_field",
-        )
-    return value.file.read()
+def _invalid(field: str, why: str) -> ServiceError:
+    return Invalid(f"'{field}' {why}", field=field, kind="invalid_field")

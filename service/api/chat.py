@@ -16,12 +16,13 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from probes.types import Generation
 from service.api.answer import give_answer
-from service.api.body import ask_of
+from service.api.body import ask_of, media_type
 from service.api.openai_errors import error_body, error_responses
 from service.chat import ChatRequest, Chunks, Completion
 from service.errors import Invalid, NotFound, ServiceError, UnsupportedType
 from service.gate import Gate
 from service.idempotency import HEADER, once
+from service.json_body import read_model
 from service.pipeline import Ask, Outcome
 from service.problems import problem_body
 from service.schemas import AnswerRequest, AnswerResponse, inlined
@@ -93,6 +94,7 @@ class _Completion:
         """The response. A stream that need not be held begins as soon as there is an answer."""
         answering = asyncio.create_task(give_answer(self._request, self._parse))
         either: set[asyncio.Future[Any]] = {answering, self._generated}
+        _end_with_request(answering)
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not answering.done():
             return StreamingResponse(self._early(answering), headers=_NO_CACHE, media_type=_EVENTS)
@@ -105,7 +107,7 @@ class _Completion:
         return Response(body.model_dump_json(), media_type="application/json")
 
     async def _parse(self, request: Request, body: bytes, gate: Gate) -> Ask:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        kind = media_type(request.headers)
         if kind != "application/json":
             raise UnsupportedType(
                 f"the body's type {kind!r} is not read; send application/json",
@@ -122,7 +124,7 @@ class _Completion:
     def _read(self, body: bytes, gate: Gate) -> tuple[ChatRequest, AnswerRequest]:
         """The request as it came, and in the gate's own shape."""
         try:
-            asked = ChatRequest.model_validate_json(body, strict=True)
+            asked = read_model(ChatRequest, body)
             _check_model(asked.model, gate)
             question, image = asked.locate()
             self._request.state.fields = {"question": question.field, "image": image.field}
@@ -145,7 +147,7 @@ class _Completion:
         for chunk in chunks.text(self._generated.result().answer):
             yield _event(chunk)
         try:
-            answer, outcome = await asyncio.shield(answering)
+            answer, outcome = await answering
         except ServiceError as error:
             self._request.state.kind = error.kind
             yield _event(error_body(problem_body(error, request_id), {}))
@@ -158,6 +160,14 @@ class _Completion:
         else:
             yield _event(chunks.last(answer, outcome.generation.finish_reason))
             yield b"data: [DONE]\n\n"
+
+
+def _end_with_request(answering: asyncio.Task[Any]) -> None:
+    """What is not done when the request ends is given up: whoever sent it has hung up."""
+    request = asyncio.current_task()
+    assert request is not None
+    request.add_done_callback(lambda _: answering.cancel())
+    answering.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
 
 def _event(data: dict[str, Any]) -> bytes:

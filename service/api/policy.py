@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request
-from pydantic import ValidationError
 
-from service.api.body import read_body
-from service.errors import Invalid
+from service.api.body import read_small_body
 from service.gate import Gate
+from service.json_body import read_model
 from service.policy_response import PolicyResponse
 from service.policy_schema import PolicyRequest
 from service.problems import problem_responses
 from service.reload import reload_bundle, replace_policy
 from service.schemas import inlined
 
-MAX_BODY_BYTES = 16 * 1024
 router = APIRouter(tags=["policy"])
 admin = APIRouter(tags=["policy"])
 
@@ -42,11 +40,7 @@ async def get_policy(request: Request) -> PolicyResponse:
 async def put_policy(request: Request) -> PolicyResponse:
     """What decides from now on. Requests that began before keep the policy that they began with."""
     gate: Gate = request.app.state.gate
-    try:
-        body = await read_body(request, MAX_BODY_BYTES)
-        asked = PolicyRequest.model_validate_json(body, strict=True)
-    except ValidationError as error:
-        raise Invalid.from_validation(error) from error
+    asked = read_model(PolicyRequest, await read_small_body(request, gate))
     rules = await replace_policy(gate, asked)
     return PolicyResponse.from_rules(rules, gate.settings.mode)
 

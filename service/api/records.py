@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
+from probes.errors import DataError
 from probes.types import Reason, Verdict
-from service.api.body import read_body
+from service.api.body import read_small_body
 from service.errors import Invalid, NotFound
 from service.gate import Gate
+from service.json_body import read_model
 from service.problems import problem_responses
 from service.record_schemas import (
     MOST_PER_PAGE,
@@ -30,7 +32,6 @@ from service.records.store import RecordStore
 
 router = APIRouter(tags=["records"])
 Result = TypeVar("Result")
-MAX_BODY_BYTES = 16 * 1024
 PROBLEMS = problem_responses((400, 404, 413, 422, 503, 504))
 _BODY: dict[str, Any] = {
     "requestBody": {
@@ -94,14 +95,27 @@ class ListQuery(BaseModel):
 )
 async def post_outcome(request: Request) -> OutcomeResponse:
     """The same word twice from one reviewer is kept once; another word is a correction."""
-    body = await read_body(request, MAX_BODY_BYTES)
-    try:
-        told = OutcomeRequest.model_validate_json(body or b"null", strict=True)
-    except ValidationError as error:
-        raise Invalid.from_validation(error) from error
-    outcome = Outcome(told.id, datetime.now(UTC), told.correct, told.reference, told.reviewer)
+    body = await read_small_body(request, request.app.state.gate)
+    told = read_model(OutcomeRequest, body or b"null")
+    outcome = Outcome(
+        told.id,
+        datetime.now(UTC),
+        told.correct,
+        told.reference,
+        told.reviewer,
+        rule=_rule(told),
+    )
     status = await _read(request, lambda store: store.add_outcome(outcome))
     return OutcomeResponse(id=told.id, status=status)
+
+
+def _rule(told: OutcomeRequest) -> str | None:
+    """Raises Invalid, which names the field, where the rule cannot judge the reference."""
+    try:
+        return told.rule_text()
+    except DataError as error:
+        field = str(error).partition(":")[0].replace("references", "reference")
+        raise Invalid(str(error), field=field, kind="invalid_field") from error
 
 
 @router.get("/v1/answers/{id}", responses=PROBLEMS, summary="One recorded answer, with outcomes")

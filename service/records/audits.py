@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from probes.errors import DataError
-from probes.labels import is_wrong
+from probes.labels import judge as judge_answer
+from probes.labels.text import match_form
 from probes.types import Missing
 from service.records.answer import AnswerRecord, answer_record
 from service.records.outcome import Outcome, outcome_of
@@ -48,17 +48,18 @@ class Audit:
 def judge(answer: str | None, outcome: Outcome) -> bool | Missing:
     """Whether an answer was wrong: as the reviewer says, or by comparison with the reference.
 
-    A reference "yes" or "no" is compared by the rule ``yes_no``, any other by ``match``.
+    The outcome names the rule. Where an earlier version kept none, that version's documents said:
+    "yes" and "no" by ``yes_no``, any other reference by ``match`` (docs/decisions/0012).
     ``Missing("no_answer")`` when there is no text to compare.
     """
     if outcome.correct is not None:
         return not outcome.correct
     if answer is None or outcome.reference is None:
         return Missing("no_answer")
-    try:
-        return is_wrong(answer, [outcome.reference], "yes_no").wrong
-    except DataError:
-        return is_wrong(answer, [outcome.reference], "match").wrong
+    rule = outcome.rule
+    if rule is None:
+        rule = "yes_no" if match_form(outcome.reference) in ("yes", "no") else "match"
+    return judge_answer(answer, [outcome.reference], rule).wrong
 
 
 class AuditTrail:

@@ -30,7 +30,7 @@ def plain(name: str, value: Any) -> Any:
         InvalidRecord: a value has no JSON, or is not finite.
     """
     if isinstance(value, str):
-        return _storable(value)
+        return storable(value)
     if isinstance(value, Mapping):
         try:
             text = canonical_json(dict(value))
@@ -56,7 +56,7 @@ def moment(microseconds_since_epoch: int) -> datetime:
     return EPOCH + timedelta(microseconds=microseconds_since_epoch)
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Text without NUL and without half a surrogate pair: PostgreSQL takes neither."""
     if text.isascii():
         return text.replace("\x00", "\ufffd")
@@ -66,9 +66,9 @@ def _storable(text: str) -> str:
 
 def _storable_parts(value: Any) -> Any:
     if isinstance(value, str):
-        return _storable(value)
+        return storable(value)
     if isinstance(value, dict):
-        return {_storable(key): _storable_parts(part) for key, part in value.items()}
+        return {storable(key): _storable_parts(part) for key, part in value.items()}
     if isinstance(value, list):
         return [_storable_parts(part) for part in value]
     return value

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from probes.types import Missing
 from service.records.answer import AnswerRecord
+from service.records.audits import judge
 from service.records.canonical import canonical_json
 from service.records.listing import Filter
 from service.records.outcome import Outcome
@@ -48,6 +49,8 @@ SCHEMA = pa.schema(
         "audit_probability": NUMBER,
         "outcome_correct": FLAG,  # of the latest outcome
         "outcome_reference": TEXT,
+        "outcome_rule": TEXT,
+        "outcome_wrong": FLAG,  # as the judge says, by that rule
         "outcome_reviewer": TEXT,
         "outcome_created": TIME,
     }
@@ -94,6 +97,9 @@ def _row(record: AnswerRecord, outcome: Outcome | None) -> dict[str, Any]:
     if outcome is not None:
         row["outcome_correct"] = outcome.correct
         row["outcome_reference"] = outcome.reference
+        row["outcome_rule"] = outcome.rule
+        wrong = judge(record.answer, outcome)
+        row["outcome_wrong"] = None if isinstance(wrong, Missing) else wrong
         row["outcome_reviewer"] = outcome.reviewer
         row["outcome_created"] = outcome.created
     return row

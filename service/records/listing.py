@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Connection, Select, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, func, select, tuple_
 
 from probes.types import Reason, Verdict
 from service.records.answer import AnswerRecord, answer_record
-from service.records.canonical import microseconds
+from service.records.canonical import microseconds, storable
 from service.records.errors import InvalidRecord
 from service.records.tables import answers
 
@@ -46,7 +46,9 @@ class Page:
 
 def page_of(connection: Connection, where: Filter, limit: int, after: str) -> Page:
     """One page. The cursor is a place, not a count: answers that come meanwhile do not shift it."""
-    wanted = _restricted(where).order_by(answers.c.created_us.desc(), answers.c.id.desc())
+    wanted = _restricted(where, connection.dialect.name).order_by(
+        answers.c.created_us.desc(), answers.c.id.desc()
+    )
     if after:
         wanted = wanted.where(tuple_(answers.c.created_us, answers.c.id) < _place(after))
     rows = connection.execute(wanted.limit(limit + 1)).mappings().all()
@@ -55,7 +57,7 @@ def page_of(connection: Connection, where: Filter, limit: int, after: str) -> Pa
     return Page([answer_record(row) for row in shown], more)
 
 
-def _restricted(where: Filter) -> Select[tuple[object, ...]]:
+def _restricted(where: Filter, dialect: str) -> Select[tuple[object, ...]]:
     wanted = select(answers)
     if where.since is not None:
         wanted = wanted.where(answers.c.created_us >= microseconds(where.since))
@@ -68,8 +70,16 @@ def _restricted(where: Filter) -> Select[tuple[object, ...]]:
     if where.audit is not None:
         wanted = wanted.where(answers.c.audit.is_(where.audit))
     for name, value in where.slice.items():
-        wanted = wanted.where(answers.c.metadata[name].as_string() == value)
+        wanted = wanted.where(_has(storable(name), storable(value), dialect))
     return wanted
+
+
+def _has(name: str, value: str, dialect: str) -> ColumnElement[bool]:
+    """Whether the metadata has this. A path of SQLite's cannot name what holds a quote."""
+    if dialect != "sqlite":
+        return answers.c.metadata[name].as_string() == value
+    pairs = func.json_each(answers.c.metadata).table_valued("key", "value")
+    return select(1).select_from(pairs).where(pairs.c.key == name, pairs.c.value == value).exists()
 
 
 def _place(cursor: str) -> tuple[int, str]:

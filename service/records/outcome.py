@@ -21,6 +21,8 @@ class Outcome:
         created: when it was told; with a time zone.
         correct: whether the answer was right.
         reference: the right answer, to be compared with it.
+        rule: how they are compared, as :mod:`probes.labels.rule` writes it; None beside
+            ``correct``, and beside a reference of a version that kept no rule.
         reviewer: who says so; several may judge the same answer.
         version: 1 for a reviewer's first word, 2 when it was corrected, and so on.
     """
@@ -31,10 +33,13 @@ class Outcome:
     reference: str | None = None
     reviewer: str = ""
     version: int = 1
+    rule: str | None = None
 
     def __post_init__(self) -> None:
         if (self.correct is None) == (self.reference is None):
             raise InvalidRecord("outcome: give either 'correct' or 'reference', not both")
+        if self.correct is not None and self.rule is not None:
+            raise InvalidRecord("outcome: 'rule' judges a reference; leave it out with 'correct'")
 
 
 def outcome_row(outcome: Outcome) -> dict[str, Any]:
@@ -46,6 +51,7 @@ def outcome_row(outcome: Outcome) -> dict[str, Any]:
         "created_us": microseconds(outcome.created),
         "correct": outcome.correct,
         "reference": outcome.reference,
+        "rule": outcome.rule,
     }
     return {name: plain(name, value) for name, value in row.items()}
 
@@ -59,4 +65,5 @@ def outcome_of(row: RowMapping) -> Outcome:
         reference=row["reference"],
         reviewer=row["reviewer"],
         version=row["version"],
+        rule=row["rule"],
     )

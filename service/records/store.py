@@ -106,7 +106,8 @@ class RecordStore:
                 .limit(1)
             ).one_or_none()
             if said is not None:
-                if (said.correct, said.reference) == (row["correct"], row["reference"]):
+                same = ("correct", "reference", "rule")
+                if all(getattr(said, name) == row[name] for name in same):
                     return "unchanged"
                 row["version"] = said.version + 1
             append(connection, outcomes, tail, [row], self.key)

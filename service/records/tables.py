@@ -87,6 +87,7 @@ outcomes = Table(
     Column("created_us", BigInteger, nullable=False),
     Column("correct", Boolean),
     Column("reference", Text),
+    Column("rule", Text),
     *_links(),
     UniqueConstraint("chain", "sequence"),
 )

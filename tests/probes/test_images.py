@@ -125,11 +125,7 @@ def test_a_row_without_bytes(tmp_path: Path) -> None:
         read_image(tmp_path / "i.parquet" / "a.png")
 
 
-def test_images_that_would_have_to_be_guessed_at_are_refused(tmp_path: Path) -> None:
-    Image.new("CMYK", (2, 2)).save(tmp_path / "c.jpg")
+def test_what_is_no_image_is_told_by_name(tmp_path: Path) -> None:
     (tmp_path / "t.png").write_text("no image")
-    for name, message in (("c.jpg", "CMYK"), ("t.png", "cannot be decoded")):
-        with pytest.raises(DataError, match=message):
-            load_image(tmp_path / name)
-    Image.new("L", (2, 2), 7).save(tmp_path / "g.png")
-    assert np.array_equal(load_image(tmp_path / "g.png"), np.full((2, 2, 3), 7))
+    with pytest.raises(DataError, match=r"t\.png cannot be decoded \(these bytes are no image"):
+        load_image(tmp_path / "t.png")

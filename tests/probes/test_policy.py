@@ -117,6 +117,9 @@ def decide_at(least: float) -> Any:
         (["yes", "no", "yes", "no", "yes"], 0.9, True),
         ([], 0.5, False),
         (["no"] * 10, 0.1, True),
+        (["There is one."] * 5, 0.5, True),
+        (["There is one."] * 5, 0.6, False),
+        (["I do not know"] * 5, 0.6, True),
     ],
 )
 def test_sampling_stops_only_when_nothing_can_change(

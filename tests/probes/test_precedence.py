@@ -16,6 +16,7 @@ from probes.types import (
     AnswerForm,
     Domain,
     HiddenStateProbe,
+    ImageCondition,
     ImageDomain,
     Missing,
     QuestionDomain,
@@ -31,6 +32,7 @@ CERTIFICATE = Certificate(
     "2027-01-01T00:00:00+00:00",
 )  # fmt: skip
 CAUSES: dict[str, dict[str, Any]] = {
+    "damaged_image": {"image": ImageCondition(True, "cut short")},
     "out_of_domain": {"question": QuestionDomain(20.0, False, "any")},
     "degenerate_answer": {"form": AnswerForm("repeats")},
     "signal_unavailable": {"confidence": Missing("engine_error")},
@@ -51,6 +53,7 @@ def reason_of(causes: dict[str, Any]) -> str:
         domain=Domain(
             (ImageDomain(1.0, True),), causes.get("question", QuestionDomain(1.0, True, "any"))
         ),
+        image=causes.get("image", ImageCondition(False)),
         answer_form=causes.get("form", AnswerForm(None)),
     )
     assessed = RiskAssessment(causes.get("risk", 0.1), 1, signals)

@@ -9,8 +9,11 @@ import socket
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 
-from service.api.batch import _lines
+from service.api.batch_lines import Lines
+from service.arrival import HeldBytes
+from service.auth import Caller
 from service.errors import ServiceError
 
 pytestmark = pytest.mark.anyio
@@ -168,14 +171,21 @@ def test_a_sender_that_reads_late_is_not_locked_out(live, png):
 
 @pytest.mark.parametrize("size", [1, 3, 1000])
 async def test_lines_are_split_wherever_the_chunks_end(size):
-    whole = b"one\n\ntoolong\ntwo"
+    text = b"one\n\ntoolong\ntwo"
 
-    async def chunks():
-        for at in range(0, len(whole), size):
-            yield whole[at : at + size]
+    async def receive():
+        chunk = whole.pop(0)
+        return {"type": "http.request", "body": chunk, "more_body": bool(whole)}
 
-    found = [(number, line) async for number, line in _lines(chunks(), 5)]
-    assert [(n, one) for n, one in found if isinstance(one, bytes)] == [
-        (1, b"one"), (2, b""), (4, b"two"),
+    whole = [text[at : at + size] for at in range(0, len(text), size)]
+    held = HeldBytes(100, 100)
+    scope = {"type": "http", "state": {"caller": Caller("a", frozenset())}}
+    lines = [line async for line in Lines(Request(scope, receive), held, 5, 60).read()]
+    assert [(one.number, one.content) for one in lines if isinstance(one.content, bytes)] == [
+        (1, b"one"), (4, b"two"),
     ]  # fmt: skip
-    assert [n for n, one in found if isinstance(one, ServiceError)] == [3]
+    assert [one.number for one in lines if isinstance(one.content, ServiceError)] == [3]
+    assert held.total == len(b"onetwo")
+    for one in lines:
+        held.close(one.arrival)
+    assert held.total == 0

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from service.errors import Invalid, TooLarge, UnsupportedType
-from service.images import FORMATS, decode_base64, decode_image
+from service.images import decode_base64, decode_image
 
 RED = np.zeros((40, 60, 3), dtype=np.uint8)
 RED[..., 0] = 255
@@ -23,10 +23,10 @@ def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 
 def decode(data: bytes) -> np.ndarray:
-    return decode_image(data, max_bytes=1_000_000, max_pixels=1_000_000)
+    return decode_image(data, max_bytes=1_000_000, max_pixels=1_000_000).pixels
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "TIFF"])
 def test_every_format_gives_its_colours(kind):
     array = decode(encode(Image.fromarray(RED), kind))
     assert (array.shape, array.dtype) == ((40, 60, 3), np.uint8)
@@ -83,7 +83,7 @@ def test_the_first_picture_of_a_phones_jpeg_is_taken():
 
 def test_limits_are_the_callers():
     data = encode(Image.fromarray(RED))
-    assert decode_image(data, len(data), 2400).shape == (40, 60, 3)
+    assert decode_image(data, len(data), 2400).pixels.shape == (40, 60, 3)
     with pytest.raises(TooLarge, match="2399 pixels"):
         decode_image(data, len(data), 2399)
     with pytest.raises(TooLarge, match="bytes"):

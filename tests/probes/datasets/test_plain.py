@@ -20,17 +20,37 @@ def test_json_lines(write_lines: WriteLines) -> None:
     line = write_lines("d.jsonl", [GOOD, {**GOOD, "id": "b", "slice": "line 3", "kind": "k"}])
     (first, second), problems = load_jsonl(line)
     assert problems == ()
-    assert (first.id, first.kind, first.slice, first.rule) == ("line-1", "yes_no", "all", "yes_no")
+    assert (first.id, first.kind, first.slice, first.rule) == ("line-1", "match", "all", "match")
     assert (second.id, second.kind, second.slice) == ("b", "k", "line 3")
     assert load_image(first.image_path).shape == (3, 4, 3)
 
 
-def test_the_rule_follows_the_answers_unless_it_is_told(write_lines: WriteLines) -> None:
-    answers = (["Yes"], ["yes", "no"], ["red", "crimson"])
-    records: list[dict[str, Any]] = [{**GOOD, "answers": one} for one in answers]
-    path = write_lines("d.jsonl", [*records, {**GOOD, "answers": ["no"] * 3, "rule": "vqa"}])
-    examples, _ = load_jsonl(path)
-    assert [one.rule for one in examples] == ["yes_no", "match", "match", "vqa"]
+def test_the_rule_is_what_the_line_names_and_never_guessed(write_lines: WriteLines) -> None:
+    lines: list[dict[str, Any]] = [
+        GOOD,
+        {**GOOD, "rule": "yes_no"},
+        {**GOOD, "answers": ["no"] * 3, "rule": "vqa"},
+        {**GOOD, "answers": ["3 mm"], "rule": {"rule": "number", "tolerance": 0.5}},
+        {**GOOD, "answers": ["two"], "aliases": {"two": ["a pair"]}},
+    ]
+    examples, problems = load_jsonl(write_lines("d.jsonl", lines))
+    assert problems == ()
+    assert [one.rule for one in examples] == [
+        "match",
+        "yes_no",
+        "vqa",
+        '{"rule": "number", "tolerance": 0.5}',
+        '{"rule": "match", "aliases": {"two": ["a pair"]}}',
+    ]
+    assert [one.kind for one in examples] == ["match", "yes_no", "vqa", "number", "match"]
+
+
+def test_lines_to_ignore_are_left_out(write_lines: WriteLines) -> None:
+    ignored = {**GOOD, "rule": "ignore", "answers": ["?"]}
+    examples, problems = load_jsonl(write_lines("d.jsonl", [GOOD, ignored]))
+    assert ([one.id for one in examples], problems) == (["line-1"], ())
+    with pytest.raises(DataError, match="no records to judge"):
+        load_jsonl(write_lines("e.jsonl", [ignored]))
 
 
 def test_lines_end_at_line_ends_only(write_lines: WriteLines) -> None:
@@ -53,6 +73,12 @@ BAD_LINES: list[tuple[Any, str]] = [
     ({**GOOD, "answers": ["maybe"], "rule": "yes_no"}, "references:"),
     ({**GOOD, "references": ["yes"]}, "references: another name for answers"),
     ({**GOOD, "rule": "equal"}, "rule:"),
+    ({**GOOD, "rule": 3}, "rule: give a name, or an object"),
+    ({**GOOD, "rule": {"rule": "number", "tolerance": "x"}}, "tolerance:"),
+    ({**GOOD, "rule": "number"}, "references:"),
+    ({**GOOD, "rule": "choice"}, "options:"),
+    ({**GOOD, "aliases": ["two"]}, "aliases:"),
+    ({**GOOD, "answers": ["I don't know"]}, "references:"),
     ({**GOOD, "image": "gone.png"}, "image: gone.png does not exist"),
     ({**GOOD, "camera": "A"}, "camera: unknown field"),
     ({**GOOD, "id": "first"}, "id: 'first' stands on line 1 already"),
@@ -82,7 +108,23 @@ def test_csv(folder: Path) -> None:
     assert first.question == 'What, in "red"\nand blue?'
     assert (first.id, first.references, first.slice) == ("one", ("red", "crimson"), "line 3")
     # The first record takes lines 2 and 3.
-    assert (second.id, second.rule, second.slice) == ("line-5", "yes_no", "all")
+    assert (second.id, second.rule, second.slice) == ("line-5", "match", "all")
+
+
+def test_csv_cells_hold_a_rule_with_parameters_and_aliases(folder: Path) -> None:
+    lines = [
+        "image,question,answers,rule,aliases",
+        'a.png,How long is it?,3 mm,"{""rule"": ""number"", ""tolerance"": 0.5}",',
+        'a.png,How many?,two,,"{""two"": [""a pair""]}"',
+        "a.png,How many?,two,,two=a pair",
+    ]
+    (folder / "d.csv").write_text("\n".join(lines))
+    examples, problems = load_dataset(folder / "d.csv")
+    assert [one.rule for one in examples] == [
+        '{"rule": "number", "tolerance": 0.5}',
+        '{"rule": "match", "aliases": {"two": ["a pair"]}}',
+    ]
+    assert [str(one).partition(" (")[0] for one in problems] == ["line 4: aliases: not JSON"]
 
 
 BAD_ROWS: list[tuple[bytes, str]] = [

@@ -26,7 +26,7 @@ def encode(kind: str, **options: object) -> bytes:
 
 
 def decode(data: bytes) -> np.ndarray:
-    return decode_image(data, max_bytes=12_000_000, max_pixels=LIMIT)
+    return decode_image(data, max_bytes=12_000_000, max_pixels=LIMIT).pixels
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:

@@ -1,0 +1,227 @@
+"""Whether an answer is wrong, by the rule that the data names: the one judge of the project.
+
+Datasets, outcomes, replay and recertification call :func:`judge`; self-consistency compares answers
+by the same forms (:mod:`probes.labels.sameness`), for no rule is known while serving.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from probes.errors import DataError
+from probes.labels.abstention import abstains
+from probes.labels.choice import option_of, read_choice
+from probes.labels.dates import read_date
+from probes.labels.numerals import Quantity, quantities
+from probes.labels.pattern import Pattern
+from probes.labels.rule import LABEL_RULES as LABEL_RULES
+from probes.labels.rule import LabelRule as LabelRule
+from probes.labels.rule import Rule, parse_rule
+from probes.labels.text import match_form, normalise, spoken
+from probes.labels.vqa_text import vqa_form
+from probes.labels.yes_no import first_clause, parse_yes_no
+from probes.types import Missing
+
+VQA_REFERENCES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A judged answer.
+
+    Args:
+        wrong: the answer is not what the references say; always so where nothing was parsed.
+        parsed: what was compared; empty where the answer holds nothing to compare.
+        unparsed: why it is empty: ``empty_answer``, ``abstention`` or ``no_parse``.
+    """
+
+    wrong: bool
+    parsed: str
+    unparsed: Missing | None = None
+
+
+Reader = Callable[[str], tuple[str, bool]]
+"""An answer to what was parsed of it, empty for nothing, and whether that is right."""
+
+
+def judge(answer: str, references: Sequence[str], rule: str | Rule) -> Label:
+    """Judge an answer.
+
+    Reasoning (``<think>``) is no part of it. One that says it gives none is an abstention, which is
+    never right, unless rule ``choice`` offers it as an option.
+
+    - ``yes_no``: yes or no, see :func:`~probes.labels.yes_no.parse_yes_no`; all references agree.
+    - ``match``: the same words as one reference, without case, punctuation and articles, numbers as
+      words or digits.
+    - ``vqa``: VQA's normalisation; min(1, matches / 3) of at least 0.5 (Antol et al. 2015).
+    - ``number``: the one number of the answer, within a tolerance, and in the reference's unit
+      where both name one.
+    - ``choice``: one option, by its letter or its text.
+    - ``set``: the same things as the references together, in any order.
+    - ``date``: the same day or month, however written.
+    - ``regex``: a reference matches the whole answer (RE2, without case).
+
+    Args:
+        rule: a rule, or its text.
+
+    Raises DataError when the references cannot judge any answer.
+    """
+    how = parse_rule(rule) if isinstance(rule, str) else rule
+    read = _reader(references, how)
+    said = how.means(spoken(answer))
+    if not normalise(said):
+        return Label(True, "", Missing("empty_answer"))
+    if abstains(said) and not (how.name == "choice" and read(said)[0]):
+        return Label(True, "", Missing("abstention"))
+    parsed, right = read(said)
+    if not parsed:
+        return Label(True, "", Missing("no_parse"))
+    return Label(not right, parsed)
+
+
+def check_references(references: Sequence[str], rule: str | Rule) -> None:
+    """Raise DataError, with the field and the fix, where no answer could be right."""
+    how = parse_rule(rule) if isinstance(rule, str) else rule
+    _reader(references, how)
+    if how.name in ("match", "set") and all(abstains(one) for one in references):
+        raise DataError(
+            f"references: {list(references)} give no answer, and an abstention is never right; "
+            "leave the line out, or use rule ignore"
+        )
+
+
+def _reader(references: Sequence[str], rule: Rule) -> Reader:
+    if not references:
+        raise DataError("references: none given; give at least one right answer")
+    if rule.name == "ignore":
+        raise DataError("rule: ignore judges nothing; leave the answer out")
+    return _READERS[rule.name](references, rule)
+
+
+def _read_yes_no(references: Sequence[str], rule: Rule) -> Reader:
+    def read(text: str) -> str:
+        return parse_yes_no(rule.means(first_clause(text)) if rule.aliases else text) or (
+            parse_yes_no(text)
+        )
+
+    truths = {read(reference) for reference in references}
+    if truths not in ({"yes"}, {"no"}):
+        raise DataError(f"references: {list(references)} for rule yes_no; give 'yes' or 'no'")
+    return lambda text: (found := read(text), found in truths)
+
+
+def _read_match(references: Sequence[str], rule: Rule) -> Reader:
+    meant = [rule.means(reference) for reference in references]
+    truths = {match_form(one) for one in meant} | {normalise(one) for one in meant}
+    truths.discard("")
+    if not truths:
+        raise DataError(f"references: {list(references)} hold no word; give a right answer")
+    return lambda text: (
+        found := match_form(text),
+        found in truths or normalise(text) in truths,
+    )
+
+
+def _read_vqa(references: Sequence[str], rule: Rule) -> Reader:
+    if len(references) < VQA_REFERENCES:
+        raise DataError(
+            f"references: {len(references)}, but rule vqa needs at least {VQA_REFERENCES}; use "
+            "rule match"
+        )
+    truths = [vqa_form(rule.means(reference)) for reference in references]
+
+    def read(text: str) -> tuple[str, bool]:
+        found = vqa_form(text)
+        return found, min(1.0, truths.count(found) / 3) >= 0.5
+
+    return read
+
+
+def _read_number(references: Sequence[str], rule: Rule) -> Reader:
+    truths = [_one_quantity(reference, rule) for reference in references]
+    if None in truths:
+        raise DataError(
+            f"references: {list(references)} for rule number; give one number each, such as '3' "
+            "or '2.5 mm'"
+        )
+
+    def read(text: str) -> tuple[str, bool]:
+        found = _one_quantity(text, rule)
+        if found is None:
+            return "", False
+        return str(found), any(_is_near(found, one, rule) for one in truths if one)
+
+    return read
+
+
+def _one_quantity(text: str, rule: Rule) -> Quantity | None:
+    """The number of a text; "no screws" is 0. None for several, and for "not 3"."""
+    form = match_form(rule.means(text))
+    found, words = quantities(form), form.split()
+    if "not" in words or len({one.value for one in found}) > 1:
+        return None
+    if not found:
+        return Quantity(Decimal(0)) if "no" in words else None
+    return Quantity(found[0].value, match_form(rule.means(found[0].unit)))
+
+
+def _is_near(one: Quantity, truth: Quantity, rule: Rule) -> bool:
+    if truth.unit and one.unit and one.unit != truth.unit:
+        return False
+    relative = Decimal(str(rule.relative)) * abs(truth.value)
+    return abs(one.value - truth.value) <= max(Decimal(str(rule.tolerance)), relative)
+
+
+def _read_choice(references: Sequence[str], rule: Rule) -> Reader:
+    truths = {option_of(rule.means(reference), rule.options) for reference in references}
+    if "" in truths:
+        told = ", ".join(" ".join(pair).strip() for pair in rule.options)
+        raise DataError(f"references: {list(references)}: give an option, one of {told}")
+    return lambda text: (found := read_choice(text, rule.options), found in truths)
+
+
+def _read_set(references: Sequence[str], rule: Rule) -> Reader:
+    truth = set[str]().union(*(_things(reference, rule) for reference in references))
+    if not truth:
+        raise DataError(f"references: {list(references)} name nothing; give what belongs to it")
+
+    def read(text: str) -> tuple[str, bool]:
+        found = _things(text, rule)
+        return ", ".join(sorted(found)), found == truth
+
+    return read
+
+
+def _things(text: str, rule: Rule) -> set[str]:
+    parts = re.split(r"[;|\n•]|,(?!\d)|(?<!\d),|\band\b|&", text, flags=re.IGNORECASE)
+    return {form for part in parts if (form := match_form(rule.means(part)))}
+
+
+def _read_date(references: Sequence[str], rule: Rule) -> Reader:
+    truths = {read_date(rule.means(reference), rule.order) for reference in references}
+    if "" in truths:
+        raise DataError(
+            f"references: {list(references)} for rule date; write 2025-04-03 or 2025-04, or give "
+            "'order' as dmy or mdy"
+        )
+    return lambda text: (found := read_date(text, rule.order), found in truths)
+
+
+def _read_regex(references: Sequence[str], rule: Rule) -> Reader:
+    patterns = [Pattern(reference) for reference in references]
+    return lambda text: (" ".join(text.split()), any(one.matches(text) for one in patterns))
+
+
+_READERS: Mapping[str, Callable[[Sequence[str], Rule], Reader]] = {
+    "yes_no": _read_yes_no,
+    "match": _read_match,
+    "vqa": _read_vqa,
+    "number": _read_number,
+    "choice": _read_choice,
+    "set": _read_set,
+    "date": _read_date,
+    "regex": _read_regex,
+}

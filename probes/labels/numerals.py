@@ -1,0 +1,102 @@
+"""Numbers as words and digits, and the quantity that a text names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+_UP_TO_NINETEEN = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
+    "fifteen sixteen seventeen eighteen nineteen"
+)
+_FROM_TWENTY = "twenty thirty forty fifty sixty seventy eighty ninety"
+_SMALL = {word: value for value, word in enumerate(_UP_TO_NINETEEN.split())} | {"none": 0}
+_TENS = {word: 10 * value for value, word in enumerate(_FROM_TWENTY.split(), start=2)}
+_NUMBER = re.compile(r"(-?)(\d+(?:[.,]\d+)*)([^\W\d_]*)")
+_NAMES = {"percent": "%", "pct": "%", "degree": "°", "degrees": "°"}
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A number and the word behind it.
+
+    Args:
+        unit: empty where nothing stands behind the number.
+    """
+
+    value: Decimal
+    unit: str = ""
+
+    def __str__(self) -> str:
+        value = f"{self.value.normalize():f}"
+        return f"{value} {self.unit}".rstrip()
+
+
+def as_digits(words: Sequence[str]) -> list[str]:
+    """Cardinal numbers up to 999,999 as digits, other words as they are. "none" is 0, as in VQA.
+
+    >>> as_digits(["one", "hundred", "and", "five", "screws"])
+    ['105', 'screws']
+    """
+    found: list[str] = []
+    at = 0
+    while at < len(words):
+        value, used = _cardinal(words, at)
+        found.append(str(value) if used else words[at])
+        at += used or 1
+    return found
+
+
+def _cardinal(words: Sequence[str], start: int) -> tuple[int, int]:
+    """The number that begins at a word, and how many words it takes: 0 for none."""
+    thousands, group, room, at = 0, 0, 1000, start
+    while at < len(words):
+        word = words[at]
+        value = _SMALL.get(word, _TENS.get(word))
+        if value is not None and value < room:
+            group, room = group + value, (10 if word in _TENS else 0)
+        elif word == "hundred" and group < 10 and (room == 0 or at == start):
+            group, room = max(group, 1) * 100, 100
+        elif word == "thousand" and not thousands and (group or at == start):
+            thousands, group, room = max(group, 1) * 1000, 0, 1000
+        elif word != "and" or at == start or room < 100 or not _is_number(words, at + 1):
+            break
+        at += 1
+    return thousands + group, at - start
+
+
+def _is_number(words: Sequence[str], at: int) -> bool:
+    return at < len(words) and (words[at] in _SMALL or words[at] in _TENS)
+
+
+def quantities(form: str) -> list[Quantity]:
+    """Every quantity of a text in :func:`~probes.labels.text.match_form`, each once.
+
+    >>> [str(one) for one in quantities("3.0 mm or -2")]
+    ['3 mm', '-2']
+    """
+    words = form.split()
+    found: dict[str, Quantity] = {}
+    for at, word in enumerate(words):
+        match = _NUMBER.fullmatch(word)
+        digits = _decimal(match.group(2)) if match else None
+        if match is None or digits is None:
+            continue
+        before = words[at - 1] if at else ""
+        negative = match.group(1) or before in ("minus", "negative")
+        unit = match.group(3) or (words[at + 1] if at + 1 < len(words) else "")
+        unit = "" if unit[:1].isdigit() or unit[:1] == "-" else _NAMES.get(unit, unit)
+        one = Quantity(-digits if negative else digits, unit)
+        found.setdefault(str(one), one)
+    return list(found.values())
+
+
+def _decimal(digits: str) -> Decimal | None:
+    """3.5, the 3,5 of other languages, 1.000.000 and 1.000,5; None for 1.2.3 and the like."""
+    if re.fullmatch(r"\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}", digits):
+        digits = digits.replace(".", "")
+    if digits.count(",") == 1 and "." not in digits:
+        digits = digits.replace(",", ".")
+    return Decimal(digits) if re.fullmatch(r"\d+(?:\.\d+)?", digits) else None

@@ -1,0 +1,62 @@
+"""When two answers to one question say the same, where nobody knows the question's rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from probes.labels.abstention import abstains
+from probes.labels.numerals import Quantity, quantities
+from probes.labels.text import match_form, spoken
+from probes.labels.yes_no import parse_yes_no, says_yes_no
+
+NOTHING = ""
+"""The form of an answer that gives none."""
+_DIGITS = tuple("0123456789")
+
+
+def answer_form(answer: str) -> Callable[[str], str]:
+    """A function from an answer to its form; equal forms say the same.
+
+    The given answer tells how the others are read: as yes or no where it begins with that word by
+    itself, as a number where it is one, else as the rule ``match`` reads them. So "Yes, there is"
+    is "yes", "two" is "2", and "No parking" is not "No stopping".
+
+    >>> form = answer_form("two")
+    >>> form("2") == form("There are two.") == form("two") != form("3")
+    True
+    """
+    said = spoken(answer)
+    if says_yes_no(said):
+        return lambda other: _form(other, _yes_no)
+    if (quantity := _bare_quantity(match_form(said))) is not None:
+        unit = quantity.unit
+        return lambda other: _form(other, lambda text: _number(text, unit))
+    return lambda other: _form(other, lambda text: NOTHING)
+
+
+def _form(answer: str, read: Callable[[str], str]) -> str:
+    said = spoken(answer)
+    return NOTHING if abstains(said) else read(said) or match_form(said)
+
+
+def _bare_quantity(form: str) -> Quantity | None:
+    """A number with at most one word behind it."""
+    words, found = form.split(), quantities(form)
+    bare = len(words) <= 2 and len(found) == 1 and quantities(words[0])
+    return found[0] if bare else None
+
+
+def _number(text: str, unit: str) -> str:
+    """One number among plain words; "5 %" is not "5", nor is "gate A 5"."""
+    form = match_form(text)
+    found, words = quantities(form), form.split()
+    plain = all(len(word) > 1 and word.isalpha() for word in words if word[-1:] not in _DIGITS)
+    if len({one.value for one in found}) != 1 or "not" in words or not (plain or unit):
+        return NOTHING
+    return str(Quantity(found[0].value, (found[0].unit or unit) if unit else ""))
+
+
+def _yes_no(text: str) -> str:
+    """As :func:`parse_yes_no`, but "No parking" may be a sign's words."""
+    words = match_form(text).split()
+    return NOTHING if words[:1] == ["no"] and not says_yes_no(text) else parse_yes_no(text)

@@ -1,0 +1,127 @@
+"""A JSON body -> a model. How much there is in it is bounded before any of it is built.
+
+A body may hold one long text, an image in base64, and beside it only what a question can need: so
+few marks, names and digits that reading them takes no time worth speaking of. A name that stands
+twice in an object is refused (RFC 8259, 4: what it means then is anybody's guess).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from service.errors import Invalid, Malformed, ServiceError
+
+MARKS = 16_384
+"""Most quotes, commas, colons and brackets: a question of 2,000 characters may be made of them."""
+NAMES = 256
+"""Most names, of all objects together."""
+NAME_CHARACTERS = 256
+DIGITS = 400
+"""Most characters of a number."""
+ESCAPES = 16
+"""One byte in so many may be a backslash: some write ``\\/`` for a slash, some wrap base64."""
+_SLICE = 1 << 16
+_OTHERS = bytes(sorted(set(range(256)) - set(b'{}[],:"\\')))
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_model(model: type[Model], body: bytes) -> Model:
+    """The model that a body says, strictly. Raises Malformed and Invalid."""
+    try:
+        return model.model_validate(read_json(body), strict=True)
+    except ValidationError as error:
+        raise Invalid.from_validation(error) from error
+
+
+def read_json(body: bytes) -> Any:
+    """What a JSON text says. Raises Malformed, and Invalid for a name that stands twice."""
+    _bound(body)
+    reader = _Reader()
+    try:
+        return json.loads(
+            body.decode(),
+            object_pairs_hook=reader.object,
+            parse_int=reader.integer,
+            parse_float=reader.number,
+            parse_constant=reader.constant,
+        )
+    except (ValueError, RecursionError) as error:
+        said = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise _malformed(str(said)) from error
+
+
+def writable(text: str) -> bool:
+    """Whether a text is one: JSON can write half of a surrogate pair, which no encoding has."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _bound(body: bytes) -> None:
+    """Count marks slice by slice, so that other threads get their turn. Raises Malformed."""
+    marks = escapes = 0
+    for begin in range(0, len(body), _SLICE):
+        found = body[begin : begin + _SLICE].translate(None, _OTHERS)
+        slashes = found.count(b"\\")
+        marks += len(found) - slashes
+        escapes += slashes
+        if marks > MARKS or escapes > MARKS + len(body) // ESCAPES:
+            raise _malformed("it has more parts than a question can have")
+
+
+class _Reader:
+    """Builds objects while it counts their names."""
+
+    def __init__(self) -> None:
+        self._names = 0
+
+    def object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """An object. Raises ServiceError, which json lets through."""
+        self._names += len(pairs)
+        if self._names > NAMES:
+            raise _malformed(f"it has more than {NAMES} names")
+        built = dict(pairs)
+        for name in built:
+            if len(name) > NAME_CHARACTERS:
+                raise _malformed(f"a name in it has more than {NAME_CHARACTERS} characters")
+            if not writable(name):
+                raise _malformed("a name in it holds half of a surrogate pair")
+        if len(built) < len(pairs):
+            _refuse_twice([name for name, _ in pairs])
+        return built
+
+    def integer(self, digits: str) -> int:
+        """A whole number."""
+        return int(_short(digits))
+
+    def number(self, digits: str) -> float:
+        """Any other number."""
+        return float(_short(digits))
+
+    def constant(self, name: str) -> NoReturn:
+        """NaN and Infinity, which Python knows and JSON does not."""
+        raise _malformed(f"{name} is no JSON")
+
+
+def _refuse_twice(names: list[str]) -> NoReturn:
+    twice = next(name for number, name in enumerate(names) if name in names[:number])[:64]
+    raise Invalid(f"'{twice}' was sent twice; send it once", field=twice, kind="invalid_field")
+
+
+def _short(digits: str) -> str:
+    if len(digits) > DIGITS:
+        raise _malformed(f"a number in it has more than {DIGITS} digits")
+    return digits
+
+
+def _malformed(why: str) -> ServiceError:
+    return Malformed(
+        f"the body is not JSON that can be read: {why}; send one JSON object",
+        field="body",
+        kind="malformed_json",
+    )
