@@ -14,6 +14,7 @@ from probes.plots import draw_all
 from probes.report_examples import Shown, to_card
 from probes.report_page import render_page
 from probes.report_tables import build_tables
+from probes.risk_words import has_probe, made_of
 from probes.table import Table, format_interval, to_markdown
 from probes.verdict import verdict
 
@@ -101,12 +102,25 @@ def summary(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
         "coverage more is better; for AURC, E-AURC, Brier and ECE less.",
         *_likeness(evaluation.get("likeness")),
         *([evaluation["tries"]] if evaluation.get("tries") else []),
-        f"The risk is made of {', '.join(evaluation['risk_features'])}; the probe reads layer "
-        f"{evaluation['probe']['layer']} at {evaluation['probe']['position']}. Attention is "
-        "compared, and never decided on.",
+        _risk_sentence(evaluation),
         "Out of the domain of validity: "
         f"{format_interval(domain['share'], percent=True)} of the test split.",
         *(f"Signal {name} is missing: {reason}." for name, reason in missing.items()),
+    )
+
+
+def _risk_sentence(evaluation: Mapping[str, Any]) -> str:
+    features, probe = evaluation["risk_features"], evaluation["probe"]
+    place = f"layer {probe['layer']} at {probe['position']}"
+    read = (
+        f"the probe reads {place}"
+        if has_probe(features)
+        else f"the hidden-state probe ({place}) is no part of it: on the selection split it added "
+        "nothing beyond noise"
+    )
+    return (
+        f"The risk is made of {made_of(features)}; {read}. Attention is compared, and never "
+        "decided on."
     )
 
 

@@ -19,10 +19,12 @@ from probes.errors import DataError
 from probes.guarantee import ESTIMANDS, Certificate
 from probes.ledger import Ledger, anchors
 from probes.ledger import told as ledger_told
+from probes.risk_words import has_probe, made_of
+from probes.signals.question import QuestionMode
 from probes.store import Store
 from probes.types import Missing
 from service.cli_collect import collect, warn_of_labels
-from service.cli_errors import told
+from service.cli_errors import no_certificate, told
 from service.cli_recertify import Loosen, MostPerGroup, ValidDays, recertify
 from service.cli_records import Day
 from service.cli_replay import replay
@@ -72,7 +74,10 @@ def train(
             loaded, out, seed=seed, policy=Policy(reject_above=reject_above),
             blank=None if blank is None else load(blank), progress=status.update,
         )  # fmt: skip
-    typer.echo(f"{bundle.id}: layer {bundle.probe.layer} at {bundle.probe.position}, in {out}")
+    typer.echo(
+        f"{bundle.id}: probe on {_probe(bundle)}; risk of {made_of(bundle.stage_one.features)}, "
+        f"in {out}"
+    )
 
 
 def certify(
@@ -105,6 +110,13 @@ def certify(
         str | None,
         typer.Option(help="metadata key by which a request names its slice; as --slices-by"),
     ] = None,
+    questions: Annotated[
+        QuestionMode | None,
+        typer.Option(
+            help="which questions are in the domain: the dataset's own, those and other values in "
+            "their slots, or any like them; by default as training chose"
+        ),
+    ] = None,
     from_records: Annotated[
         bool, typer.Option("--from-records", help="as vlm-gate recertify, which replaces it")
     ] = False,
@@ -115,7 +127,8 @@ def certify(
     """Test thresholds on the calibration split; write the bundle with its certificates.
 
     Every error rate and self-consistency mode spends from one delta (docs/decisions/0009), that of
-    --alpha in the policy's own mode first.
+    --alpha in the policy's own mode first. Ends with 3 when nothing can be promised; the bundle is
+    written all the same.
     """
     from probes.certify import ALPHA
     from probes.certify import certify as run_certification
@@ -140,9 +153,14 @@ def certify(
             alpha=ALPHA if alpha is None else alpha, also=also or (), most=most_per_group,
             valid_days=valid_days,
             slicing=None if slices_by is None else Slicing(slices_by, slice_key or slices_by),
+            questions=questions,
         )  # fmt: skip
     Console().print(_certificates(certified))
     typer.echo(ledger_told(ledger.tries))
+    if not (certified.certificates or certified.slice_certificates):
+        no_certificate(
+            f"no threshold passed at alpha {certified.alpha:g}; the bundle in {out} accepts nothing"
+        )
 
 
 def _ledger(folder: Path, store: Store) -> Ledger:
@@ -217,14 +235,15 @@ def inspect(folder: BundleFolder) -> None:
     for field, value in (
         ("model", f"{bundle.model.name} at {bundle.model.revision}"),
         ("engine", f"{bundle.model.engine}, {bundle.model.dtype}"),
-        ("probe", f"layer {bundle.probe.layer} at {bundle.probe.position}"),
-        ("risk", ", ".join(bundle.stage_one.features)),
+        ("probe", _probe(bundle)),
+        ("risk", made_of(bundle.stage_one.features)),
         (
             "risk with self-consistency",
-            second.reason if isinstance(second, Missing) else ", ".join(second.features),
+            second.reason if isinstance(second, Missing) else made_of(second.features),
         ),
         ("reject above", str(bundle.policy.reject_above)),
         ("domain limit", f"{bundle.domain.limit:.3f}"),
+        ("questions", _questions(bundle)),
         ("golden examples", str(len(bundle.golden))),
         ("trained on store", bundle.data),
     ):
@@ -325,6 +344,23 @@ def simulate(
                     f"{row.rejected:.1%}", _share(row.guaranteed),
                 )  # fmt: skip
     Console().print(table)
+
+
+def _probe(bundle: Bundle) -> str:
+    """Where the probe reads, and whether the risk reads the probe."""
+    place = f"layer {bundle.probe.layer} at {bundle.probe.position}"
+    return place if has_probe(bundle.stage_one.features) else f"{place}, no part of the risk"
+
+
+def _questions(bundle: Bundle) -> str:
+    model = bundle.questions
+    if isinstance(model, Missing):
+        return "any at all: the bundle has no question side; train it again for one"
+    if model.mode == "any":
+        return f"any: surprise at most {model.limit:.2f} bits"
+    if model.mode == "exact":
+        return f"exact: {len(model.questions)} questions"
+    return "\n".join(["template:", *map(str, model.templates)])
 
 
 def _share(value: float | Missing) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from service.cli_errors import no_certificate
 from service.cli_records import Day, open_records, utc
 
 Loosen = Annotated[
@@ -39,6 +40,7 @@ def recertify(
     one delta: the first 80 % of it, each later one half of what is left.
     """
     from probes.bundle import Bundle
+    from probes.guarantee import NoCertificate
     from probes.ledger import Ledger
     from probes.recertify import certify_judged, with_certificate
     from service.recertify import gather, terms
@@ -66,6 +68,11 @@ def recertify(
             level=asked.delta * ledger.share(claim), most=asked.most, weight=found.weight,
             created=now, valid_days=valid_days,
         )  # fmt: skip
+        if isinstance(certificate, NoCertificate):
+            no_certificate(
+                f"{certificate.told()} ({certificate.answers} answers); nothing is written; judge "
+                "more of them, or train again"
+            )
         certified = with_certificate(loaded, certificate, out)
     one = certified.certificates["never"]
     if certified.loosened_from is not None:

@@ -14,8 +14,9 @@ from probes.policy import Policy, SmallSlices
 from probes.types import ConsistencyMode
 
 Signal = Literal[
-    "hidden_state_probe", "token_confidence", "self_consistency", "attention", "evidence", "domain"
-]
+    "hidden_state_probe", "token_confidence", "self_consistency", "attention", "evidence", "domain",
+    "question_kind",
+]  # fmt: skip
 Share = Annotated[float, Field(ge=0, le=1)]
 
 

@@ -197,7 +197,7 @@ async def test_a_void_promise_is_lifted_by_a_person(
         strict = CliRunner().invoke(
             app, [*alias, "--out", str(tmp_path / "strict"), "--alpha", "0.001"]
         )
-        assert strict.exit_code == 1
+        assert strict.exit_code == 3
         assert "no certificate: " in strict.stderr
         assert not (tmp_path / "strict").exists()
         current.unlink()
