@@ -11,10 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.combine import RiskModel
+from probes.combine import FEATURES, KIND, RiskModel
 from probes.probe import LinearProbe
 from probes.signals.consistency import measure_consistency
+from probes.signals.degenerate import measure_form
 from probes.signals.domain import DomainModel
+from probes.signals.question import QuestionModel
+from probes.signals.question_kind import KindModel
 from probes.store import Store
 from probes.types import FloatArray, Missing, Position
 
@@ -27,7 +30,7 @@ class Measured:
     """Signals of n answers. A column is only ever read where :attr:`known` says so.
 
     Args:
-        columns: feature name (see ``combine.FEATURES``) to values, (n,).
+        columns: feature name (see :class:`~probes.combine.RiskModel`) to values, (n,).
         known: feature name to whether each value is there, (n,).
     """
 
@@ -50,8 +53,8 @@ def states(store: Store, place: tuple[int, Position]) -> tuple[FloatArray, NDArr
     return hidden, store.arrays.present[:, store.setup.readouts.index(place)]
 
 
-def measure_columns(store: Store, probe: LinearProbe) -> Measured:
-    """Token confidence, probe and self-consistency of every answer."""
+def measure_columns(store: Store, probe: LinearProbe, kinds: KindModel | None = None) -> Measured:
+    """Token confidence, probe and self-consistency of every answer, and the same per kind."""
     hidden, present = states(store, (probe.layer, probe.position))
     columns: dict[str, FloatArray] = {"probe_logit": probe.logit(_project(probe, hidden))}
     known = {"probe_logit": present}
@@ -68,6 +71,23 @@ def measure_columns(store: Store, probe: LinearProbe) -> Measured:
         [0.0 if isinstance(one, Missing) else one.agreement for one in agreement]
     )
     known["agreement"] = np.array([not isinstance(one, Missing) for one in agreement], dtype=bool)
+    measured = Measured(columns, known)
+    return measured if kinds is None else _with_kinds(measured, store, kinds)
+
+
+def _with_kinds(measured: Measured, store: Store, model: KindModel) -> Measured:
+    """The columns, and per kind of question what counts for that kind alone."""
+    told = {one: model.tell(one) for one in {record.question for record in store.records}}
+    found = [told[record.question] for record in store.records]
+    have = np.array([not isinstance(one, Missing) for one in found], dtype=bool)
+    names = np.array([None if isinstance(one, Missing) else one.kind for one in found], object)
+    columns, known = dict(measured.columns), dict(measured.known)
+    for kind in model.kinds:
+        of_kind = np.asarray(names == kind, dtype=np.float64)
+        columns[f"{KIND}@{kind}"], known[f"{KIND}@{kind}"] = of_kind, have
+        for name in FEATURES:
+            columns[f"{name}@{kind}"] = measured.columns[name] * of_kind
+            known[f"{name}@{kind}"] = measured.known[name] & have
     return Measured(columns, known)
 
 
@@ -78,6 +98,29 @@ def measure_distance(
     latent, present = latent_states(store, probe)
     points = np.concatenate([latent, store.arrays.image_features], axis=1)
     return domain.distance(points), present
+
+
+def measure_inside(
+    store: Store, probe: LinearProbe, domain: DomainModel, questions: QuestionModel | Missing
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Whether each request lies within the domain's image side and its question side, (n,) each.
+
+    Without a question side every question is inside.
+    """
+    distance, present = measure_distance(store, probe, domain)
+    image = present & (distance <= domain.limit)
+    if isinstance(questions, Missing):
+        return image, np.ones(len(store.records), dtype=bool)
+    asked = [record.question for record in store.records]
+    known = {question: questions.inside(question) for question in set(asked)}
+    return image, np.array([known[question] for question in asked], dtype=bool)
+
+
+def measure_proper(store: Store) -> NDArray[np.bool_]:
+    """Whether each answer is one that a person could mean, not degenerate, (n,)."""
+    answers = [record.answer for record in store.records]
+    proper = {answer: measure_form(answer).degenerate is None for answer in set(answers)}
+    return np.array([proper[answer] for answer in answers], dtype=bool)
 
 
 def latent_states(store: Store, probe: LinearProbe) -> tuple[FloatArray, NDArray[np.bool_]]:

@@ -287,8 +287,8 @@ class PromptSideAttention:
 
 
 @dataclass(frozen=True, slots=True)
-class Domain:
-    """Whether the request looks like what the gate was calibrated on.
+class ImageDomain:
+    """Whether one image, as the model read it, looks like those of calibration.
 
     Args:
         distance: Mahalanobis distance, >= 0, no unit.
@@ -297,6 +297,76 @@ class Domain:
 
     distance: float
     inside: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionKind:
+    """The kind of question, as its words tell it; one of the dataset's names of kinds."""
+
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionDomain:
+    """Whether the question is one of those that the gate was trained on.
+
+    Args:
+        surprise: of its least expected word under the training questions, >= 0, bits.
+        inside: as ``mode`` has it.
+        mode: ``any`` bounds the surprise; ``template`` and ``exact`` want a training question, with
+            or without other values in its slots.
+    """
+
+    surprise: float
+    inside: bool
+    mode: Literal["exact", "template", "any"]
+
+
+DomainPart = Literal["image", "question", "both"]
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """Whether the request looks like what the gate was trained and calibrated on.
+
+    Args:
+        images: the image side, one entry per image, at least one.
+        question: the question side, or ``no_question_side`` for a bundle of an older format.
+    """
+
+    images: tuple[ImageDomain, ...]
+    question: QuestionDomain | Missing = Missing("no_question_side")
+
+    @property
+    def distance(self) -> float:
+        """Of the image that is furthest away."""
+        return max(image.distance for image in self.images)
+
+    @property
+    def part(self) -> DomainPart | None:
+        """Which side is outside; None where none is."""
+        image = not all(one.inside for one in self.images)
+        question = isinstance(self.question, QuestionDomain) and not self.question.inside
+        if image and question:
+            return "both"
+        return "image" if image else "question" if question else None
+
+    @property
+    def inside(self) -> bool:
+        """Every side is inside."""
+        return self.part is None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerForm:
+    """Whether the answer's text is one that a person could mean.
+
+    Args:
+        degenerate: ``empty`` (no word), ``not_words`` (control characters, pieces of the model's
+            own markup) or ``repeats`` (a loop); None where it is none of these.
+    """
+
+    degenerate: Literal["empty", "not_words", "repeats"] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +414,8 @@ class Signals:
     evidence: Evidence | Missing
     domain: Domain | Missing
     image: ImageCondition | Missing = Missing("not_recorded")
+    question_kind: QuestionKind | Missing = Missing("not_requested")
+    answer_form: AnswerForm | Missing = Missing("not_measured")
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,16 +435,22 @@ class RiskAssessment:
 
 Verdict = Literal["accept", "escalate", "reject"]
 Reason = Literal[
-    "risk_below_threshold",
-    "risk_above_threshold",
-    "risk_above_reject",
     "damaged_image",
     "out_of_domain",
+    "degenerate_answer",
     "signal_unavailable",
-    "no_certificate",
     "certificate_void",
+    "no_certificate",
+    "risk_above_reject",
+    "risk_above_threshold",
     "audit",
+    "risk_below_threshold",
 ]
+"""In the order of :mod:`probes.precedence`: where several hold, the first is told."""
+
+
+Scope = Literal["all", "own", "pooled"]
+"""Whose answers a certificate is about: of all slices together, of one slice, of small ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,6 +463,8 @@ class Decision:
         accept_below: risk at or below which an answer is accepted; ``None`` accepts nothing.
         reject_above: risk above which an answer is rejected; ``None`` rejects nothing.
         certificate: id of the certificate that the decision rests on, if any.
+        scope: whose answers that is about: ``all``, ``own`` (the slice's) or ``pooled`` (those of
+            several slices too small for a test of their own).
     """
 
     decision: Verdict
@@ -392,6 +472,7 @@ class Decision:
     accept_below: float | None
     reject_above: float | None
     certificate: str | None
+    scope: Scope | None = None
 
 
 @dataclass(frozen=True, slots=True)

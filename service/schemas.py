@@ -8,18 +8,21 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from probes.bundle import Bundle
 from probes.guarantee import Certificate
+from probes.signals.question import QuestionMode
 from probes.types import (
     ConsistencyMode,
+    DomainPart,
     Missing,
     ModelIdentity,
     Query,
     Reason,
-    Signals,
+    Scope,
     Verdict,
 )
 from service.picture import Picture
 from service.pipeline import Ask, Outcome
 from service.rules import Rules
+from service.signal_parts import parts_of
 
 MAX_QUESTION = 2_000
 MAX_SAMPLES = 50
@@ -161,11 +164,40 @@ class EvidenceSignal(BaseModel):
     flipped_random30: bool
 
 
-class DomainSignal(BaseModel):
-    """Whether the request looks like what the gate was calibrated on."""
+class ImageDomainSignal(BaseModel):
+    """Whether one image, as the model read it, looks like those of calibration."""
 
     distance: float
     inside: bool
+
+
+class QuestionDomainSignal(BaseModel):
+    """Whether the question is one of those that the gate was trained on."""
+
+    surprise: float = Field(description="of its least expected word, bits")
+    inside: bool
+    mode: QuestionMode = Field(
+        description="any: a bounded surprise; template, exact: a training question, with or "
+        "without other values in its slots"
+    )
+
+
+class DomainSignal(BaseModel):
+    """Whether the request looks like what the gate was trained and calibrated on."""
+
+    distance: float = Field(description="of the image that is furthest away")
+    inside: bool = Field(description="every image and the question")
+    part: DomainPart | None = Field(None, description="which side is outside")
+    images: list[ImageDomainSignal] = Field(default_factory=list)
+    question: QuestionDomainSignal | MissingPart = MissingPart(missing="no_question_side")
+
+
+class AnswerFormSignal(BaseModel):
+    """Whether the answer is one that a person could mean."""
+
+    degenerate: Literal["empty", "not_words", "repeats"] | None = Field(
+        description="why it is none; null where it is one"
+    )
 
 
 class ImageSignal(BaseModel):
@@ -173,6 +205,12 @@ class ImageSignal(BaseModel):
 
     damaged: bool
     detail: str = Field(description="what is wrong with it; empty where nothing is")
+
+
+class QuestionKindSignal(BaseModel):
+    """The kind of question, told from its words, where the risk weighs its signals by kind."""
+
+    kind: str
 
 
 class SignalsBody(BaseModel):
@@ -185,6 +223,8 @@ class SignalsBody(BaseModel):
     evidence: EvidenceSignal | MissingPart
     domain: DomainSignal | MissingPart
     image: ImageSignal | MissingPart
+    question_kind: QuestionKindSignal | MissingPart
+    answer_form: AnswerFormSignal | MissingPart = MissingPart(missing="not_measured")
 
 
 class CertificateBody(BaseModel):
@@ -196,6 +236,19 @@ class CertificateBody(BaseModel):
     delta: float
     n: int
     expires: str
+    scope: Scope = Field(
+        description="whose answers it is about: all, those of the slice (own), or those of several "
+        "slices too small for a test of their own (pooled: this slice alone may err more)"
+    )
+    test: str = Field(description="betting, or binomial in certificates of the old kind")
+    unit: str = Field(description="what was drawn independently: group, or image (old kind)")
+    estimand: str = Field(
+        description="what is at most alpha: accepted_answer, the share of wrong answers among "
+        "accepted ones; random_question_of_random_image (old kind), which weighs images alike"
+    )
+    most_per_group: int = Field(description="answers of a group that counted")
+    groups: int | None = Field(description="groups tested; null in one of the old kind")
+    level: float | None = Field(description="its share of delta; null in one of the old kind")
 
 
 class ModelBody(BaseModel):
@@ -251,35 +304,13 @@ class AnswerResponse(BaseModel):
                 accept_below=decision.accept_below,
                 reject_above=decision.reject_above,
             ),
-            signals=_signals(outcome.assessment.signals),
+            signals=SignalsBody.model_validate(parts_of(outcome.assessment.signals)),
             certificate=certificate_body(outcome.certificate),
             model=model_body(bundle.model),
             bundle=bundle.id,
             mode=mode,
             timing=timing,
         )
-
-
-_PARTS: dict[str, type[BaseModel]] = {
-    "hidden_state_probe": ProbeSignal,
-    "token_confidence": ConfidenceSignal,
-    "self_consistency": ConsistencySignal,
-    "attention": AttentionSignal,
-    "evidence": EvidenceSignal,
-    "domain": DomainSignal,
-    "image": ImageSignal,
-}
-
-
-def _signals(signals: Signals) -> SignalsBody:
-    parts: dict[str, Any] = {}
-    for name, body in _PARTS.items():
-        match getattr(signals, name):
-            case Missing(reason=reason):
-                parts[name] = MissingPart(missing=reason)
-            case measured:
-                parts[name] = body.model_validate(measured, from_attributes=True)
-    return SignalsBody(**parts)
 
 
 def certificate_body(certificate: Certificate | Missing) -> CertificateBody | MissingPart:
@@ -293,6 +324,13 @@ def certificate_body(certificate: Certificate | Missing) -> CertificateBody | Mi
         delta=certificate.delta,
         n=certificate.n,
         expires=certificate.expires,
+        scope=certificate.scope,
+        test=certificate.test,
+        unit=certificate.unit,
+        estimand=certificate.estimand,
+        most_per_group=certificate.most_per_group,
+        groups=certificate.groups,
+        level=certificate.level,
     )
 
 

@@ -15,9 +15,11 @@ from prometheus_client.exposition import choose_encoder
 from probes.types import (
     AttentionConcentration,
     Domain,
+    DomainPart,
     ImageCondition,
     Missing,
     Reason,
+    Scope,
     SelfConsistency,
     Signals,
     Verdict,
@@ -117,6 +119,14 @@ class Telemetry:
             for verdict in get_args(Verdict):
                 self.slice_decisions.labels(label, verdict)
         self.risk = _risk_histogram(registry, thresholds)
+        self.accepted_scope = Counter(
+            "vlm_gate_accepted_scope",
+            "Accepted answers by whose answers their certificate is about",
+            ["scope"],
+            registry=registry,
+        )
+        for scope in get_args(Scope):
+            self.accepted_scope.labels(scope)
         self.accepted_risk = Counter(
             "vlm_gate_accepted_risk",
             "Sum of the risks of accepted answers: how many of them are expected to be wrong",
@@ -170,9 +180,12 @@ class Telemetry:
         )
         self.out_of_domain = Counter(
             "vlm_gate_out_of_domain",
-            "Answers about requests outside the domain of validity",
+            "Answers about requests outside the domain of validity, by the side that is outside",
+            ["part"],
             registry=registry,
         )
+        for part in get_args(DomainPart):
+            self.out_of_domain.labels(part)
         self.damaged_images = Counter(
             "vlm_gate_damaged_images",
             "Answers about images whose files a strict decoder finds damaged",
@@ -217,6 +230,8 @@ class Telemetry:
         self.decisions.labels(decision.decision, decision.reason, mode).inc()
         for pair in self._slices.keys() & metadata.items():
             self.slice_decisions.labels(self._slices[pair], decision.decision).inc()
+        if decision.scope is not None and decision.decision == "accept":
+            self.accepted_scope.labels(decision.scope).inc()
         if not isinstance(risk, Missing):
             self.risk.observe(risk, exemplar)
             if decision.decision == "accept":
@@ -242,8 +257,8 @@ class Telemetry:
                     self.agreement.observe(consistency.agreement)
                     ended = "stopped_early" if consistency.stopped_early else "completed"
                     self.consistency_runs.labels(ended).inc()
-                case Domain(inside=False):
-                    self.out_of_domain.inc()
+                case Domain(part=part) if part is not None:
+                    self.out_of_domain.labels(part).inc()
                 case ImageCondition(damaged=True):
                     self.damaged_images.inc()
 

@@ -6,6 +6,8 @@ from probes.image_features import IMAGE_FEATURES
 from probes.probe import LinearProbe
 from probes.signals import measure
 from probes.signals.domain import DomainModel
+from probes.signals.question import QuestionModel
+from probes.signals.question_kind import KindModel
 from probes.types import (
     AttentionMaps,
     Generation,
@@ -22,6 +24,8 @@ from probes.types import (
 class Instruments:
     probe: LinearProbe
     domain: DomainModel
+    questions: QuestionModel | Missing
+    kinds: KindModel | None = None
 
 
 PROBE = LinearProbe(
@@ -33,8 +37,9 @@ PROBE = LinearProbe(
     scale=np.ones(3),
     components=np.eye(3)[:1],
 )
+ASKED = QuestionModel(("Is there a dent?",), (1,), 5.0, "any")
 WIDTH = 1 + len(IMAGE_FEATURES)
-INSTRUMENTS = Instruments(PROBE, DomainModel(np.zeros(WIDTH), np.eye(WIDTH), 1e3, 1))
+INSTRUMENTS = Instruments(PROBE, DomainModel(np.zeros(WIDTH), np.eye(WIDTH), 1e3, 1), ASKED)
 QUERY = Query(np.full((16, 16, 3), 90, dtype=np.uint8), "Is there a dent?")
 ROWS = np.full((1, 4), 0.1)
 TRACE = Trace(
@@ -50,7 +55,7 @@ ANSWER = Generation("yes", (7,), "stop", TRACE)
 def test_every_signal_is_measured() -> None:
     signals = measure(QUERY, ANSWER, INSTRUMENTS, SampleSet(("yes", "no"), planned=10))
     missing = {f.name for f in fields(signals) if isinstance(getattr(signals, f.name), Missing)}
-    assert missing == {"evidence"}
+    assert missing == {"evidence", "question_kind"}
     consistency = signals.self_consistency
     assert isinstance(consistency, SelfConsistency)
     assert (consistency.agreement, consistency.stopped_early) == (0.5, True)

@@ -16,12 +16,14 @@ from typer.testing import CliRunner
 from probes.bundle import Bundle
 from probes.calibration import PlattMap
 from probes.policy import Policy
+from probes.signals.question import QuestionModel
 from probes.types import Missing
 from service.cli import app
 from service.records.head import SigningKey
 from service.records.store import RecordStore
 from service.replay import Replay, Share, replay
 from service.rules import Rules
+from tests.probes.pictures.damaged import damaged
 
 pytestmark = pytest.mark.anyio
 QUESTIONS = [f"Is plate {number} whole?" for number in range(30)]
@@ -91,6 +93,24 @@ async def test_it_says_what_the_candidate_would_have_decided(
             if pair[1] != "unknown":
                 assert found.decisions[pair] <= pairs[pair], name
         assert unknown < len(QUESTIONS), name
+
+
+async def test_a_damaged_image_stays_one_in_record_replay_and_beside(
+    serve, bundled, url, opened, tmp_path
+) -> None:
+    served = bundled(threshold=0.5)
+    easy = tmp_path / "easy.toml"
+    easy.write_text('policy = "manual"\naccept_below = 1.0\n')
+    async with serve(served, records_url=url, shadow_policy=easy) as client:
+        for name in ("jpeg zeroed", "png checksum of the rows", "tiff jpeg zeroed"):
+            files = {"image": damaged()[name]}
+            reply = await client.post("/v1/answer", data={"question": QUESTIONS[0]}, files=files)
+            assert reply.json()["reason"] == "damaged_image"
+    for record, _ in opened().judged(None):
+        assert (record.reason, record.signals["image"]["damaged"]) == ("damaged_image", True)
+        assert record.candidate["reason"] == "damaged_image"
+    found = replay(opened(), Rules(served, Policy("manual", 1.0, None)), served)
+    assert found.decisions == {("escalate", "escalate"): 3}
 
 
 async def test_another_probe_is_replayed_only_where_it_was_scored_beside(
@@ -176,3 +196,31 @@ async def test_the_command_prints_tables(ask, bundled, url, tmp_path, monkeypatc
     missing = CliRunner().invoke(app, ["policy", "replay", "--policy", str(tmp_path / "none")])
     assert missing.exit_code == 1
     assert "cannot be read" in missing.stderr
+
+
+@pytest.mark.parametrize("limit", [0.0, 5.0, 1e3])
+async def test_the_question_side_is_replayed_under_another_limit(
+    ask, bundled, url, opened, limit
+) -> None:
+    questions = QuestionModel(tuple(sorted(QUESTIONS[:20])), (1,) * 20, 5.0, "any")
+    served = replace(bundled(threshold=0.5), questions=questions)
+    then = await ask(served, records_url=url)
+    bundle = replace(served, id="b-other", questions=replace(questions, limit=limit))
+    now = await ask(bundle)
+    pairs = Counter((a["decision"], b["decision"]) for a, b in zip(then, now, strict=True))
+    found = replay(opened(), Rules(bundle, bundle.policy), served)
+    assert (found.decisions, sum(found.reasons.values())) == (pairs, 0)
+
+
+async def test_other_training_questions_cannot_be_replayed(ask, bundled, url, opened) -> None:
+    questions = QuestionModel(("Is plate 1 whole?",), (1,), 5.0, "any")
+    served = replace(bundled(threshold=0.5), questions=questions)
+    await ask(served, records_url=url)
+    for other in (
+        replace(questions, counts=(2,)),
+        replace(questions, mode="exact"),
+        Missing("no_question_side"),
+    ):
+        bundle = replace(served, id="b-other", questions=other)
+        found = replay(opened(), Rules(bundle, bundle.policy), served)
+        assert found.reasons == {"another_bundle": len(QUESTIONS)}
