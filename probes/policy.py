@@ -31,6 +31,7 @@ from probes.types import (
 )
 
 PolicyMode = Literal["certified", "manual"]
+SmallSlices = Literal["pooled", "own_or_escalate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class Policy:
         reject_above: risk above which an answer is rejected; ``None`` rejects none.
         required: names of :class:`~probes.types.Signals` without which nothing is accepted.
         self_consistency: the mode used when a request does not choose one.
+        small_slices: what serves a slice too small for a test of its own: ``pooled``, the
+            certificate that it shares with others like it, or none, so that it escalates.
     """
 
     mode: PolicyMode = "certified"
@@ -51,6 +54,7 @@ class Policy:
     reject_above: float | None = None
     required: tuple[str, ...] = ("hidden_state_probe", "token_confidence", "domain")
     self_consistency: ConsistencyMode = "never"
+    small_slices: SmallSlices = "pooled"
 
     def __post_init__(self) -> None:
         for name in ("accept_below", "reject_above"):
@@ -82,9 +86,11 @@ class Policy:
         accept_below = self.threshold(certificate)
 
         def because(decision: Verdict, reason: Reason) -> Decision:
-            certified = self.mode == "certified" and isinstance(certificate, Certificate)
-            name = certificate.id if certified and isinstance(certificate, Certificate) else None
-            return Decision(decision, reason, accept_below, self.reject_above, name)
+            if self.mode == "manual" or isinstance(certificate, Missing):
+                return Decision(decision, reason, accept_below, self.reject_above, None)
+            return Decision(
+                decision, reason, accept_below, self.reject_above, certificate.id, certificate.scope
+            )
 
         risk, domain, image = assessment.score, assessment.signals.domain, assessment.signals.image
         if isinstance(image, ImageCondition) and image.damaged:

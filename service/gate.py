@@ -150,6 +150,7 @@ class Gate:
                 await self._decoders.close()
             raise
         log.info("started", model=self.bundle.model.name, bundle=self.bundle.id)
+        self.rules.warn()
 
     def check_identity(self, rules: Rules) -> None:
         """Raise BundleError unless the engine runs the rules' model, and the candidate's."""

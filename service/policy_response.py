@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from probes.policy import PolicyMode
+from probes.policy import PolicyMode, SmallSlices
 from probes.types import ConsistencyMode
 from service.rules import Rules
 from service.schemas import (
@@ -36,8 +36,14 @@ class PolicyResponse(BaseModel):
     reject_above: float | None
     required: list[str]
     self_consistency: ConsistencyMode
+    small_slices: SmallSlices = Field(
+        description="what serves slices too small for a test of their own"
+    )
     samples: int
     certificates: dict[ConsistencyMode, CertificateBody | MissingPart]
+    loosened_from: float | None = Field(
+        description="alpha before recertify --loosen put a larger one in its place; null otherwise"
+    )
     bundle: str
     model: ModelBody
     candidate: CandidateBody | None = Field(description="VLM_GATE_SHADOW_BUNDLE and _POLICY")
@@ -53,8 +59,10 @@ class PolicyResponse(BaseModel):
             reject_above=thresholds.get("reject_above"),
             required=list(policy.required),
             self_consistency=policy.self_consistency,
+            small_slices=policy.small_slices,
             samples=rules.bundle.generation.samples,
             certificates={m: certificate_body(c) for m, c in rules.certificates().items()},
+            loosened_from=rules.bundle.loosened_from,
             bundle=rules.bundle.id,
             model=model_body(rules.bundle.model),
             candidate=None if rules.candidate is None else _candidate(rules.candidate),

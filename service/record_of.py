@@ -41,6 +41,7 @@ def record_of(
         revision=bundle.model.revision,
         bundle=bundle.id,
         certificate=decision.certificate,
+        scope=decision.scope,
         decision=decision.decision,
         reason=decision.reason,
         mode=mode,

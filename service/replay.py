@@ -26,6 +26,7 @@ from probes.types import (
     ImageCondition,
     Interval,
     Missing,
+    QuestionKind,
     Signals,
     TokenConfidence,
     Verdict,
@@ -134,6 +135,7 @@ def _decide(record: AnswerRecord, rules: Rules, served: Bundle) -> Decision | Mi
     probe, confidence = recorded.get("hidden_state_probe", {}), recorded.get("token_confidence", {})
     domain, attention = recorded.get("domain", {}), recorded.get("attention", {})
     evidence, image = recorded.get("evidence", {}), recorded.get("image", {})
+    kind = recorded.get("question_kind", {})
     signals = Signals(
         hidden_state_probe=_missing(probe)
         or HiddenStateProbe(probe["logit"], tuple(probe["layers"])),
@@ -144,6 +146,7 @@ def _decide(record: AnswerRecord, rules: Rules, served: Bundle) -> Decision | Mi
         domain=_missing(domain)
         or Domain(domain["distance"], domain["distance"] <= bundle.domain.limit),
         image=_missing(image) or ImageCondition(**image),
+        question_kind=_missing(kind) or QuestionKind(kind["kind"]),
     )
     planned = bundle.generation.samples
     samples = _samples(recorded.get("self_consistency", {}), planned)
@@ -200,11 +203,12 @@ def _missing(part: Mapping[str, Any]) -> Missing | None:
 
 
 def _reads(one: Bundle, other: Bundle) -> bool:
-    """Whether two bundles read the same numbers of an answer."""
+    """Whether a bundle reads nothing of an answer but what the first one read."""
     first, second = one.probe, other.probe
     same = (first.layer, first.position) == (second.layer, second.position)
     arrays = (
         *((getattr(first, n), getattr(second, n)) for n in ("projection", "offset")),
         *((getattr(one.domain, n), getattr(other.domain, n)) for n in ("mean", "precision")),
     )
-    return same and all(np.array_equal(left, right) for left, right in arrays)
+    kinds = other.kinds is None or (one.kinds is not None and other.kinds.same(one.kinds))
+    return same and kinds and all(np.array_equal(left, right) for left, right in arrays)

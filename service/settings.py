@@ -195,6 +195,10 @@ class Settings(BaseSettings):
         default=Path("vlm-gate-state"),
         description="folder of the records' database, the signing key and the audit's secret",
     )
+    tries_folder: Path = Field(
+        default_factory=lambda: user_state_folder(),
+        description="folder that counts what was certified on which data, beside each run's own",
+    )
     records_url: str | None = Field(
         default=None,
         description="database of the records; by default SQLite in the state folder, empty: none",
@@ -351,6 +355,17 @@ def load_settings() -> Settings:
         raise SettingsError(f"{name}: {message}" if name else message) from error
     except ValueError as error:  # tomllib
         raise SettingsError(f"{PREFIX}CONFIG: {config} is not TOML: {error}") from error
+
+
+def user_state_folder() -> Path:
+    """Where one person's programs keep what outlives a run (XDG base directories)."""
+    told = os.environ.get("XDG_STATE_HOME")
+    if told:
+        return Path(told) / "vlm-gate"
+    try:
+        return Path.home() / ".local" / "state" / "vlm-gate"
+    except RuntimeError:  # a user without a home, as containers have
+        return Path("vlm-gate-state")
 
 
 def is_loopback(host: str) -> bool:

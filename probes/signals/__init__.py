@@ -9,6 +9,7 @@ from probes.signals.confidence import measure_confidence
 from probes.signals.consistency import measure_consistency
 from probes.signals.domain import DomainModel, measure_domain
 from probes.signals.hidden import measure_probe
+from probes.signals.question_kind import KindModel, measure_question_kind
 from probes.types import Generation, ImageCondition, Missing, Query, SampleSet, Signals
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ class Instruments(Protocol):
     @property
     def domain(self) -> DomainModel: ...
 
+    @property
+    def kinds(self) -> KindModel | None: ...
+
 
 def measure(
     query: Query, generation: Generation, bundle: Instruments, samples: SampleSet | None = None
@@ -33,7 +37,7 @@ def measure(
     Args:
         query: what was asked.
         generation: the greedy answer and what was read on the way.
-        bundle: holds the probe and the domain model.
+        bundle: holds the probe, the domain model and, where the risk reads it, the model of kinds.
         samples: sampled answers, or None when none were asked for.
     """
     trace = generation.trace
@@ -47,4 +51,5 @@ def measure(
         evidence=Missing("not_requested"),
         domain=measure_domain(trace, query.image, bundle.probe, bundle.domain, query.features),
         image=ImageCondition(query.damage is not None, query.damage or ""),
+        question_kind=measure_question_kind(query.question, bundle.kinds),
     )

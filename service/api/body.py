@@ -83,6 +83,8 @@ async def read_body(request: Request, limit: int, arrival: Arrival | None = None
     most = DISCARD_FACTOR * limit
     if announced > most or (announced > limit and "expect" in request.headers):
         raise _too_large(limit)
+    if arrival is not None:
+        request.app.state.gate.held.check(arrival.caller, min(announced, limit))
     try:
         if arrival is None:
             chunks = await _chunks(request, limit, None)

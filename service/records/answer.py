@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
-from probes.types import ConsistencyMode, Missing, Reason, Verdict
+from probes.types import ConsistencyMode, Missing, Reason, Scope, Verdict
 from service.records.canonical import microseconds, moment, plain
 from service.records.errors import InvalidRecord
 
@@ -45,6 +45,7 @@ class AnswerRecord:
         question: its text; the recorder drops it unless told to keep it.
         answer: its text.
         candidate: what other rules would have said: bundle, decision, risk, or ``missing``.
+        scope: whose answers the certificate is about: ``all``, ``own`` or ``pooled``.
     """
 
     id: str
@@ -71,6 +72,7 @@ class AnswerRecord:
     question: str | None = None
     answer: str | None = None
     candidate: Mapping[str, Any] | None = None
+    scope: Scope | None = None
 
 
 def question_hash(question: str) -> str:

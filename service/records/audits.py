@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from probes.errors import DataError
 from probes.labels import judge as judge_answer
 from probes.labels.text import match_form
 from probes.types import Missing
@@ -59,7 +60,10 @@ def judge(answer: str | None, outcome: Outcome) -> bool | Missing:
     rule = outcome.rule
     if rule is None:
         rule = "yes_no" if match_form(outcome.reference) in ("yes", "no") else "match"
-    return judge_answer(answer, [outcome.reference], rule).wrong
+    try:
+        return judge_answer(answer, [outcome.reference], rule).wrong
+    except DataError:  # of that time: a reference without a word, which nothing equals
+        return True
 
 
 class AuditTrail:

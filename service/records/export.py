@@ -45,6 +45,7 @@ SCHEMA = pa.schema(
         "timings": TEXT,  # JSON, seconds
         "metadata": TEXT,  # JSON
         "candidate": TEXT,  # JSON; null where none was scored
+        "scope": TEXT,
         "audit": FLAG,
         "audit_probability": NUMBER,
         "outcome_correct": FLAG,  # of the latest outcome

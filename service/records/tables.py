@@ -65,6 +65,7 @@ answers = Table(
     Column("audit", Boolean, nullable=False),
     Column("audit_probability", Double),
     Column("candidate", JSON(none_as_null=True)),
+    Column("scope", String(8)),
     *_links(),
     UniqueConstraint("chain", "sequence"),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -39,6 +40,8 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> CollectorRegistry:
         drift_window=100,
     )
     bundle = Bundle.load(Path(embedded("bundles", "llava")))
+    shared = replace(bundle.attempts[-3], observed={"camera 7": Interval(0.1, 0.0, 0.3)})
+    bundle = replace(bundle, attempts=(*bundle.attempts, shared))
     gate = create_app(settings, FakeEngine(), bundle).state.gate
     gate.engine_started = gate.parity = True
     promise = gate.keeper.promise

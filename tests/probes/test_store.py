@@ -237,7 +237,7 @@ def test_sampling_is_the_same_for_the_same_request() -> None:
 
 def test_columns_of_a_store_are_what_measure_gives_in_service(run: Any) -> None:
     bundle, engine = run.certified, synthetic.SyntheticEngine()
-    columns = measure_columns(run.store, bundle.probe)
+    columns = measure_columns(run.store, bundle.probe, bundle.kinds)
     distance, _ = measure_distance(run.store, bundle.probe, bundle.domain)
     first, second = (measure_risk(columns, m) for m in (bundle.stage_one, bundle.stage_two))
     for row in range(0, len(run.store.records), 97):

@@ -119,6 +119,7 @@ def test_a_reference_of_a_version_that_kept_no_rule_is_judged_as_its_documents_s
     assert wrong("There is not a dog", "no") is False
     assert wrong("No parking", "No stopping") is True
     assert wrong("No. 5", "No. 7") is True
+    assert wrong("...", "...") is True
 
 
 async def test_the_rule_is_kept_and_shown(tmp_path: Path, serve, png) -> None:

@@ -25,6 +25,7 @@ import numpy as np
 import pytest
 
 from probes.audit import choose_audit
+from probes.betting import Ladder
 from probes.bundle import Bundle, CertificateAttempt
 from probes.guarantee import certify
 from service.records.head import SigningKey
@@ -128,7 +129,7 @@ def bundle(bundled: Callable[..., Bundle], tmp_path: Path) -> Bundle:
         np.full(200, 0.4),
         np.zeros(200, dtype=bool),
         np.array([str(number) for number in range(200)]),
-        np.array([0.5]),
+        Ladder(np.array([0.5]), np.array([0.9]), 1),
         alpha=0.05,
         delta=0.05,
         self_consistency="never",
