@@ -29,7 +29,7 @@ from probes.examples import pick_examples
 from probes.flags import flags
 from probes.guarantee import Certificate
 from probes.judge import RISKS, Judged, accuracy_table, error_rate, judge, signal_table
-from probes.measured import measure_distance
+from probes.measured import measure_inside
 from probes.per_layer import attention_layers, probe_layers
 from probes.store import Store
 from probes.train import splits_of
@@ -199,8 +199,8 @@ def out_of_domain(
     store: Store, bundle: Bundle, rows: NDArray[np.bool_], resamples: int
 ) -> dict[str, Any]:
     """Share of answers out of the domain of validity."""
-    distance, present = measure_distance(store, bundle.probe, bundle.domain)
-    outside = ~(present & (distance <= bundle.domain.limit))[rows]
+    image, question = measure_inside(store, bundle.probe, bundle.domain, bundle.questions)
+    outside = ~(image & question)[rows]
     share = cluster_bootstrap(
         {"share": error_rate},
         {"": np.zeros(outside.size)},
@@ -208,7 +208,12 @@ def out_of_domain(
         store.groups[rows],
         resamples=resamples,
     )
-    return {"limit": bundle.domain.limit, "answers": int(outside.size), **share[""]}
+    return {
+        "limit": bundle.domain.limit,
+        "answers": int(outside.size),
+        "outside_by_question": float((~question[rows]).mean()),
+        **share[""],
+    }
 
 
 def judge_signals(

@@ -18,6 +18,7 @@ from probes.bundle import Bundle
 from probes.errors import DataError
 from probes.guarantee import ESTIMANDS, Certificate
 from probes.risk_words import has_probe, made_of
+from probes.signals.question import QuestionMode
 from probes.types import Missing
 from service.cli_collect import collect, warn_of_labels
 from service.cli_errors import no_certificate, told
@@ -105,6 +106,13 @@ def certify(
         str | None,
         typer.Option(help="metadata key by which a request names its slice; as --slices-by"),
     ] = None,
+    questions: Annotated[
+        QuestionMode | None,
+        typer.Option(
+            help="which questions are in the domain: the dataset's own, those and other values in "
+            "their slots, or any like them; by default as training chose"
+        ),
+    ] = None,
     from_records: Annotated[
         bool, typer.Option("--from-records", help="as vlm-gate recertify, which replaces it")
     ] = False,
@@ -147,6 +155,7 @@ def certify(
             alpha=ALPHA if alpha is None else alpha, also=also or (), most=most_per_group,
             valid_days=valid_days,
             slicing=None if slices_by is None else Slicing(slices_by, slice_key or slices_by),
+            questions=questions,
         )  # fmt: skip
     Console().print(_certificates(certified))
     if not (certified.certificates or certified.slice_certificates):
@@ -224,6 +233,7 @@ def inspect(folder: BundleFolder) -> None:
         ),
         ("reject above", str(bundle.policy.reject_above)),
         ("domain limit", f"{bundle.domain.limit:.3f}"),
+        ("questions", _questions(bundle)),
         ("golden examples", str(len(bundle.golden))),
         ("trained on store", bundle.data),
     ):
@@ -330,6 +340,17 @@ def _probe(bundle: Bundle) -> str:
     """Where the probe reads, and whether the risk reads the probe."""
     place = f"layer {bundle.probe.layer} at {bundle.probe.position}"
     return place if has_probe(bundle.stage_one.features) else f"{place}, no part of the risk"
+
+
+def _questions(bundle: Bundle) -> str:
+    model = bundle.questions
+    if isinstance(model, Missing):
+        return "any at all: the bundle has no question side; train it again for one"
+    if model.mode == "any":
+        return f"any: surprise at most {model.limit:.2f} bits"
+    if model.mode == "exact":
+        return f"exact: {len(model.questions)} questions"
+    return "\n".join(["template:", *map(str, model.templates)])
 
 
 def _share(value: float | Missing) -> str:

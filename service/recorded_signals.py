@@ -7,8 +7,8 @@ from typing import Any
 
 from probes.bundle import Bundle
 from probes.types import (
+    AnswerForm,
     AttentionConcentration,
-    Domain,
     Evidence,
     HiddenStateProbe,
     ImageCondition,
@@ -17,12 +17,13 @@ from probes.types import (
     Signals,
     TokenConfidence,
 )
+from service.signal_parts import recorded_domain
 
 NOT_ASKED = Missing("not_requested")
 
 
 def signals_of(recorded: Mapping[str, Any], bundle: Bundle) -> Signals:
-    """The signals of stage one, with the limit of ``bundle`` to the domain.
+    """The signals of stage one, with the limits of ``bundle`` to the domain.
 
     Args:
         recorded: by name, as in the record; a missing one is ``{"missing": reason}``.
@@ -30,7 +31,7 @@ def signals_of(recorded: Mapping[str, Any], bundle: Bundle) -> Signals:
     probe, confidence = recorded.get("hidden_state_probe", {}), recorded.get("token_confidence", {})
     domain, attention = recorded.get("domain", {}), recorded.get("attention", {})
     evidence, image = recorded.get("evidence", {}), recorded.get("image", {})
-    kind = recorded.get("question_kind", {})
+    kind, form = recorded.get("question_kind", {}), recorded.get("answer_form", {})
     return Signals(
         hidden_state_probe=_missing(probe)
         or HiddenStateProbe(probe["logit"], tuple(probe["layers"])),
@@ -38,10 +39,10 @@ def signals_of(recorded: Mapping[str, Any], bundle: Bundle) -> Signals:
         self_consistency=NOT_ASKED,
         attention=_missing(attention) or AttentionConcentration(**attention),
         evidence=_missing(evidence) or Evidence(**evidence),
-        domain=_missing(domain)
-        or Domain(domain["distance"], domain["distance"] <= bundle.domain.limit),
+        domain=_missing(domain) or recorded_domain(domain, bundle.domain.limit, bundle.questions),
         image=_missing(image) or ImageCondition(**image),
         question_kind=_missing(kind) or QuestionKind(kind["kind"]),
+        answer_form=_missing(form) or AnswerForm(form["degenerate"]),
     )
 
 

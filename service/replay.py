@@ -17,6 +17,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from probes.bundle import Bundle
+from probes.signals.question import QuestionModel
 from probes.types import Decision, Interval, Missing, Verdict
 from service.candidate import judge
 from service.recorded_signals import NOT_ASKED, signals_of
@@ -173,9 +174,18 @@ def _reads(one: Bundle, other: Bundle) -> bool:
     """Whether a bundle reads nothing of an answer but what the first one read."""
     first, second = one.probe, other.probe
     same = (first.layer, first.position) == (second.layer, second.position)
+    if not _asks(one.questions, other.questions):
+        return False
     arrays = (
         *((getattr(first, n), getattr(second, n)) for n in ("projection", "offset")),
         *((getattr(one.domain, n), getattr(other.domain, n)) for n in ("mean", "precision")),
     )
     kinds = other.kinds is None or (one.kinds is not None and other.kinds.same(one.kinds))
     return same and kinds and all(np.array_equal(left, right) for left, right in arrays)
+
+
+def _asks(one: QuestionModel | Missing, other: QuestionModel | Missing) -> bool:
+    """Whether a record of one tells what the other thinks of its question; limits may differ."""
+    if isinstance(one, Missing) or isinstance(other, Missing):
+        return isinstance(one, Missing) and isinstance(other, Missing)
+    return one.mode == other.mode and one.same_questions(other)
