@@ -93,7 +93,7 @@ runs/%-catalog: | runs/catalog-data
 
 results-%: runs/%/reproduction.json runs/%-catalog
 	rm -rf testbed/bundles/$* docs/results/$* runs/$*-report
-	$(BIN)/vlm-gate certify runs/$*/store runs/$*/trained --out testbed/bundles/$* --alpha $(ALPHA)
+	$(BIN)/vlm-gate certify runs/$*/store runs/$*/trained --out testbed/bundles/$* --alpha $(ALPHA) || [ $$? -eq 3 ]
 	$(BIN)/vlm-gate evaluate runs/$*/store testbed/bundles/$* --out docs/results/$* --blank runs/$*/blank --domain catalog=runs/$*-catalog
 	VLM_GATE_MODEL=testbed/models/$* $(BIN)/vlm-gate report docs/results/$* --out runs/$*-report --store runs/$*/store
 	cp runs/$*-report/report.md docs/results/$*.md

@@ -9,7 +9,7 @@ stand outside of it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -22,11 +22,13 @@ from probes.policy import Policy
 from probes.probe import LinearProbe
 from probes.signals.domain import DomainModel
 from probes.signals.question import QuestionMode, QuestionModel
+from probes.signals.question_kind import KindModel
 from probes.slices import Slicing
 from probes.types import (
     ConsistencyMode,
     FloatArray,
     GenerationSettings,
+    Interval,
     Missing,
     ModelIdentity,
     Position,
@@ -61,12 +63,15 @@ class CertificateAttempt:
 
     Args:
         slices: whose answers it is about; None for all slices together.
+        observed: of several slices under one certificate, the error rate among the answers that it
+            accepts of each alone, as calibration saw it, with a 95 % interval.
     """
 
     alpha: float
     self_consistency: ConsistencyMode
     outcome: Certificate | NoCertificate
     slices: tuple[str, ...] | None = None
+    observed: Mapping[str, Interval] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +94,8 @@ class Bundle:
         data: fingerprint of the store it was trained on.
         training: how it was trained: splits, candidates, inputs (plain JSON).
         slicing: by what certificates per slice go, where there are any.
+        kinds: tells the question's kind, where a risk reads it.
+        loosened_from: the alpha before ``recertify --loosen`` put a larger one in its place.
         questions: the domain's question side, or why there is none.
     """
 
@@ -107,6 +114,8 @@ class Bundle:
     data: str
     training: Mapping[str, Any]
     slicing: Slicing | None = None
+    kinds: KindModel | None = None
+    loosened_from: float | None = None
     questions: QuestionModel | Missing = NO_QUESTION_SIDE
 
     @staticmethod
@@ -171,6 +180,15 @@ class Bundle:
             if isinstance(attempt.outcome, Certificate)
         }
 
+    def observed_slices(self, mode: ConsistencyMode) -> Mapping[str, Interval]:
+        """Error rates in calibration of the slices that share a certificate of this mode."""
+        return {
+            name: seen
+            for attempt in self._serving
+            if attempt.self_consistency == mode
+            for name, seen in attempt.observed.items()
+        }
+
     @property
     def _serving(self) -> tuple[CertificateAttempt, ...]:
         return tuple(attempt for attempt in self.attempts if attempt.alpha == self.alpha)
@@ -206,13 +224,14 @@ class Bundle:
         ``manual_policy`` whatever there is, when the policy's thresholds are the operator's.
 
         Args:
-            policy: the one in force; with another ``reject_above`` or fewer required signals than
+            policy: the one in force; with another ``reject_above`` or other required signals than
                 the bundle's it is another composed policy, which nothing certifies.
             mode: the request's self-consistency. samples: how many answers it samples (planned).
             shortened: the answer was cut by a ``max_tokens`` below the bundle's.
             now: aware of its time zone; after the certificate's end it is void.
             slice: :meth:`slice_of` the request. A slice has its own certificate or shares one; one
-                that calibration never saw, or whose test failed, has none.
+                that calibration never saw, or whose test failed, has none. A shared one serves
+                only where the policy says ``pooled``.
         """
         if policy.mode == "manual":
             return Missing("manual_policy")
@@ -221,10 +240,12 @@ class Bundle:
             if slice is None
             else self.slice_certificates.get((mode, slice))
         )
-        same = policy.reject_above == self.policy.reject_above and set(policy.required) >= set(
+        same = policy.reject_above == self.policy.reject_above and set(policy.required) == set(
             self.policy.required
         )
         if certificate is None or not same or shortened:
+            return Missing("no_certificate")
+        if certificate.scope == "pooled" and policy.small_slices == "own_or_escalate":
             return Missing("no_certificate")
         if mode != "never" and samples != certificate.samples:
             return Missing("no_certificate")
@@ -235,11 +256,11 @@ class Bundle:
 
 def check_identity(bundle: Bundle, identity: ModelIdentity) -> None:
     """Raise BundleError naming the first field in which the loaded model is another one."""
-    for field in fields(ModelIdentity):
-        expected, found = getattr(bundle.model, field.name), getattr(identity, field.name)
+    for part in fields(ModelIdentity):
+        expected, found = getattr(bundle.model, part.name), getattr(identity, part.name)
         if expected != found:
             raise BundleError(
-                f"model.{field.name}",
+                f"model.{part.name}",
                 f"the bundle was trained on {expected!r}, the engine runs {found!r}; "
                 "load that model, or train a bundle for this one",
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from probes.bundle import Bundle
-from probes.combine import FEATURES
+from probes.combine import FEATURES, KIND, split_feature
 from probes.drift import RiskHistogram
 from probes.errors import BundleError
 from probes.signals.question import QuestionModel
@@ -29,11 +29,17 @@ def check_bundle(bundle: Bundle) -> None:
     for layer in bundle.attention_layers:
         if type(layer) is not int or not 1 <= layer <= model.layers:
             raise BundleError("attention_layers", f"{layer!r} is not from 1 to {model.layers}")
+    kinds = () if bundle.kinds is None else bundle.kinds.kinds
+    if bundle.kinds is not None:
+        if not kinds:
+            raise BundleError("kinds.kinds", "is empty; train the bundle again")
+        _check_shape("kinds.weights", bundle.kinds.weights, (len(bundle.kinds.words), len(kinds)))
+        _check_shape("kinds.intercept", bundle.kinds.intercept, (len(kinds),))
     for stage, risk in (("stage_one", bundle.stage_one), ("stage_two", bundle.stage_two)):
         if isinstance(risk, Missing):
             continue
         for name in risk.features:
-            if name not in FEATURES:
+            if not _is_feature(name, kinds):
                 raise BundleError(f"{stage}.features", f"{name!r} is no feature")
         _check_shape(f"{stage}.weights", risk.weights, (len(risk.features),))
     for name in bundle.policy.required:
@@ -47,6 +53,13 @@ def check_bundle(bundle: Bundle) -> None:
             RiskHistogram.from_dict(reference)
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError("training.risk_reference", f"{error}; train it again") from error
+
+
+def _is_feature(name: str, kinds: tuple[str, ...]) -> bool:
+    feature, kind = split_feature(name)
+    if kind is None:
+        return feature in FEATURES
+    return kind in kinds and feature in (KIND, *FEATURES)
 
 
 def _check_shape(name: str, array: FloatArray, shape: tuple[int, ...]) -> None:

@@ -32,9 +32,17 @@ from probes.policy import Policy
 from probes.probe import LinearProbe
 from probes.signals.domain import DomainModel
 from probes.signals.question import QuestionModel
+from probes.signals.question_kind import KindModel
 from probes.slices import Slicing
 from probes.typed import fits
-from probes.types import CONSISTENCY_MODES, GenerationSettings, Missing, ModelIdentity, Query
+from probes.types import (
+    CONSISTENCY_MODES,
+    GenerationSettings,
+    Interval,
+    Missing,
+    ModelIdentity,
+    Query,
+)
 
 FORMAT = 3
 READABLE = (1, 2, 3)
@@ -44,6 +52,8 @@ CALIBRATIONS: Mapping[str, type[CalibrationMap]] = {
     "isotonic": IsotonicMap,
     "venn_abers": VennAbersMap,
 }
+LATER_POLICY: Mapping[str, Any] = {"small_slices": "pooled"}
+"""Fields of a policy that bundles made before have not, and what they mean there."""
 SUMS = "SHA256SUMS"
 MANIFEST = "manifest.json"
 TENSORS = "tensors.safetensors"
@@ -72,6 +82,7 @@ def write_bundle(bundle: Bundle, folder: Path) -> Bundle:
         "certificates": {
             "alpha": bundle.alpha,
             "slicing": None if bundle.slicing is None else asdict(bundle.slicing),
+            **({} if bundle.loosened_from is None else {"loosened_from": bundle.loosened_from}),
             "attempts": [_attempt_to_json(attempt) for attempt in bundle.attempts],
         },
     }
@@ -129,11 +140,13 @@ def _content(bundle: Bundle) -> tuple[dict[str, bytes], dict[str, Any]]:
         if isinstance(bundle.stage_two, Missing)
         else _pack_risk(bundle.stage_two, "stage_two", tensors),
         "domain": _pack(bundle.domain, "domain", tensors),
-        "policy": asdict(bundle.policy),
+        "policy": _policy_to_json(bundle.policy),
         "data": bundle.data,
         "training": dict(bundle.training),
         "golden": [],
     }
+    if bundle.kinds is not None:
+        content["kinds"] = _pack(bundle.kinds, "kinds", tensors)
     if isinstance(bundle.questions, QuestionModel):
         content["questions"] = _pack(bundle.questions, "questions", tensors)
     files: dict[str, bytes] = {}
@@ -219,8 +232,11 @@ def _assemble(manifest: dict[str, Any], tensors: Tensors, files: Mapping[str, by
         if "missing" in stage_two
         else _unpack_risk(stage_two, "stage_two", tensors),
         domain=_unpack(DomainModel, _field(content, "domain", dict), "domain", tensors),
-        policy=_unpack(Policy, _field(content, "policy", dict), "policy", tensors),
-        alpha=_alpha(certificates),
+        policy=_unpack(
+            Policy, {**LATER_POLICY, **_field(content, "policy", dict)}, "policy", tensors
+        ),
+        alpha=_number(certificates, "alpha"),
+        loosened_from=_number(certificates, "loosened_from"),
         attempts=attempts,
         golden=tuple(
             _golden(index, entry, tensors, files, probe)
@@ -234,6 +250,9 @@ def _assemble(manifest: dict[str, Any], tensors: Tensors, files: Mapping[str, by
         slicing=None
         if certificates.get("slicing") is None
         else _unpack(Slicing, _field(certificates, "slicing", dict), "slicing", {}),
+        kinds=_unpack(KindModel, _field(content, "kinds", dict), "kinds", tensors)
+        if "kinds" in content
+        else None,
     )
     check_bundle(bundle)
     return bundle
@@ -323,13 +342,24 @@ def _attempt_to_json(attempt: CertificateAttempt) -> dict[str, Any]:
     }
     if attempt.slices is not None:
         plain["slices"] = list(attempt.slices)
+    if attempt.observed:
+        plain["observed"] = {name: asdict(seen) for name, seen in attempt.observed.items()}
     if isinstance(attempt.outcome, Certificate):
         return {**plain, "certificate": attempt.outcome.to_dict()}
     return {**plain, "none": asdict(attempt.outcome)}
 
 
-def _alpha(certificates: Mapping[str, Any]) -> float | None:
-    return None if certificates.get("alpha") is None else _field(certificates, "alpha", float)
+def _policy_to_json(policy: Policy) -> dict[str, Any]:
+    """Fields that came later stand there only where they say something: ids stay as they were."""
+    return {
+        name: value
+        for name, value in asdict(policy).items()
+        if name not in LATER_POLICY or value != LATER_POLICY[name]
+    }
+
+
+def _number(section: Mapping[str, Any], name: str) -> float | None:
+    return None if section.get(name) is None else _field(section, name, float)
 
 
 def _attempt_from_json(plain: Any) -> CertificateAttempt:
@@ -342,9 +372,15 @@ def _attempt_from_json(plain: Any) -> CertificateAttempt:
     if "certificate" in plain:
         outcome = Certificate.from_dict(_field(plain, "certificate", dict))
     else:
-        outcome = _unpack(NoCertificate, _field(plain, "none", dict), "certificates", {})
+        later = {field.name: None for field in fields(NoCertificate) if field.default is None}
+        none = {**later, **_field(plain, "none", dict)}
+        outcome = _unpack(NoCertificate, none, "certificates", {})
     slices = None if plain.get("slices") is None else tuple(_field(plain, "slices", list))
-    return CertificateAttempt(alpha, mode, outcome, slices)
+    observed = {
+        name: _unpack(Interval, seen, "observed", {})
+        for name, seen in _field({"observed": {}, **plain}, "observed", dict).items()
+    }
+    return CertificateAttempt(alpha, mode, outcome, slices, observed)
 
 
 def _field(section: Mapping[str, Any], name: str, kind: type[Part]) -> Part:

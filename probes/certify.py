@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probes.betting import GroupedAnswers, bound_bet, error_interval, plan_ladder
 from probes.bundle import Bundle, CertificateAttempt
-from probes.guarantee import Certificate, NoCertificate, threshold_ladder
+from probes.guarantee import Certificate, NoCertificate
 from probes.guarantee import certify as certify_policy
+from probes.ledger import FIRST_SHARE
 from probes.measured import measure_columns, measure_inside, measure_proper, measure_risk
 from probes.policy import composed_risk
 from probes.signals.question import QuestionMode
 from probes.slices import Slicing, slice_groups
 from probes.store import Store
 from probes.train import splits_of
-from probes.types import CONSISTENCY_MODES, ConsistencyMode, FloatArray, Missing
+from probes.types import CONSISTENCY_MODES, ConsistencyMode, FloatArray, Interval, Missing
 
-ALPHAS = (0.10, 0.05)
+ALPHA = 0.10
 DELTA = 0.05
 VALID_DAYS = 365
+Share = Callable[[Mapping[str, Any]], float]
+"""The fraction of delta that a claim may spend: :meth:`probes.ledger.Ledger.share`."""
 
 
 def certify(
@@ -31,29 +38,37 @@ def certify(
     out: Path,
     *,
     created: datetime,
-    alpha: float = ALPHAS[0],
+    alpha: float = ALPHA,
     delta: float = DELTA,
     valid_days: int = VALID_DAYS,
     slicing: Slicing | None = None,
+    also: Sequence[float] = (),
+    most: int | None = None,
+    share: Share | None = None,
     questions: QuestionMode | None = None,
 ) -> Bundle:
     """Try for every certificate and write the bundle with them to a new folder.
 
-    Thresholds are fixed on the selection split; one answer per image of the calibration split tests
-    them. Each self-consistency mode is another composed policy and gets its own certificate, at
-    :data:`ALPHAS` and ``alpha``. Of the certificates of one mode and alpha (all slices together,
-    and each group of :func:`slice_groups`) each is tested at an equal share of ``delta``, so that
-    all of them hold together with confidence 1 - ``delta`` (Bonferroni).
+    Thresholds and bets are fixed on the selection split; the groups of the calibration split test
+    them. Each self-consistency mode is another composed policy and gets its own certificate, as
+    does each further alpha. All of them are one family that spends from one delta: each claim is
+    tested at its ``share`` of it, that of ``alpha`` and the policy's own mode first, so that all
+    hold together with confidence 1 - ``delta``. Certificates per slice split their claim's share
+    evenly (Bonferroni).
 
     Args:
         alpha: the error rate whose certificates serve.
         created: now, with a time zone.
         slicing: certificates per slice too.
+        also: further error rates to try for; they never serve.
+        most: answers of a group that count; by default as :func:`~probes.betting.plan_ladder` has
+            it.
+        share: of the ledger of tries on this data; None where nothing was tried on it before.
         questions: which questions are within the domain; by default as training chose. Another
             choice is another policy, so the bundle gets another id.
 
-    Raises StoreError when the store is not the one that the bundle was trained on, BundleError when
-    it has no question side to choose for.
+    Raises StoreError when the store is not the one that the bundle was trained on, or when tries
+    cannot be counted, BundleError when it has no question side to choose for.
     """
     if questions is not None:
         bundle = bundle.with_questions(questions)
@@ -62,25 +77,50 @@ def certify(
     names = None if slicing is None else slicing.names(store.records)
     attempts: list[CertificateAttempt] = []
     stages = stage_risks(store, bundle)
-    risks = {mode: policy_risk(stages, bundle, mode) for mode in modes_of(bundle)}
-    for level in sorted({*ALPHAS, alpha}, reverse=True):
+    share = fresh_shares() if share is None else share
+    for target, mode in claims_of(bundle, alpha, also):
+        claim = {
+            "step": "certify", "bundle": bundle.id, "alpha": target, "delta": delta, "mode": mode,
+            "slices_by": None if slicing is None else slicing.by, "most_per_group": most,
+        }  # fmt: skip
+        level = delta * share(claim)
         groups: list[tuple[str, ...] | None] = [None]
         if names is not None:
-            shares = bundle.training["split"]["shares"]
-            growth = shares["calibrate"] / shares["select"]
-            groups += slice_groups(names[select], store.groups[select], growth, level, delta)
-        for mode in risks:
-            for group in groups:
-                about = np.ones(len(store.records), dtype=bool)
-                if names is not None and group is not None:
-                    about = np.isin(names, group)
-                outcome = _attempt(
-                    store, bundle, risks[mode], select & about, calibrate & about,
-                    mode=mode, alpha=level, delta=delta / len(groups), slices=group,
-                    created=created, valid_days=valid_days,
-                )  # fmt: skip
-                attempts.append(CertificateAttempt(level, mode, outcome, group))
-    return replace(bundle, alpha=alpha, attempts=tuple(attempts), slicing=slicing).save(out)
+            growth = np.unique(store.groups[calibrate]).size / np.unique(store.groups[select]).size
+            groups += slice_groups(names[select], store.groups[select], growth, target, level)
+        risk = policy_risk(stages, bundle, mode)
+        for group in groups:
+            about = np.ones(len(store.records), dtype=bool)
+            if names is not None and group is not None:
+                about = np.isin(names, group)
+            outcome = _attempt(
+                store, bundle, risk, select & about, calibrate & about,
+                mode=mode, alpha=target, delta=delta, level=level / len(groups), slices=group,
+                most=most, created=created, valid_days=valid_days,
+            )  # fmt: skip
+            seen = {}
+            if names is not None and isinstance(outcome, Certificate) and outcome.scope == "pooled":
+                seen = _observed(store, risk, names, select, calibrate, outcome)
+            attempts.append(CertificateAttempt(target, mode, outcome, group, seen))
+    return replace(
+        bundle, alpha=alpha, attempts=tuple(attempts), slicing=slicing, loosened_from=None
+    ).save(out)
+
+
+def claims_of(
+    bundle: Bundle, alpha: float, also: Sequence[float] = ()
+) -> list[tuple[float, ConsistencyMode]]:
+    """Every (alpha, mode) of one run, in the order in which they spend from delta."""
+    own = bundle.policy.self_consistency
+    modes = sorted(modes_of(bundle), key=lambda mode: mode != own)  # stable: the others as listed
+    levels = [alpha, *sorted({*also} - {alpha}, reverse=True)]
+    return [(level, mode) for level in levels for mode in modes]
+
+
+def fresh_shares() -> Share:
+    """Shares of claims on data on which nothing was tried: 0.8, 0.1, 0.05, ...; less than 1."""
+    shares = (FIRST_SHARE if n == 0 else (1 - FIRST_SHARE) / 2**n for n in count())
+    return lambda claim: next(shares)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +140,7 @@ class StageRisks:
 
 def stage_risks(store: Store, bundle: Bundle) -> StageRisks:
     """Both stages' risks of every answer, and whether the policy looks at them at all."""
-    measured = measure_columns(store, bundle.probe)
+    measured = measure_columns(store, bundle.probe, bundle.kinds)
     image, question = measure_inside(store, bundle.probe, bundle.domain, bundle.questions)
     second = bundle.stage_two
     return StageRisks(
@@ -120,6 +160,30 @@ def policy_risk(risks: StageRisks, bundle: Bundle, mode: ConsistencyMode) -> Flo
     return composed_risk(risks.first, risks.second, risks.inside, mode, bundle.policy.reject_above)
 
 
+def _observed(
+    store: Store,
+    risk: FloatArray,
+    names: NDArray[np.str_],
+    select: NDArray[np.bool_],
+    calibrate: NDArray[np.bool_],
+    certificate: Certificate,
+) -> dict[str, Interval]:
+    """What calibration saw of each slice of a certificate alone; none where nothing is accepted."""
+    seen: dict[str, Interval] = {}
+    most = certificate.most_per_group
+    for name in certificate.slices or ():
+        (before, errors), (accepted, wrong) = (
+            GroupedAnswers.of(
+                risk[rows], store.wrong[rows], store.groups[rows], most=most, seed=0
+            ).sums(certificate.threshold)
+            for rows in (select & (names == name), calibrate & (names == name))
+        )
+        if accepted.sum() > 0:
+            bet = bound_bet(before, errors, level=0.025, count=accepted.size, most=most)
+            seen[name] = error_interval(accepted, wrong, bet=bet)
+    return seen
+
+
 def _attempt(
     store: Store,
     bundle: Bundle,
@@ -130,20 +194,32 @@ def _attempt(
     mode: ConsistencyMode,
     alpha: float,
     delta: float,
+    level: float,
     slices: tuple[str, ...] | None,
+    most: int | None,
     created: datetime,
     valid_days: int,
 ) -> Certificate | NoCertificate:
     """One test: thresholds from the answers of ``ladder``, tested on those of ``tested``."""
     if slices is not None and not tested.any():
-        return NoCertificate("too_few_answers", 0)
+        return NoCertificate("too_few_answers", 0, 0, level=level, delta=delta)
+    groups = store.groups[tested]
     return certify_policy(
         risk[tested],
         store.wrong[tested],
-        store.groups[tested],
-        threshold_ladder(risk[ladder], store.wrong[ladder], alpha),
+        groups,
+        plan_ladder(
+            risk[ladder],
+            store.wrong[ladder],
+            store.groups[ladder],
+            alpha=alpha,
+            level=level,
+            count=np.unique(groups).size,
+            most=most,
+        ),
         alpha=alpha,
         delta=delta,
+        level=level,
         self_consistency=mode,
         samples=0 if mode == "never" else bundle.generation.samples,
         bundle=bundle.id,

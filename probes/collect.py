@@ -18,6 +18,7 @@ from probes.errors import DataError
 from probes.image_features import IMAGE_FEATURES, image_features
 from probes.images import blank_image, open_image, read_image
 from probes.labels import judge
+from probes.near_duplicates import SIDE, Looks, look
 from probes.pictures import Limits
 from probes.sampling import CHUNK, Sampler, draw_chunk, image_hash
 from probes.signals.attention import ATTENTION_METRICS, attention_table, measure_attention
@@ -132,6 +133,8 @@ def dataset_hash(examples: Sequence[Example]) -> str:
         if path not in images:
             images[path] = _file_hash(path)
         fields = [one.id, images[path], one.question, one.references, one.kind, one.slice, one.rule]
+        if one.group is not None:  # else as it was before there were groups
+            fields.append(one.group)
         digest.update(json.dumps(fields).encode())
     return digest.hexdigest()
 
@@ -199,6 +202,7 @@ def _append(
         image_features=_stacked(
             [row.image_features for _, row in rows], (len(IMAGE_FEATURES),), np.float64
         ),
+        looks=_stacked([row.look for _, row in rows], (SIDE, SIDE, 3), np.uint8),
     )
     hidden = {
         place: np.ascontiguousarray(states[:, index]) for index, place in enumerate(setup.readouts)
@@ -214,7 +218,9 @@ def _stacked(rows: Sequence[NDArray[Any]], shape: tuple[int, ...], kind: Any) ->
 class _Row:
     """The arrays of one answer."""
 
-    def __init__(self, generation: Generation, image: ImageArray, setup: Setup) -> None:
+    def __init__(
+        self, generation: Generation, image: ImageArray, shown: ImageArray, setup: Setup
+    ) -> None:
         trace, width = generation.trace, setup.model.hidden_size
         self.hidden: NDArray[np.float16] = np.zeros((len(setup.readouts), width), dtype=np.float16)
         self.present: NDArray[np.bool_] = np.zeros(len(setup.readouts), dtype=bool)
@@ -232,7 +238,8 @@ class _Row:
         self.attention: FloatArray = (
             np.zeros(shape, dtype=np.float32) if isinstance(table, Missing) else table
         )
-        self.image_features: FloatArray = image_features(image)
+        self.image_features: FloatArray = image_features(shown)
+        self.look: Looks = look(image)  # of the real one, so that a companion has its groups
 
 
 async def _ask(
@@ -267,5 +274,6 @@ async def _ask(
         confidence=measure_confidence(generation.trace),
         attention=measure_attention(generation.trace),
         samples=samples,
+        group=example.group,
     )
-    return record, await asyncio.to_thread(_Row, generation, shown, setup)
+    return record, await asyncio.to_thread(_Row, generation, image, shown, setup)

@@ -1,13 +1,13 @@
 """Signals to one risk: a logistic model on named features, then a calibration map.
 
-Three candidates are compared on the selection split, out of fold: token confidence alone, the probe
-alone, and both. The simplest one within noise of the best is kept, so the risk is never worse than
-token confidence beyond noise.
+Candidates are compared on the selection split, out of fold: token confidence alone, the probe
+alone, both, and both with weights of their own per kind of question. The simplest one within noise
+of the best is kept, so the risk is never worse than token confidence beyond noise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +40,16 @@ CANDIDATES: Mapping[str, tuple[str, ...]] = {
 }
 """What may be fused, simplest first."""
 
+BY_KIND = "probe_and_token_confidence_by_kind"
+"""The candidate after these, where the dataset names kinds that its questions' words tell."""
+
+KIND = "kind"
+"""``kind@presence`` is 1 where the question's kind is ``presence``, else 0."""
+
 FOLDS = 5
+STRENGTH = 0.1
+"""C of the L2 penalty on the weights of standardised features. It also draws a kind's weights to
+those of all kinds, which only its own answers move them from."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +57,8 @@ class RiskModel:
     """Calibrated probability that the answer is wrong.
 
     Args:
-        features: names from :data:`FEATURES`, in the order of the weights.
+        features: in the order of the weights: names from :data:`FEATURES`, and with ``@`` and a
+            kind (``margin@presence``, ``kind@presence``) what counts for that kind alone.
         weights: per feature in its own unit, shape (features,).
         intercept: log-odds.
         calibration: from the logistic model's log-odds to P(wrong).
@@ -62,7 +72,7 @@ class RiskModel:
     @property
     def required(self) -> tuple[str, ...]:
         """The signals that it reads, each once, in order."""
-        return tuple(dict.fromkeys(FEATURES[name][0] for name in self.features))
+        return tuple(dict.fromkeys(signal for name in self.features for signal in _signals(name)))
 
     def raw(self, columns: Mapping[str, FloatArray]) -> FloatArray:
         """Log-odds before calibration: a column (answers,) per feature -> (answers,)."""
@@ -77,12 +87,44 @@ class RiskModel:
         """The risk of one answer, or the reason of the first signal that is missing."""
         columns: dict[str, FloatArray] = {}
         for name in self.features:
-            signal_name, field = FEATURES[name]
-            signal = getattr(signals, signal_name)
-            if isinstance(signal, Missing):
-                return signal
-            columns[name] = np.array([getattr(signal, field)], dtype=np.float64)
+            value = _value(name, signals)
+            if isinstance(value, Missing):
+                return value
+            columns[name] = np.array([value], dtype=np.float64)
         return float(self.score(columns)[0])
+
+
+def split_feature(name: str) -> tuple[str, str | None]:
+    """A feature's name without its kind, and the kind of question that it counts for, if any."""
+    feature, at, kind = name.partition("@")
+    return feature, kind if at else None
+
+
+def by_kind(features: tuple[str, ...], kinds: Sequence[str]) -> tuple[str, ...]:
+    """The features, and per kind of question what is added to their weights and the intercept."""
+    return (*features, *(f"{name}@{kind}" for kind in kinds for name in (KIND, *features)))
+
+
+def _signals(name: str) -> tuple[str, ...]:
+    """The signals that a feature reads."""
+    feature, kind = split_feature(name)
+    own = () if feature == KIND else (FEATURES[feature][0],)
+    return own if kind is None else (*own, "question_kind")
+
+
+def _value(name: str, signals: Signals) -> float | Missing:
+    """A feature of one answer, or the reason of the first signal that is missing."""
+    read = {one: getattr(signals, one) for one in _signals(name)}
+    for signal in read.values():
+        if isinstance(signal, Missing):
+            return signal
+    feature, kind = split_feature(name)
+    if kind is not None and read["question_kind"].kind != kind:
+        return 0.0
+    if feature == KIND:
+        return 1.0
+    signal, field = FEATURES[feature]
+    return float(getattr(read[signal], field))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,17 +164,24 @@ def choose_fusion(
     wrong: NDArray[np.bool_],
     groups: NDArray[np.str_],
     *,
+    kinds: Sequence[str] = (),
     resamples: int = 1000,
     seed: int = 0,
 ) -> tuple[tuple[str, ...], tuple[FusionCandidate, ...]]:
     """The features of the simplest candidate that is not behind the best one beyond noise.
 
+    Args:
+        kinds: of question that may have weights of their own; none leaves that candidate out.
+
     "Beyond noise": the 95 % interval of the paired difference of AUROC, bootstrapped by image, lies
     above zero.
     """
+    candidates = dict(CANDIDATES)
+    if kinds:
+        candidates[BY_KIND] = by_kind(CANDIDATES["probe_and_token_confidence"], kinds)
     scores = {
         name: _out_of_fold(columns, features, wrong, groups)
-        for name, features in CANDIDATES.items()
+        for name, features in candidates.items()
     }
     values = {name: _auroc(score, wrong) for name, score in scores.items()}
     best = max(values, key=lambda name: values[name])
@@ -145,13 +194,23 @@ def choose_fusion(
             raise TrainingError(f"fusion: {difference.reason} in the selection split; collect more")
         return difference
 
-    ahead = {name: ahead_of(name) for name in CANDIDATES}
-    chosen = next(name for name in CANDIDATES if ahead[name].lower <= 0.0)
+    ahead = {name: ahead_of(name) for name in candidates}
+    chosen = next(name for name in candidates if ahead[name].lower <= 0.0)
     table = tuple(
         FusionCandidate(name, features, values[name], ahead[name], name == chosen)
-        for name, features in CANDIDATES.items()
+        for name, features in candidates.items()
     )
-    return CANDIDATES[chosen], table
+    return candidates[chosen], table
+
+
+def out_of_fold_auroc(
+    columns: Mapping[str, FloatArray],
+    features: tuple[str, ...],
+    wrong: NDArray[np.bool_],
+    groups: NDArray[np.str_],
+) -> float:
+    """What these features alone tell of errors: AUROC of the logistic model, out of fold."""
+    return _auroc(_out_of_fold(columns, features, wrong, groups), wrong)
 
 
 def _auroc(score: FloatArray, wrong: NDArray[np.bool_]) -> float:
@@ -184,9 +243,37 @@ def _fit_logistic(
 ) -> tuple[FloatArray, float]:
     if np.unique(wrong).size < 2:
         raise TrainingError("fusion needs right and wrong answers in the selection split")
-    table = np.column_stack([columns[name] for name in features])
-    mean, scale = table.mean(axis=0), table.std(axis=0)
-    scale = np.where(scale < 1e-12, 1.0, scale)
-    model = LogisticRegression(C=1.0, max_iter=1000, tol=1e-8).fit((table - mean) / scale, wrong)
-    weights = model.coef_[0] / scale
-    return np.asarray(weights, dtype=np.float64), float(model.intercept_[0] - weights @ mean)
+    plain = [name for name in features if split_feature(name)[1] is None]
+    mean = {name: float(columns[name].mean()) for name in plain} | {KIND: 0.0}
+    scale = {name: float(columns[name].std()) for name in plain} | {KIND: 1.0}
+    scale = {name: 1.0 if value < 1e-12 else value for name, value in scale.items()}
+    model = LogisticRegression(C=STRENGTH, max_iter=1000, tol=1e-8)
+    model.fit(np.column_stack([_standard(columns, name, mean, scale) for name in features]), wrong)
+    weights, intercept = dict.fromkeys(features, 0.0), float(model.intercept_[0])
+    for name, found in zip(features, model.coef_[0], strict=True):
+        feature, kind = split_feature(name)
+        weight = float(found) / scale[feature]
+        weights[name] += weight
+        if kind is None:
+            intercept -= weight * mean[feature]
+        else:
+            weights[f"{KIND}@{kind}"] -= weight * mean[feature]
+    return np.array([weights[name] for name in features], dtype=np.float64), intercept
+
+
+def _standard(
+    columns: Mapping[str, FloatArray],
+    name: str,
+    mean: Mapping[str, float],
+    scale: Mapping[str, float],
+) -> FloatArray:
+    """A feature as the penalty meets it: of mean 0 and scale 1 over all answers.
+
+    What counts for one kind alone has its feature's mean and scale over all kinds, so that a rare
+    kind is not held to be as well known as a common one.
+    """
+    feature, kind = split_feature(name)
+    if kind is None:
+        return np.asarray((columns[name] - mean[name]) / scale[name], dtype=np.float64)
+    of_kind = columns[name] - mean[feature] * columns[f"{KIND}@{kind}"]
+    return np.asarray(of_kind / scale[feature], dtype=np.float64)

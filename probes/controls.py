@@ -13,6 +13,7 @@ from probes.bundle import Bundle
 from probes.companion import blank_rows
 from probes.measured import states
 from probes.probe import cross_validate, fit_linear_probe
+from probes.signals.question_kind import words_of
 from probes.store import Place, Store
 from probes.types import FloatArray, Missing
 
@@ -20,6 +21,8 @@ CONTROLS: Mapping[str, str] = {
     "shuffled_labels": "the probe, fitted on shuffled labels",
     "question_words": "words of the question only",
     "answer_words": "words of the answer only",
+    "question_and_answer_words": "words of question and answer, and their pairs",
+    "question_kind": "kind of the question only, as the dataset names it",
     "blank_image": "the probe, fitted on states that saw a blank image",
 }
 
@@ -56,6 +59,8 @@ def control_scores(
         "shuffled_labels": probe.logit(probe.project(hidden[rows])),
         "question_words": _words(questions, wrong, fit, rows),
         "answer_words": _words(answers, wrong, fit, rows),
+        "question_and_answer_words": _words(_pairs(questions, answers), wrong, fit, rows),
+        "question_kind": _kind(store, fit, rows),
         "blank_image": Missing("no_blank_run")
         if blank is None
         else _blank(store, blank, place, fit, rows),
@@ -80,6 +85,28 @@ def _blank(
         hidden[where[seen]], store.wrong[seen], store.groups[seen], layer=layer, position=position
     )
     return probe.logit(probe.project(hidden[where[rows]]))
+
+
+def _pairs(questions: list[str], answers: list[str]) -> list[str]:
+    """Texts that hold each word of question and answer, told apart, and each pair of the two."""
+    texts = []
+    for question, answer in zip(questions, answers, strict=True):
+        asked, said = sorted(words_of(question)), sorted(words_of(answer))
+        pairs = [f"{one}+{other}" for one in asked for other in said]
+        texts.append(
+            " ".join([*(f"q:{one}" for one in asked), *(f"a:{one}" for one in said), *pairs])
+        )
+    return texts
+
+
+def _kind(store: Store, fit: NDArray[np.bool_], rows: NDArray[np.bool_]) -> FloatArray | Missing:
+    """Error rate of the question's kind on the fit split."""
+    kinds = np.array([record.kind for record in store.records], dtype=np.str_)
+    if np.unique(kinds[fit]).size < 2:
+        return Missing("one_kind")
+    rates = {kind: store.wrong[fit & (kinds == kind)].mean() for kind in np.unique(kinds[fit])}
+    overall = store.wrong[fit].mean()
+    return np.array([rates.get(kind, overall) for kind in kinds[rows]], dtype=np.float64)
 
 
 def _words(

@@ -35,11 +35,16 @@ def cross_domain(home: Store, other: Store, bundle: Bundle, resamples: int) -> d
     probe = bundle.probe
     layer, position = probe.layer, probe.position
     split = bundle.training["split"]
-    here = split_by_image(list(home.groups), split["shares"], split["seed"]) == "test"
+    splits = split_by_image(list(home.groups), split["shares"], split["seed"])
+    here = splits == "test"
     there = split_by_image(list(other.groups), split["shares"], split["seed"])
     hidden, present = states(other, (layer, position))
     trained = np.isin(there, TRAINED) & present
     judged = np.isin(there, JUDGED) & present
+    # A group may hold more images in one store than in the other, and lie in another split there.
+    ours, theirs = _images(home), _images(other)
+    here &= ~np.isin(ours, theirs[trained])
+    judged &= ~np.isin(theirs, ours[np.isin(splits, TRAINED)])
     try:
         foreign: LinearProbe | Missing = cross_validate(
             hidden[trained],
@@ -61,6 +66,10 @@ def cross_domain(home: Store, other: Store, bundle: Bundle, resamples: int) -> d
             "judged_there": _auroc(other, judged, foreign, resamples),
         },
     }
+
+
+def _images(store: Store) -> NDArray[np.str_]:
+    return np.array([record.image_hash for record in store.records], dtype=np.str_)
 
 
 def kind_left_out(

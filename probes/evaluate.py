@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes import metrics
+from probes.accepted import accepted_table
 from probes.bootstrap import cluster_bootstrap, paired_difference
 from probes.bundle import Bundle
 from probes.certify import modes_of, policy_risk, stage_risks
@@ -32,7 +33,8 @@ from probes.measured import measure_inside
 from probes.per_layer import attention_layers, probe_layers
 from probes.store import Store
 from probes.train import splits_of
-from probes.types import Interval, Missing
+from probes.types import ConsistencyMode, FloatArray, Interval, Missing
+from probes.wilson import wilson_share
 
 EVALUATION = "evaluation.json"
 RESAMPLES = 1000
@@ -64,6 +66,8 @@ def evaluate(
     if not 0 < store.wrong[test].sum() < test.sum():
         raise TrainingError("the test split needs right and wrong answers; collect more")
     judged = judge(store, bundle, test)
+    risks = policy_risks(store, bundle)
+    accepted = accepted_by_gate(bundle, risks)[judged.rows]
     thresholds = reliability_thresholds(store, judge(store, bundle, splits == "calibrate"))
     evaluation = {
         "format": 1,
@@ -81,10 +85,12 @@ def evaluate(
         },
         "test": {
             "answers": int(test.sum()),
-            "images": int(np.unique(store.groups[test]).size),
+            "images": len({store.records[row].image_hash for row in np.flatnonzero(test)}),
+            "groups": int(np.unique(store.groups[test]).size),
             "judged": int(judged.rows.sum()),
             "dropped": judged.dropped,
         },
+        "likeness": store.grouping.likeness(),
         "accuracy": accuracy_table(store, test, resamples),
         "signals": judge_signals(store, judged, thresholds, resamples),
         "missing_signals": dict(judged.missing),
@@ -96,15 +102,16 @@ def evaluate(
             name: cross_domain(store, other, bundle, resamples)
             for name, other in (domains or {}).items()
         },
-        "certificates": certificate_table(store, bundle, test),
+        "certificates": certificate_table(store, bundle, test, risks),
+        "accepted": accepted_table(store, bundle, test, risks),
         "serving_alpha": bundle.alpha,
         "out_of_domain": out_of_domain(store, bundle, test, resamples),
         "domains": {
             name: judge_domain(other, bundle, thresholds, resamples)
             for name, other in (domains or {}).items()
         },
-        "curves": curve_data(store, bundle, judged),
-        "examples": pick_examples(store, judged, accepted_by_gate(store, bundle, judged)),
+        "curves": curve_data(store, judged, accepted),
+        "examples": pick_examples(store, judged, accepted),
     }
     return write_evaluation({**evaluation, "flags": flags(evaluation)}, out)
 
@@ -132,32 +139,40 @@ def controls(
     resamples: int,
     blank: Store | None,
 ) -> dict[str, Any]:
-    """AUROC on the test split of every control probe, and how far the real probe is above it."""
+    """AUROC on the test split of every control, and how far probe and risk are above it."""
     wrong, groups = store.wrong[judged.rows], store.groups[judged.rows]
     strength = bundle.training["probe_candidates"][0]["regularisation"]
     seed = int(bundle.training["split"]["seed"])
     scores = control_scores(store, bundle, strength, splits == "fit", judged.rows, seed, blank)
     table: dict[str, Any] = {}
     for name, score in scores.items():
-        row: dict[str, Any] = {"auroc": score, "probe_above": score}
+        row: dict[str, Any] = {"auroc": score, "probe_above": score, "risk_above": score}
         if not isinstance(score, Missing):
             found = cluster_bootstrap(
                 {"auroc": metrics.auroc}, {name: score}, wrong, groups, resamples
             )
-            above = paired_difference(
-                metrics.auroc, judged.scores["hidden_state_probe"], score, wrong, groups, resamples
-            )
-            row = {**found[name], "probe_above": above}
+            row = dict(found[name])
+            for key, signal in (("probe_above", "hidden_state_probe"), ("risk_above", "risk")):
+                row[key] = paired_difference(
+                    metrics.auroc, judged.scores[signal], score, wrong, groups, resamples
+                )
         table[name] = {"what": CONTROLS[name], **row}
     return table
 
 
+def policy_risks(store: Store, bundle: Bundle) -> dict[ConsistencyMode, FloatArray]:
+    """The risk by which the whole policy accepts, (n,), per self-consistency mode."""
+    stages = stage_risks(store, bundle)
+    return {mode: policy_risk(stages, bundle, mode) for mode in modes_of(bundle)}
+
+
 def certificate_table(
-    store: Store, bundle: Bundle, test: NDArray[np.bool_]
+    store: Store,
+    bundle: Bundle,
+    test: NDArray[np.bool_],
+    risks: Mapping[ConsistencyMode, FloatArray],
 ) -> list[dict[str, Any]]:
     """Every attempt, and what its threshold does on the test split."""
-    stages = stage_risks(store, bundle)
-    risks = {mode: policy_risk(stages, bundle, mode)[test] for mode in modes_of(bundle)}
     rows = []
     for attempt in bundle.attempts:
         row: dict[str, Any] = {"alpha": attempt.alpha, "self_consistency": attempt.self_consistency}
@@ -166,12 +181,13 @@ def certificate_table(
             row["slices"] = list(attempt.slices)
             about = np.isin(bundle.slicing.names(store.records)[test], attempt.slices)
         if isinstance(attempt.outcome, Certificate):
-            accepted = about & (risks[attempt.self_consistency] <= attempt.outcome.threshold)
+            accepted = about & (risks[attempt.self_consistency][test] <= attempt.outcome.threshold)
             row["certificate"] = attempt.outcome.to_dict()
             row["test"] = {
                 "accepted": int(accepted.sum()),
                 "wrong": int(store.wrong[test][accepted].sum()),
                 "coverage": float(accepted.sum() / max(1, about.sum())),
+                "error": wilson_share(store.wrong[test][accepted], store.groups[test][accepted]),
             }
         else:
             row["none"] = asdict(attempt.outcome)
@@ -226,17 +242,17 @@ def judge_domain(
     }
 
 
-def accepted_by_gate(store: Store, bundle: Bundle, judged: Judged) -> NDArray[np.bool_]:
-    """Which judged answers the certificate without self-consistency accepts, (judged,)."""
+def accepted_by_gate(
+    bundle: Bundle, risks: Mapping[ConsistencyMode, FloatArray]
+) -> NDArray[np.bool_]:
+    """Which answers the certificate without self-consistency accepts, (n,)."""
     served = bundle.certificates.get("never")
-    risk = policy_risk(stage_risks(store, bundle), bundle, "never")[judged.rows]
-    return np.asarray(risk <= (served.threshold if served else -np.inf))
+    return np.asarray(risks["never"] <= (served.threshold if served else -np.inf))
 
 
-def curve_data(store: Store, bundle: Bundle, judged: Judged) -> dict[str, Any]:
+def curve_data(store: Store, judged: Judged, accepted: NDArray[np.bool_]) -> dict[str, Any]:
     """What the plots show, on the test split."""
     wrong = store.wrong[judged.rows]
-    accepted = accepted_by_gate(store, bundle, judged)
     risk = judged.scores["risk"]
     return {
         "risk_coverage": {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from probes.accepted import above_alpha
 from probes.types import Interval, Missing
 
 CLAIMS: Mapping[str, str] = {
@@ -12,7 +13,13 @@ CLAIMS: Mapping[str, str] = {
     "question_words": "the words of the question alone: the image may not matter to it",
     "answer_words": "the words of the answer alone: it may read the answer's form",
     "blank_image": "states that saw a blank image: the image may not matter to it",
+    "question_and_answer_words": "the words of question and answer together: it may read which "
+    "answers go with which questions, and neither image nor model",
+    "question_kind": "the kind of the question alone: it may not tell answers of a kind apart",
 }
+
+OF_THE_RISK = ("question_and_answer_words", "question_kind")
+"""Controls that the whole risk is held against: it may read token confidence and kind as well."""
 
 
 def flags(evaluation: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -43,16 +50,29 @@ def flags(evaluation: Mapping[str, Any]) -> list[dict[str, str]]:
             }
         )
     for name, row in evaluation["controls"].items():
-        above: Interval | Missing = row["probe_above"]
+        reader = "risk" if name in OF_THE_RISK else "probe"
+        above: Interval | Missing = row[f"{reader}_above"]
         if not isinstance(above, Missing) and above.lower <= 0:
             found.append(
                 {
-                    "name": f"probe_not_above_{name}",
-                    "text": f"the probe is not better beyond noise than {CLAIMS[name]} "
+                    "name": f"{reader}_not_above_{name}",
+                    "text": f"the {reader} is not better beyond noise than {CLAIMS[name]} "
                     f"(AUROC differs by {above.estimate:+.3f} [{above.lower:+.3f}, "
                     f"{above.upper:+.3f}])",
                 }
             )
+    for row in above_alpha(evaluation["accepted"], evaluation["serving_alpha"]):
+        error: Interval = row["error"]
+        part = "answers" if row["by"] is None else f"answers of {row['by']} {row['name']}"
+        found.append(
+            {
+                "name": "accepted_above_alpha",
+                "text": f"of the accepted {part} {error.estimate:.1%} [{error.lower:.1%}, "
+                f"{error.upper:.1%}] are wrong on the test split (self-consistency "
+                f"{row['self_consistency']}), above the {evaluation['serving_alpha']:.4g} that is "
+                "promised for all accepted answers together",
+            }
+        )
     for model in training.get("probe_models", ()):
         ahead = model["best_ahead_by"]
         if model["chosen"] and ahead["lower"] > 0:

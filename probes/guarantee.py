@@ -1,7 +1,8 @@
-"""The promise on accepted answers: Learn-then-Test with a fixed sequence of thresholds.
+"""The promise on accepted answers: what a certificate says, and how one is had.
 
-Angelopoulos et al. 2021 (arXiv 2110.01052), section 2.2 (fixed sequence testing) with the exact
-binomial tail as p-value.
+"Of accepted answers at most alpha are wrong", for a random accepted answer from groups like those
+of calibration, independent of each other; with chance 1 - delta over calibration draws. The test is
+that of :mod:`probes.betting`.
 """
 
 from __future__ import annotations
@@ -17,24 +18,30 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binom
 
+from probes.betting import GroupedAnswers, Ladder, fixed_sequence, groups_needed
 from probes.errors import BundleError, DataError
-from probes.types import CONSISTENCY_MODES, ConsistencyMode, FloatArray
+from probes.types import CONSISTENCY_MODES, ConsistencyMode, FloatArray, Scope
 
 BoolArray = NDArray[np.bool_]
+OLD_TEST = "binomial"
+ESTIMANDS: Mapping[str, str] = {
+    "accepted_answer": "the share of wrong answers among accepted ones, at most so many answers "
+    "of each group counted",
+    "random_question_of_random_image": "the chance that the answer to a random question of a "
+    "random image is wrong once accepted: images count alike, however many questions they have",
+}
+"""What a certificate is about, by the code in it. The second is that of certificates made before
+groups were tested whole; it says nothing of images that get more questions and err more."""
 
-
-@dataclass(frozen=True, slots=True)
-class TestedThreshold:
-    """A threshold that passed: at it, ``wrong`` of ``accepted`` answers were wrong."""
-
-    __test__ = False  # its name is not pytest's business
-
-    threshold: float
-    accepted: int
-    wrong: int
-    p_value: float
+SAYS = (
+    "alpha", "delta", "self_consistency", "samples", "bundle", "model", "data", "slices", "test",
+    "unit", "estimand", "most_per_group",
+)  # fmt: skip
+"""The fields that the id is a hash of. Not when it was made or ends, nor what was found: the same
+data certified again give the same id, so that what voided it holds."""
+NEW = ("test", "unit", "estimand", "most_per_group", "groups", "level", "seal")
+"""Fields that certificates of :data:`OLD_TEST` do not have in a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +49,10 @@ class Certificate:
     """Among accepted answers at most ``alpha`` are wrong, with confidence 1 - ``delta``.
 
     Args:
-        id: ``c-`` and a hash of the other fields.
+        id: ``c-`` and a hash of what it says (:data:`SAYS`); of all fields in an old one.
         alpha: error rate promised, 0 to 1.
-        delta: chance, over calibration data, that the promise is broken.
+        delta: chance, over calibration data, that this promise or another on the same data is
+            broken.
         n: accepted answers that it was tested on.
         k: how many of them were wrong.
         threshold: an answer is accepted when its risk is at most this.
@@ -56,6 +64,14 @@ class Certificate:
         created: ISO 8601 with offset.
         expires: likewise.
         slices: the slices whose answers it is about; None for those of all slices together.
+        test: ``betting``, or ``binomial`` for the old kind.
+        unit: what was drawn independently: ``group``, or ``image`` for the old kind.
+        estimand: a key of :data:`ESTIMANDS`.
+        most_per_group: answers of a group that count.
+        groups: that were tested, with or without accepted answers; None in an old one.
+        level: of its test: its share of delta.
+        seal: hash of all other fields, so that no number in it can be edited; the id of an old one
+            is that.
     """
 
     id: str
@@ -72,6 +88,25 @@ class Certificate:
     created: str
     expires: str
     slices: tuple[str, ...] | None = None
+    test: str = OLD_TEST
+    unit: str = "image"
+    estimand: str = "random_question_of_random_image"
+    most_per_group: int = 1
+    groups: int | None = None
+    level: float | None = None
+    seal: str | None = None
+
+    @property
+    def old(self) -> bool:
+        """Whether it is of the kind that tested one answer per image."""
+        return self.test == OLD_TEST
+
+    @property
+    def scope(self) -> Scope:
+        """Whose answers it is about."""
+        if self.slices is None:
+            return "all"
+        return "own" if len(self.slices) == 1 else "pooled"
 
     def expired(self, now: datetime) -> bool:
         """Whether ``now`` (with a time zone) is at or past the end."""
@@ -80,123 +115,89 @@ class Certificate:
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it; ``slices`` stands there only where it says something."""
         plain = dataclasses.asdict(self)
+        if self.old:
+            for name in NEW:
+                del plain[name]
         slices = plain.pop("slices")
         return plain if slices is None else {**plain, "slices": list(slices)}
 
     @classmethod
     def sealed(cls, **fields: Any) -> Certificate:
         """With the id that its other fields, as :meth:`to_dict` gives them, have."""
-        return cls.from_dict({**fields, "id": _certificate_id(fields)})
+        named = {**fields, "id": _certificate_id(fields)}
+        return cls.from_dict({**named, "seal": _seal(named)} if "test" in fields else named)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Certificate:
-        """Read what :meth:`to_dict` wrote. Raises BundleError when a field was changed."""
-        names = {field.name for field in dataclasses.fields(cls)}
-        if set(fields) | {"slices"} != names:
-            odd = min((set(fields) | {"slices"}) ^ names)
+        """Read what :meth:`to_dict` wrote, of this kind or the old one.
+
+        Raises BundleError when a field that it says something by was changed.
+        """
+        expected = {field.name for field in dataclasses.fields(cls)} - {"slices"}
+        if "test" not in fields:
+            expected -= set(NEW)
+        if set(fields) - {"slices"} != expected:
+            odd = min((set(fields) - {"slices"}) ^ expected)
             raise BundleError(f"certificate.{odd}", "missing or unknown; certify again")
+        if fields.get("estimand", "accepted_answer") not in ESTIMANDS:
+            raise BundleError("certificate.estimand", "is unknown; certify again")
         slices = fields.get("slices")
         certificate = cls(**{**fields, "slices": None if slices is None else tuple(slices)})
         if certificate.id != _certificate_id(fields):
             raise BundleError("certificate.id", "does not fit the other fields; certify again")
+        if not certificate.old and certificate.seal != _seal(fields):
+            raise BundleError("certificate.seal", "does not fit the other fields; certify again")
         return certificate
 
 
 @dataclass(frozen=True, slots=True)
 class NoCertificate:
-    """Nothing can be promised.
+    """Nothing can be promised. All but the first two are None in bundles of older versions.
 
     Args:
-        reason: ``too_few_answers`` (even without an error they could not prove it) or
-            ``error_rate_too_high``.
-        answers: independent answers that the policy could have accepted.
+        reason: ``too_few_answers`` (they err less than alpha, and are too few to show it) or
+            ``error_rate_too_high`` (they do not even err less).
+        answers: that the policy could have accepted.
+        groups: that were tested.
+        threshold: the first one, at which the test failed; None where no answer can be accepted.
+        n: answers accepted there. k: how many of them were wrong.
+        level: of the test: its share of delta.
+        delta: of the promise.
+        more_groups: about how many groups more would do; None where more would not.
     """
 
     reason: Literal["too_few_answers", "error_rate_too_high"]
     answers: int
+    groups: int | None = None
+    threshold: float | None = None
+    n: int | None = None
+    k: int | None = None
+    level: float | None = None
+    delta: float | None = None
+    more_groups: int | None = None
 
-
-def threshold_ladder(
-    risk: FloatArray, wrong: BoolArray, alpha: float, steps: int = 200
-) -> NDArray[np.float64]:
-    """Thresholds to test, strict to loose, from data that is *not* the calibration split.
-
-    Quantiles of the risk, from the one at which these answers show best that the error rate is
-    below alpha. Stricter ones accept too few answers to show anything, and the first failure ends
-    the sequence.
-
-    Args:
-        risk: of the selection split, shape (n,); infinite ones are never accepted.
-        wrong: shape (n,).
-        alpha: error rate to be promised.
-        steps: most thresholds.
-
-    Returns shape (at most steps,), increasing; empty when nothing can be accepted.
-    """
-    usable = risk[np.isfinite(risk)]
-    if usable.size == 0:
-        return np.empty(0)
-    quantiles = np.quantile(usable, np.arange(1, steps + 1) / steps, method="inverted_cdf")
-    thresholds = np.unique(quantiles)
-    accepted, errors = _counts(risk, wrong, thresholds)
-    start = int(np.argmin(binom.logcdf(errors, accepted, alpha)))
-    return np.asarray(thresholds[start:], dtype=np.float64)
-
-
-def fixed_sequence(
-    risk: FloatArray, wrong: BoolArray, thresholds: FloatArray, alpha: float, delta: float
-) -> TestedThreshold | None:
-    """The loosest threshold before the first that fails, or None when the first fails.
-
-    At each threshold, of n accepted answers k are wrong; p = P(Binomial(n, alpha) <= k); it passes
-    when p <= delta. The chance that the threshold returned has a true error rate above alpha is at
-    most delta, for independent answers and thresholds fixed without looking at them.
-
-    Args:
-        risk: of the calibration split, one independent answer each, shape (n,).
-        wrong: shape (n,).
-        thresholds: strict to loose.
-        alpha: error rate to be promised.
-        delta: chance to be wrong about it.
-
-    Raises ValueError when thresholds fall or alpha or delta is not between 0 and 1.
-    """
-    if not (0 < alpha < 1 and 0 < delta < 1):
-        raise ValueError(f"alpha, delta: {alpha}, {delta} must lie between 0 and 1")
-    if (np.diff(thresholds) < 0).any():
-        raise ValueError("thresholds: must run from strict to loose")
-    if len(thresholds) == 0:
-        return None
-    accepted, errors = _counts(risk, wrong, thresholds)
-    p_values = binom.cdf(errors, accepted, alpha)
-    failed = p_values > delta
-    passed = int(np.argmax(failed)) if failed.any() else len(thresholds)
-    if passed == 0:
-        return None
-    last = passed - 1
-    return TestedThreshold(
-        threshold=float(thresholds[last]),
-        accepted=int(accepted[last]),
-        wrong=int(errors[last]),
-        p_value=float(p_values[last]),
-    )
-
-
-def one_per_image(groups: ArrayLike, seed: int) -> NDArray[np.intp]:
-    """Indices of one random answer per image: answers on one image are not independent."""
-    labels = np.asarray(groups)
-    order = np.random.default_rng(seed).permutation(len(labels))
-    return np.sort(order[np.unique(labels[order], return_index=True)[1]])
+    def told(self) -> str:
+        """What was tested, in words."""
+        words = self.reason.replace("_", " ")
+        if self.groups is None or self.level is None or self.delta is None:
+            return words
+        if self.threshold is None:
+            return f"{words}: of {self.groups} groups no answer can be accepted"
+        words += f": {self.k} of {self.n} wrong at the first threshold, in {self.groups} groups"
+        if self.level != self.delta:
+            words += f", tested at {self.level:.4g} of delta {self.delta:g}"
+        return words if self.more_groups is None else f"{words}; about {self.more_groups} more do"
 
 
 def certify(
     risk: FloatArray,
     wrong: BoolArray,
     groups: ArrayLike,
-    thresholds: FloatArray,
+    ladder: Ladder,
     *,
     alpha: float,
     delta: float,
+    level: float | None = None,
     self_consistency: ConsistencyMode,
     samples: int,
     bundle: str,
@@ -206,24 +207,26 @@ def certify(
     valid_days: int,
     seed: int = 0,
     slices: tuple[str, ...] | None = None,
+    weight: FloatArray | None = None,
 ) -> Certificate | NoCertificate:
     """Certify a policy on the calibration split.
 
-    One random answer per image is used. The promise is therefore about the answer to a random
-    question on a random image; where images have unlike numbers of questions, it weighs images
-    equally.
+    The promise is about accepted answers, however many an image has, up to ``ladder.most`` of each
+    group; of larger ones so many random answers count. Groups must be independent.
 
     Args:
         risk: :func:`probes.policy.composed_risk` of the calibration split, shape (n,).
         wrong: shape (n,).
-        groups: image of each answer, shape (n,).
-        thresholds: :func:`threshold_ladder` of the selection split.
+        groups: of each answer, shape (n,).
+        ladder: :func:`~probes.betting.plan_ladder` of the selection split.
+        delta: of the promise. level: this test's share of it; by default all.
         created: now, with a time zone.
         valid_days: days until it expires.
-        seed: picks the answer per image.
+        seed: picks the answers of large groups, and U.
+        weight: as :class:`~probes.betting.GroupedAnswers` has it.
 
     The other arguments are the certificate's fields. Raises DataError on an empty split and
-    ValueError as :func:`fixed_sequence`, or when ``created`` has no time zone.
+    ValueError as :func:`~probes.betting.fixed_sequence`, or when ``created`` has no time zone.
     """
     if created.tzinfo is None:
         raise ValueError("created: give a time with a time zone")
@@ -231,13 +234,11 @@ def certify(
         raise ValueError(f"self_consistency: {self_consistency!r} is no mode")
     if len(wrong) == 0:
         raise DataError("calibrate: no answers in this split; collect more")
-    chosen = one_per_image(groups, seed)
-    tested = fixed_sequence(risk[chosen], wrong[chosen], thresholds, alpha, delta)
+    level = delta if level is None else level
+    answers = GroupedAnswers.of(risk, wrong, groups, most=ladder.most, seed=seed, weight=weight)
+    tested = fixed_sequence(answers, ladder, alpha, level)
     if tested is None:
-        reachable = risk[chosen] <= (thresholds[-1] if len(thresholds) else -np.inf)
-        answers = int(reachable.sum())
-        few = (1 - alpha) ** answers > delta
-        return NoCertificate("too_few_answers" if few else "error_rate_too_high", answers)
+        return _none(answers, ladder, alpha, delta, level)
     fields: dict[str, Any] = {
         "alpha": alpha,
         "delta": delta,
@@ -251,25 +252,53 @@ def certify(
         "data": data,
         "created": created.isoformat(),
         "expires": (created + timedelta(days=valid_days)).isoformat(),
+        "test": "betting",
+        "unit": "group",
+        "estimand": "accepted_answer",
+        "most_per_group": ladder.most,
+        "groups": answers.count,
+        "level": level,
     }
     return Certificate.sealed(**fields, **({} if slices is None else {"slices": list(slices)}))
 
 
+def _none(
+    answers: GroupedAnswers, ladder: Ladder, alpha: float, delta: float, level: float
+) -> NoCertificate:
+    """What to say when the first threshold failed."""
+    if len(ladder.thresholds) == 0:
+        return NoCertificate("too_few_answers", 0, answers.count, level=level, delta=delta)
+    first = float(ladder.thresholds[0])
+    accepted, errors = answers.sums(first)
+    needed = groups_needed(accepted, errors, alpha, level)
+    high = errors.sum() > alpha * accepted.sum()
+    return NoCertificate(
+        "error_rate_too_high" if high else "too_few_answers",
+        int((answers.risk <= ladder.thresholds[-1]).sum()),
+        answers.count,
+        first,
+        int((answers.risk <= first).sum()),
+        int((answers.wrong & (answers.risk <= first)).sum()),
+        level,
+        delta,
+        None if math.isinf(needed) else max(1, math.ceil(needed) - answers.count),
+    )
+
+
 def answers_needed(alpha: float, delta: float) -> int:
-    """Accepted answers that prove alpha at delta when none of them is wrong."""
+    """Groups of accepted answers that prove alpha at delta when no answer is wrong."""
     return math.ceil(math.log(delta) / math.log1p(-alpha))
 
 
 def _certificate_id(fields: Mapping[str, Any]) -> str:
-    content = {name: value for name, value in fields.items() if name != "id"}
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return f"c-{digest[:16]}"
+    if "test" in fields:
+        return f"c-{_hash({name: fields[name] for name in SAYS if name in fields})}"
+    return f"c-{_hash({name: value for name, value in fields.items() if name != 'id'})}"
 
 
-def _counts(
-    risk: FloatArray, wrong: BoolArray, thresholds: FloatArray
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Accepted answers and errors among them, per threshold."""
-    accepted = np.searchsorted(np.sort(risk), thresholds, side="right")
-    errors = np.searchsorted(np.sort(risk[wrong]), thresholds, side="right")
-    return accepted.astype(np.int64), errors.astype(np.int64)
+def _seal(fields: Mapping[str, Any]) -> str:
+    return _hash({name: value for name, value in fields.items() if name != "seal"})
+
+
+def _hash(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

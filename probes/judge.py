@@ -65,7 +65,7 @@ class Judged:
 
 def judge(store: Store, bundle: Bundle, rows: NDArray[np.bool_]) -> Judged:
     """Every signal's score at the rows where all that were collected are there."""
-    measured = measure_columns(store, bundle.probe)
+    measured = measure_columns(store, bundle.probe, bundle.kinds)
     distance, present = measure_distance(store, bundle.probe, bundle.domain)
     first = measure_risk(measured, bundle.stage_one)
     found: dict[str, tuple[FloatArray, NDArray[np.bool_]]] = {"risk": (first, np.isfinite(first))}

@@ -85,7 +85,7 @@ class Ledger:
                 told = " or ".join(str(folder) for folder in self._folders)
                 raise StoreError(
                     f"{told}: cannot be written, so tries cannot be counted; "
-                    "set VLM_GATE_STATE_DIR to a folder that can"
+                    "set VLM_GATE_TRIES_FOLDER to a folder that can"
                 )
             known = self._read()
             if _canonical(claim) not in known:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.combine import RiskModel
+from probes.combine import FEATURES, KIND, RiskModel
 from probes.probe import LinearProbe
 from probes.signals.consistency import measure_consistency
 from probes.signals.degenerate import measure_form
 from probes.signals.domain import DomainModel
 from probes.signals.question import QuestionModel
+from probes.signals.question_kind import KindModel
 from probes.store import Store
 from probes.types import FloatArray, Missing, Position
 
@@ -29,7 +30,7 @@ class Measured:
     """Signals of n answers. A column is only ever read where :attr:`known` says so.
 
     Args:
-        columns: feature name (see ``combine.FEATURES``) to values, (n,).
+        columns: feature name (see :class:`~probes.combine.RiskModel`) to values, (n,).
         known: feature name to whether each value is there, (n,).
     """
 
@@ -52,8 +53,8 @@ def states(store: Store, place: tuple[int, Position]) -> tuple[FloatArray, NDArr
     return hidden, store.arrays.present[:, store.setup.readouts.index(place)]
 
 
-def measure_columns(store: Store, probe: LinearProbe) -> Measured:
-    """Token confidence, probe and self-consistency of every answer."""
+def measure_columns(store: Store, probe: LinearProbe, kinds: KindModel | None = None) -> Measured:
+    """Token confidence, probe and self-consistency of every answer, and the same per kind."""
     hidden, present = states(store, (probe.layer, probe.position))
     columns: dict[str, FloatArray] = {"probe_logit": probe.logit(_project(probe, hidden))}
     known = {"probe_logit": present}
@@ -70,6 +71,23 @@ def measure_columns(store: Store, probe: LinearProbe) -> Measured:
         [0.0 if isinstance(one, Missing) else one.agreement for one in agreement]
     )
     known["agreement"] = np.array([not isinstance(one, Missing) for one in agreement], dtype=bool)
+    measured = Measured(columns, known)
+    return measured if kinds is None else _with_kinds(measured, store, kinds)
+
+
+def _with_kinds(measured: Measured, store: Store, model: KindModel) -> Measured:
+    """The columns, and per kind of question what counts for that kind alone."""
+    told = {one: model.tell(one) for one in {record.question for record in store.records}}
+    found = [told[record.question] for record in store.records]
+    have = np.array([not isinstance(one, Missing) for one in found], dtype=bool)
+    names = np.array([None if isinstance(one, Missing) else one.kind for one in found], object)
+    columns, known = dict(measured.columns), dict(measured.known)
+    for kind in model.kinds:
+        of_kind = np.asarray(names == kind, dtype=np.float64)
+        columns[f"{KIND}@{kind}"], known[f"{KIND}@{kind}"] = of_kind, have
+        for name in FEATURES:
+            columns[f"{name}@{kind}"] = measured.columns[name] * of_kind
+            known[f"{name}@{kind}"] = measured.known[name] & have
     return Measured(columns, known)
 
 

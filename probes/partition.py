@@ -16,6 +16,7 @@ from safetensors import safe_open
 from probes.datasets import Example
 from probes.errors import DataError, StoreError
 from probes.store import Arrays, Setup, Store, Writer, load
+from probes.types import Missing
 
 
 def take_shard(examples: Sequence[Example], shard: str) -> tuple[Example, ...]:
@@ -73,6 +74,7 @@ def merge(folders: Sequence[Path], out: Path) -> Store:
                     attention=arrays.attention[rows],
                     attention_present=arrays.attention_present[rows],
                     image_features=arrays.image_features[rows],
+                    looks=arrays.looks if isinstance(arrays.looks, Missing) else arrays.looks[rows],
                 ),
                 skipped,
             )

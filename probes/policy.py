@@ -23,6 +23,7 @@ from probes.types import (
 )
 
 PolicyMode = Literal["certified", "manual"]
+SmallSlices = Literal["pooled", "own_or_escalate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class Policy:
         reject_above: risk above which an answer is rejected; ``None`` rejects none.
         required: names of :class:`~probes.types.Signals` without which nothing is accepted.
         self_consistency: the mode used when a request does not choose one.
+        small_slices: what serves a slice too small for a test of its own: ``pooled``, the
+            certificate that it shares with others like it, or none, so that it escalates.
     """
 
     mode: PolicyMode = "certified"
@@ -43,6 +46,7 @@ class Policy:
     reject_above: float | None = None
     required: tuple[str, ...] = ("hidden_state_probe", "token_confidence", "domain")
     self_consistency: ConsistencyMode = "never"
+    small_slices: SmallSlices = "pooled"
 
     def __post_init__(self) -> None:
         for name in ("accept_below", "reject_above"):
@@ -82,8 +86,12 @@ class Policy:
             reject_above=self.reject_above,
         )
         rule = next(rule for rule in RULES if rule.holds(case))
-        name = certificate.id if certified and isinstance(certificate, Certificate) else None
-        return Decision(rule.decision, rule.reason, accept_below, self.reject_above, name)
+        if not certified or isinstance(certificate, Missing):
+            return Decision(rule.decision, rule.reason, accept_below, self.reject_above, None)
+        return Decision(
+            rule.decision, rule.reason, accept_below, self.reject_above,
+            certificate.id, certificate.scope,
+        )  # fmt: skip
 
     def middle_band(self, assessment: RiskAssessment, certificate: Certificate | Missing) -> bool:
         """True where self-consistency could still turn an escalation into an acceptance.

@@ -2,9 +2,9 @@
 
 The calibration split of training belongs to the time before; after a certificate is void, or has
 ended, the answers given since are the evidence (docs/decisions/0006). Thresholds are fixed
-beforehand as shares of the one that was in force, each tested at delta / :data:`SHARES`' number, so
-that the loosest that passes may be taken (Bonferroni): there is no second split to find the start
-of a fixed sequence on.
+beforehand as shares of the one that was in force, each tested at an equal share of the level
+(:data:`SHARES`), so that the loosest that passes may be taken (Bonferroni): there is no second
+split to find the start of a fixed sequence on.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from probes.betting import Ladder, blind_bet
 from probes.bundle import Bundle, CertificateAttempt
 from probes.errors import DataError
 from probes.guarantee import Certificate, NoCertificate, certify
@@ -29,7 +30,7 @@ def certify_judged(
     bundle: Bundle,
     risk: FloatArray,
     wrong: NDArray[np.bool_],
-    images: NDArray[np.str_],
+    groups: NDArray[np.str_],
     *,
     limit: float,
     data: str,
@@ -37,26 +38,42 @@ def certify_judged(
     delta: float,
     created: datetime,
     valid_days: int,
+    level: float | None = None,
+    most: int = 1,
+    weight: FloatArray | None = None,
+    seed: int = 0,
 ) -> Certificate | NoCertificate:
     """Test whether accepted answers of mode ``never`` are wrong at most at the rate alpha.
 
+    The bet is the one for about one accepted answer per group: nothing is known of the spread
+    before the labels are read.
+
     Args:
-        risk: of answers that the policy accepts at ``limit``, each with the same chance to be here
-            whatever its outcome, shape (n,). One random answer per image is used.
+        risk: of answers that the policy accepts at ``limit``, each chosen without regard to its
+            outcome, shape (n,).
         wrong: shape (n,); who is not judged counts as wrong.
-        images: hash of each answer's image, shape (n,).
+        groups: of each answer, shape (n,): its image's hash, where nothing larger is known.
         limit: loosest threshold to test; those above were never accepted, so nothing is known.
         data: fingerprint of the answers.
+        delta: of the promise. level: this claim's share of it; by default all.
+        most: answers of a group that count: those of the certificate that was in force.
+        weight: as :class:`~probes.betting.GroupedAnswers` has it; None for equal chances.
+        seed: picks the answers of large groups, and U.
         created: now, with a time zone.
     """
+    level = delta if level is None else level
+    each = level / len(SHARES)
+    spread, largest = alpha * (1 - alpha), most * (1 - alpha)
+    bet = blind_bet(spread, largest, level=each, count=np.unique(groups).size)
     tried = [
         certify(
             risk,
             wrong,
-            images,
-            np.array([share * limit]),
+            groups,
+            Ladder(np.array([share * limit]), np.array([bet]), most),
             alpha=alpha,
-            delta=delta / len(SHARES),
+            delta=delta,
+            level=each,
             self_consistency="never",
             samples=0,
             bundle=bundle.id,
@@ -64,22 +81,32 @@ def certify_judged(
             data=data,
             created=created,
             valid_days=valid_days,
+            seed=seed,
+            weight=weight,
         )
         for share in SHARES
     ]
     passed = [outcome for outcome in tried if isinstance(outcome, Certificate)]
-    return Certificate.sealed(**{**passed[0].to_dict(), "delta": delta}) if passed else tried[0]
+    return Certificate.sealed(**{**passed[0].to_dict(), "level": level}) if passed else tried[0]
 
 
 def with_certificate(bundle: Bundle, certificate: Certificate | NoCertificate, out: Path) -> Bundle:
     """Write the bundle with this certificate alone to a new folder. Raises DataError without one.
 
-    The certificates of other modes belonged to the promise that was broken, and are left out.
+    The certificates of other modes belonged to the promise that was broken, and are left out. An
+    alpha larger than before stays marked as such, however often it is certified again.
     """
     if isinstance(certificate, NoCertificate):
         raise DataError(
-            f"no certificate: {certificate.reason.replace('_', ' ')} "
-            f"({certificate.answers} answers, one per image); judge more of them, or train again"
+            f"no certificate: {certificate.told()} ({certificate.answers} answers); "
+            "judge more of them, or train again"
         )
+    before = [one for one in (bundle.alpha, bundle.loosened_from) if one is not None]
+    looser = [one for one in before if one < certificate.alpha]
     attempt = CertificateAttempt(certificate.alpha, "never", certificate)
-    return replace(bundle, alpha=certificate.alpha, attempts=(attempt,)).save(out)
+    return replace(
+        bundle,
+        alpha=certificate.alpha,
+        attempts=(attempt,),
+        loosened_from=min(looser, default=None),
+    ).save(out)

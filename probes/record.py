@@ -32,13 +32,15 @@ class Record:
     confidence: TokenConfidence | Missing
     attention: AttentionConcentration | Missing
     samples: tuple[str, ...]
+    group: str | None = None
 
 
 _CONFIDENCE = ("mean_logprob", "first_token_entropy", "margin")
 _ATTENTION = ("spatial_entropy", "top30_mass", "image_mass", "clusters")
 _TEXTS = ("id", "image_path", "image_hash", "question", "kind", "slice", "rule", "answer")
+_MORE = ("parsed", "finish_reason", "references", "samples", "wrong", "tokens", "group")
 SCHEMA = pa.schema(
-    [(name, pa.string()) for name in (*_TEXTS, "parsed", "finish_reason")]
+    [(name, pa.string()) for name in (*_TEXTS, "parsed", "finish_reason", "group")]
     + [(name, pa.list_(pa.string())) for name in ("references", "samples")]
     + [("wrong", pa.bool_()), ("tokens", pa.int64())]
     + [(name, pa.float64()) for name in (*_CONFIDENCE, *_ATTENTION)]
@@ -48,10 +50,7 @@ SCHEMA = pa.schema(
 
 def to_row(record: Record, folder: Path) -> dict[str, Any]:
     """On disk the image's path is relative to the run, so that both may be moved together."""
-    row = {
-        name: getattr(record, name)
-        for name in (*_TEXTS, "parsed", "finish_reason", "references", "samples", "wrong", "tokens")
-    }
+    row = {name: getattr(record, name) for name in (*_TEXTS, *_MORE)}
     row["image_path"] = os.path.relpath(record.image_path, folder)
     for name in ("confidence", "attention"):
         signal = getattr(record, name)

@@ -14,6 +14,7 @@ from probes.plots import draw_all
 from probes.report_examples import Shown, to_card
 from probes.report_page import render_page
 from probes.report_tables import build_tables
+from probes.risk_words import has_probe, made_of
 from probes.table import Table, format_interval, to_markdown
 from probes.verdict import verdict
 
@@ -99,12 +100,26 @@ def summary(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
         f"fitted to. {test['judged']} answers have every signal and are compared; "
         f"{test['dropped']} lack one. Intervals are 95 %, bootstrapped by image. For AUROC, R and "
         "coverage more is better; for AURC, E-AURC, Brier and ECE less.",
-        f"The risk is made of {', '.join(evaluation['risk_features'])}; the probe reads layer "
-        f"{evaluation['probe']['layer']} at {evaluation['probe']['position']}. Attention is "
-        "compared, and never decided on.",
+        *_likeness(evaluation.get("likeness")),
+        _risk_sentence(evaluation),
         "Out of the domain of validity: "
         f"{format_interval(domain['share'], percent=True)} of the test split.",
         *(f"Signal {name} is missing: {reason}." for name, reason in missing.items()),
+    )
+
+
+def _risk_sentence(evaluation: Mapping[str, Any]) -> str:
+    features, probe = evaluation["risk_features"], evaluation["probe"]
+    place = f"layer {probe['layer']} at {probe['position']}"
+    read = (
+        f"the probe reads {place}"
+        if has_probe(features)
+        else f"the hidden-state probe ({place}) is no part of it: on the selection split it added "
+        "nothing beyond noise"
+    )
+    return (
+        f"The risk is made of {made_of(features)}; {read}. Attention is compared, and never "
+        "decided on."
     )
 
 
@@ -112,6 +127,25 @@ def page_markdown(title: str, paragraphs: Sequence[str], tables: Sequence[Table]
     """The report as GitHub-flavoured Markdown."""
     blocks = [f"# {title}", "Made by `vlm-gate report`; do not edit.", *paragraphs]
     return "\n\n".join([*blocks, *map(to_markdown, tables)]) + "\n"
+
+
+def _likeness(found: Mapping[str, Any] | None) -> list[str]:
+    """How alike the images are; nothing in evaluations of before."""
+    if found is None:
+        return []
+    said = (
+        f"The run has {found['images']} images in {found['groups']} groups (at most "
+        f"{found['largest']} in one), which splits, intervals and certificates go by; "
+        f"{found['joined']:.1%} of the images share a group by name, equal pixels or looks."
+    )
+    near = found["nearest"]
+    if "missing" in near:
+        reason = near["missing"].replace("_", " ")
+        return [f"{said} How alike images of different groups are is not known ({reason})."]
+    return [
+        f"{said} From an image to the nearest of another group it is {near['0.5']:.2f} (median; "
+        f"5 % are nearer than {near['0.05']:.2f}), on a scale from 0 (alike) to 2."
+    ]
 
 
 def _below_majority(where: str, accuracy: Mapping[str, Any]) -> list[str]:

@@ -85,6 +85,9 @@ def _fusion_table(training: Mapping[str, Any]) -> Table:
         )
         for row in training["fusion_candidates"]
     ]
+    alone = training.get("question_kinds", {}).get("auroc_alone")
+    if alone is not None:
+        rows.append(("kind of the question alone (control)", f"{alone:.3f}", "-", ""))
     return Table(
         "Fusion candidates on the selection split",
         ("candidate", "AUROC out of fold", "best is ahead by", "chosen"),
@@ -117,16 +120,20 @@ def _calibration_table(training: Mapping[str, Any], of: str, key: str) -> Table:
 
 def _control_table(evaluation: Mapping[str, Any]) -> Table:
     controls = evaluation["controls"].values()
-    compared = any("probe_above" in row for row in controls)
+    compared = [
+        (key, f"the {reader} is above by")
+        for key, reader in (("probe_above", "probe"), ("risk_above", "risk"))
+        if any(key in row for row in controls)
+    ]
     rows = [
         (
             row["what"],
             format_interval(row["auroc"]),
-            *([format_interval(row.get("probe_above"), signed=True)] if compared else []),
+            *(format_interval(row.get(key), signed=True) for key, _ in compared),
         )
         for row in controls
     ]
-    head = ("control", "AUROC", *(["the probe is above by"] if compared else []))
+    head = ("control", "AUROC", *(title for _, title in compared))
     note = (
         "What can be predicted without reading what the probe is said to read. A probe that is "
         "not above a control (the interval reaches 0) may be reading no more than that."

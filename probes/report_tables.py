@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from probes.judge import ATTENTION_SIGNS
+from probes.report_accepted import accepted_table
 from probes.report_probe import probe_tables
 from probes.table import Table, format_interval
+from probes.verdict import error_on_test, tested_without
 
 
 def build_tables(evaluation: Mapping[str, Any]) -> tuple[Table, ...]:
@@ -19,6 +21,7 @@ def build_tables(evaluation: Mapping[str, Any]) -> tuple[Table, ...]:
         *_signal_tables("the test split", evaluation["signals"]),
         _accuracy_table("the test split", evaluation["accuracy"]),
         _certificate_table(evaluation),
+        accepted_table(evaluation),
         *probe_tables(evaluation),
         *_attention_tables(evaluation),
     ]
@@ -103,7 +106,8 @@ def _accuracy_table(where: str, accuracy: Mapping[str, Any], *notes: str) -> Tab
 
 
 def _certificate_table(evaluation: Mapping[str, Any]) -> Table:
-    rows, found = [], evaluation["certificates"]
+    rows: list[tuple[str, ...]] = []
+    found = evaluation["certificates"]
     for row in found:
         start = (
             f"{row['alpha']:g}",
@@ -112,7 +116,7 @@ def _certificate_table(evaluation: Mapping[str, Any]) -> Table:
         )
         if "certificate" in row:
             one, test = row["certificate"], row["test"]
-            share = f" ({test['wrong'] / test['accepted']:.1%})" if test["accepted"] else ""
+            share = f" ({error_on_test(test)})" if test["accepted"] else ""
             rows.append(
                 (
                     *start,
@@ -126,7 +130,10 @@ def _certificate_table(evaluation: Mapping[str, Any]) -> Table:
         else:
             none = row["none"]
             reason = f"none: {none['reason']} ({none['answers']} answers)"
-            rows.append((*start, reason, "-", "-", "-", "-"))
+            rows.append((*start, reason, "-", tested_without(none) or "-", "-", "-"))
+    spent = [_spent(row.get("certificate", row.get("none", {}))) for row in found]
+    if any(spent):
+        rows = [(*row, level or "-") for row, level in zip(rows, spent, strict=True)]
     alpha = evaluation["serving_alpha"]
     serves = "No certificate was tried for yet." if alpha is None else f"Serves: alpha {alpha:g}."
     several = "slices" in {key for row in found for key in row}
@@ -135,11 +142,16 @@ def _certificate_table(evaluation: Mapping[str, Any]) -> Table:
         "names none by the certificate of all slices together. Those of one alpha and one mode "
         "share delta, so that all of them hold at once.",
     )
+    about_tries = (
+        "Tested with: every try on the same data spends of one delta, this much in this test. What "
+        "was tried where no record was left cannot be counted.",
+    )
     return Table(
         "Certificates",
         (
             "alpha", "self-consistency", "slices", "certificate", "threshold",
             "wrong when calibrated", "wrong of accepted on test", "accepted on test",
+            *(["tested with"] if any(spent) else []),
         ),
         tuple(rows),
         (
@@ -147,8 +159,18 @@ def _certificate_table(evaluation: Mapping[str, Any]) -> Table:
             "the threshold. Self-consistency: asked for never, in the middle band (auto), or "
             "always.",
             *(about_slices if several else ()),
+            *(about_tries if any(spent) else ()),
         ),
     )  # fmt: skip
+
+
+def _spent(outcome: Mapping[str, Any]) -> str:
+    """The groups and the share of delta of a test, as far as the evaluation knows them."""
+    groups, level = outcome.get("groups"), outcome.get("level")
+    if level is None:
+        return ""
+    told = f"{level:.4g} of delta {outcome['delta']:g}"
+    return told if groups is None else f"{told}, {groups} groups"
 
 
 def _attention_tables(evaluation: Mapping[str, Any]) -> list[Table]:

@@ -31,6 +31,7 @@ from probes.datasets import Example
 from probes.errors import StoreError, TrainingError
 from probes.evaluate import evaluate
 from probes.judge import BASELINE
+from probes.ledger import Ledger, anchors
 from probes.measurements import Engine as Measuring
 from probes.measurements import measure_all
 from probes.paired import Lost
@@ -45,6 +46,8 @@ from probes.types import GenerationSettings, Interval, Missing
 
 REPRODUCTION, PAGE, PLAN = "reproduction.json", "reproduction.md", "plan.json"
 FORMAT = 1
+ALPHA = 0.05
+"""Of the certificates: one claim with `certify --alpha 0.05` on the same run, not a second try."""
 Made = TypeVar("Made")
 
 
@@ -164,9 +167,13 @@ def _judge(
     )  # fmt: skip
     if trained.data != store.fingerprint:
         raise StoreError(f"{out / 'trained'}: is of another run; reproduce into a new folder")
+    images = [record.image_hash for record in store.records]
     bundle = _once(
         out / "bundle", Bundle.load,
-        lambda folder: certify(store, trained, folder, created=created),
+        lambda folder: certify(
+            store, trained, folder, created=created, alpha=ALPHA,
+            share=Ledger(anchors(images, store.setup.model.revision), (out / "store",)).share,
+        ),
     )  # fmt: skip
     _once(
         out / "evaluation", load_evaluation,

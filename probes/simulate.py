@@ -11,11 +11,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
 
+from probes.betting import (
+    MOST_PER_GROUP,
+    GroupedAnswers,
+    bound_bet,
+    error_bound,
+    fixed_sequence,
+    largest_group,
+    plan_ladder,
+)
 from probes.bundle import Bundle
 from probes.certify import policy_risk, stage_risks
-from probes.guarantee import fixed_sequence, one_per_image, threshold_ladder
 from probes.policy import composed_reject
 from probes.store import Store
 from probes.train import splits_of
@@ -55,38 +62,51 @@ class Simulator:
         self._stages = stage_risks(store, bundle)
         self._risk = policy_risk(self._stages, bundle, mode)
         self._seed = int(bundle.training["split"]["seed"])
+        self._most = min(MOST_PER_GROUP, largest_group(store.groups[self._select]))
 
     def at_threshold(self, threshold: float | None) -> Simulated:
         """What the threshold does; nothing is guaranteed of one that was tried out."""
         return self._row(threshold, Missing("not_tested"))
 
-    def at_alpha(self, alpha: float, delta: float) -> Simulated:
-        """The threshold that a certificate of this error rate would have."""
-        ladder = threshold_ladder(self._risk[self._select], self._wrong(self._select), alpha)
-        tested = fixed_sequence(*self._calibration(), ladder, alpha, delta)
-        if tested is None:
+    def at_alpha(self, alpha: float, level: float) -> Simulated:
+        """The threshold that a certificate of this error rate has, tested at this level."""
+        tested = self._calibration()
+        rows = self._select
+        ladder = plan_ladder(
+            self._risk[rows], self._wrong(rows), self._store.groups[rows],
+            alpha=alpha, level=level, count=tested.count,
+        )  # fmt: skip
+        found = fixed_sequence(tested, ladder, alpha, level)
+        if found is None:
             return self._row(None, Missing("no_certificate"))
-        return self._row(tested.threshold, alpha)
+        return self._row(found.threshold, alpha)
 
     def at_capacity(self, escalated: float, delta: float) -> Simulated:
         """The lowest error rate guaranteed when people can review at most this share.
 
         Of the thresholds at which the selection split escalates no more, that one is taken whose
-        bound the selection split expects to be lowest; the error rate is the upper Clopper-Pearson
-        bound at it, and at no other, on the calibration split.
+        bound the selection split expects to be lowest; the error rate is
+        :func:`~probes.betting.error_bound` at it, and at no other, on the calibration split.
         """
-        risk, wrong = self._calibration()
-        thresholds = np.unique(self._risk[self._select & np.isfinite(self._risk)])
-        allowed = [float(t) for t in thresholds if self._escalated(t) <= escalated]
+        usable = self._risk[self._select & np.isfinite(self._risk)]
+        allowed = [float(t) for t in _thinned(usable) if self._escalated(t) <= escalated]
         if not allowed:
             return self._row(None, Missing("escalates_more"))
-        seen, label = self._risk[self._select], self._wrong(self._select)
-        growth = len(risk) / len(seen)
-        accepted = np.array([(seen <= t).sum() for t in allowed]) * growth
-        errors = np.array([(label & (seen <= t)).sum() for t in allowed]) * growth
-        expected = beta.ppf(1 - delta, errors + 1, np.maximum(accepted - errors, 1e-9))
-        threshold = allowed[int(np.argmin(expected))]
-        return self._row(threshold, _upper_bound(wrong[risk <= threshold], delta))
+        seen, tested = self._grouped(self._select), self._calibration()
+        growth = tested.count / seen.count
+        expected, bets = [], []
+        for threshold in allowed:
+            sums = seen.sums(threshold)
+            bets.append(bound_bet(*sums, level=delta, count=tested.count, most=self._most))
+            # The wealth of so many more groups is that of these to the power of the growth.
+            level = delta ** (1 / growth)
+            expected.append(error_bound(*sums, bet=bets[-1], level=level))
+        best = int(np.argmin(expected))
+        sums = tested.sums(allowed[best])
+        if not sums[0].any():
+            return self._row(allowed[best], Missing("none_accepted"))
+        bound = error_bound(*sums, bet=bets[best], level=delta, uniform=tested.uniform)
+        return self._row(allowed[best], bound)
 
     def _escalated(self, threshold: float) -> float:
         accepted, thrown = self._decided(threshold)
@@ -121,18 +141,20 @@ class Simulator:
     def _wrong(self, rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return self._store.wrong[rows]
 
-    def _calibration(self) -> tuple[FloatArray, NDArray[np.bool_]]:
-        """One answer per image, the same that certificates are tested on."""
-        rows = np.flatnonzero(self._calibrate)
-        chosen = rows[one_per_image(self._store.groups[rows], self._seed)]
-        return self._risk[chosen], self._store.wrong[chosen]
+    def _calibration(self) -> GroupedAnswers:
+        """The answers that certificates are tested on."""
+        return self._grouped(self._calibrate)
+
+    def _grouped(self, rows: NDArray[np.bool_]) -> GroupedAnswers:
+        return GroupedAnswers.of(
+            self._risk[rows], self._wrong(rows), self._store.groups[rows],
+            most=self._most, seed=self._seed,
+        )  # fmt: skip
 
 
-def _upper_bound(wrong: NDArray[np.bool_], delta: float) -> float | Missing:
-    """Largest error rate that these answers do not exclude at level delta."""
-    if wrong.size == 0:
-        return Missing("none_accepted")
-    errors = int(wrong.sum())
-    if errors == wrong.size:
-        return 1.0
-    return float(beta.ppf(1 - delta, errors + 1, wrong.size - errors))
+def _thinned(risk: FloatArray, steps: int = 500) -> FloatArray:
+    """Quantiles of the risk, so that a large split takes no longer than it must."""
+    if risk.size == 0:
+        return risk
+    quantiles = np.quantile(risk, np.arange(1, steps + 1) / steps, method="inverted_cdf")
+    return np.asarray(np.unique(quantiles), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Fit, select, calibrate, test: disjoint by image."""
+"""Fit, select, calibrate, test: disjoint by group, which is an image where nothing joins more."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 
 
 def split_by_image(
-    image_hashes: Sequence[str], shares: Mapping[SplitName, float], seed: int
+    groups: Sequence[str], shares: Mapping[SplitName, float], seed: int
 ) -> NDArray[np.str_]:
-    """Give every answer the split of its image.
+    """Give every answer the split of its image, or of the group that its image is in.
 
-    An image's split depends on the seed and its content hash alone: adding or dropping other images
-    never moves it, and all questions on one image stay together.
+    A split depends on the seed and the label alone (an image's content hash, where it is alone in
+    its group): adding or dropping others never moves it, and what has one label stays together.
 
     Args:
-        image_hashes: content hash of each answer's image, shape (n,).
-        shares: share of the images per split; they sum to 1.
+        groups: label of each answer's group (``Store.groups``), shape (n,).
+        shares: share of the groups per split; they sum to 1.
         seed: another seed, another split.
 
     Returns the split's name per answer, shape (n,). Raises DataError when the shares do not fit.
@@ -38,11 +38,11 @@ def split_by_image(
         raise DataError(f"shares: {dict(shares)} must be positive and sum to 1")
     names = [name for name in SPLITS if shares.get(name, 0.0) > 0]
     edges = np.cumsum([shares[name] for name in names])[:-1]
-    unique, inverse = np.unique(np.asarray(image_hashes, dtype=np.str_), return_inverse=True)
-    points = [_uniform(str(image), seed) for image in unique]
+    unique, inverse = np.unique(np.asarray(groups, dtype=np.str_), return_inverse=True)
+    points = [_uniform(str(group), seed) for group in unique]
     return np.asarray(names, dtype=np.str_)[np.searchsorted(edges, points, side="right")][inverse]
 
 
-def _uniform(image_hash: str, seed: int) -> float:
-    digest = hashlib.sha256(f"{seed}:{image_hash}".encode()).digest()
+def _uniform(group: str, seed: int) -> float:
+    digest = hashlib.sha256(f"{seed}:{group}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -25,17 +26,21 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from probes.errors import StoreError
+from probes.groups import Groups, group
+from probes.near_duplicates import Looks
 from probes.record import SCHEMA, from_row, to_row
 from probes.record import Record as Record
 from probes.types import (
     FloatArray,
     GenerationSettings,
+    Missing,
     ModelIdentity,
     Position,
 )
 
 FORMAT = 2
 MANIFEST = "manifest.json"
+NO_LOOKS = Missing("not_collected")
 
 ShownImage = Literal["real", "blank"]
 
@@ -53,12 +58,14 @@ class Arrays:
         attention: (n, 2 positions, layers, metrics), see ``signals.attention.attention_table``.
         attention_present: (n,).
         image_features: (n, features).
+        looks: of the real images, (n, 16, 16, 3), or ``not_collected`` in runs of before.
     """
 
     present: NDArray[np.bool_]
     attention: FloatArray
     attention_present: NDArray[np.bool_]
     image_features: FloatArray
+    looks: Looks | Missing = NO_LOOKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +92,7 @@ class Setup:
     image: ShownImage = "real"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Store:
     """A finished run: records and small arrays in memory, hidden states on disk."""
 
@@ -122,8 +129,13 @@ class Store:
 
     @property
     def groups(self) -> NDArray[np.str_]:
-        """Image hashes, (n,)."""
-        return np.array([record.image_hash for record in self.records], dtype=np.str_)
+        """Labels of what stands and falls together, (n,): an image's hash where it is alone."""
+        return self.grouping.labels
+
+    @cached_property
+    def grouping(self) -> Groups:
+        """The answers' groups, and why they are what they are."""
+        return group(self.records, self.arrays.looks)
 
 
 class Writer:
@@ -179,7 +191,8 @@ class Writer:
             hidden: per readout (n, hidden); rows that are not present hold zeros.
         """
         name = f"shard-{len(self._shards):05d}"
-        tensors = {key: np.ascontiguousarray(getattr(arrays, key)) for key in _ARRAYS}
+        names = _ARRAYS if isinstance(arrays.looks, Missing) else (*_ARRAYS, _LOOKS)
+        tensors = {key: np.ascontiguousarray(getattr(arrays, key)) for key in names}
         tensors |= {_tensor_name(place): states for place, states in hidden.items()}
         table = pa.Table.from_pylist(
             [to_row(record, self._folder) for record in records], schema=SCHEMA
@@ -233,14 +246,16 @@ def load(folder: Path) -> Store:
                 if path.suffix == ".safetensors":
                     shards.append(path)
                     with safe_open(path, "numpy") as tensors:
-                        parts.append({name: tensors.get_tensor(name) for name in _ARRAYS})
+                        there = {*_ARRAYS, _LOOKS} & set(tensors.keys())
+                        parts.append({name: tensors.get_tensor(name) for name in there})
                 else:
                     records += [from_row(row, folder) for row in pq.read_table(path).to_pylist()]
             except (SafetensorError, pa.ArrowInvalid) as error:
                 raise StoreError(f"{path}: cannot be read ({error})") from error
     if not records:
         raise StoreError(f"{folder}: holds no answers")
-    arrays = Arrays(**{name: np.concatenate([part[name] for part in parts]) for name in _ARRAYS})
+    names = [*_ARRAYS, *([_LOOKS] if all(_LOOKS in part for part in parts) else [])]
+    arrays = Arrays(**{name: np.concatenate([part[name] for part in parts]) for name in names})
     return Store(
         setup=_setup(manifest["setup"]),
         fingerprint=manifest["fingerprint"],
@@ -254,6 +269,7 @@ def load(folder: Path) -> Store:
 PART = ".part"
 """End of the name of a file that is being written."""
 _ARRAYS = ("present", "attention", "attention_present", "image_features")
+_LOOKS = "looks"
 
 
 def _tensor_name(place: Place) -> str:

@@ -21,10 +21,13 @@ from probes.calibration_choice import CalibrationCandidate
 from probes.challengers import ProbeModel, choose_probe
 from probes.combine import (
     CANDIDATES,
+    KIND,
     FusionCandidate,
     RiskModel,
+    by_kind,
     choose_fusion,
     fit_risk_model,
+    out_of_fold_auroc,
 )
 from probes.drift import RiskHistogram
 from probes.errors import StoreError
@@ -36,6 +39,7 @@ from probes.probe import LinearProbe, with_components
 from probes.sampling import image_hash
 from probes.signals.domain import DomainModel, fit_domain
 from probes.signals.question import QuestionModel, collapse, fit_questions
+from probes.signals.question_kind import KindModel, fit_kinds
 from probes.splits import SPLITS, SplitName, split_by_image
 from probes.store import Store
 from probes.types import FloatArray, Missing, Query
@@ -61,7 +65,7 @@ def train(
 
     Args:
         seed: of the split and the bootstrap; the same store and seed give the same bundle id.
-        shares: of the images per split.
+        shares: of the groups per split.
         policy: what is to be certified; its required signals are set to those the risk reads.
         blank: companion run of the same examples with blank images, for the challenger that is
             taught with them.
@@ -71,13 +75,15 @@ def train(
     gone or the companion does not fit, BundleError when the folder exists.
     """
     say = progress or (lambda step: None)
-    splits = split_by_image([record.image_hash for record in store.records], shares, seed)
+    splits = split_by_image(store.groups.tolist(), shares, seed)
     fit, select = splits == "fit", splits == "select"
     say("probe per layer and position")
     probe, probes_tried = _train_probe(store, fit, select, blank, seed)
-    measured = measure_columns(store, probe)
+    told = _train_kinds(store, fit)
+    kinds = None if isinstance(told, Missing) else told
+    measured = measure_columns(store, probe, kinds)
     say("fusion and calibration")
-    stage_one, stage_two, risks_tried = _train_risks(store, measured, select, seed)
+    stage_one, stage_two, risks_tried = _train_risks(store, measured, select, kinds, seed)
     say("domain of validity")
     domain = _train_domain(store, probe, select)
     questions = _train_questions(store, fit, select)
@@ -98,14 +104,18 @@ def train(
         golden=_golden(store, probe, select),
         data=store.fingerprint,
         training={
-            "split": _split(splits, shares, seed),
+            "split": _split(splits, store, shares, seed),
             "base_accuracy": [asdict(one) for one in base_accuracy(store.records)],
             "shown_image": store.setup.image,
             "blank_run": None if blank is None else blank.fingerprint,
             **probes_tried,
             **risks_tried,
-            **_risk_reference(measure_risk(measured, stage_one)[select]),
+            "question_kinds": {"missing": told.reason}
+            if isinstance(told, Missing)
+            else _kinds_tried(store, measured, select, told),
+            **_risk_reference(measure_risk(measured, stage_one)[select], store.groups[select]),
         },
+        kinds=kinds if "question_kind" in stage_one.required else None,
     )
     return bundle.save(out)
 
@@ -118,8 +128,13 @@ def splits_of(store: Store, bundle: Bundle) -> NDArray[np.str_]:
             "trained on; give that one"
         )
     split = bundle.training["split"]
-    hashes = [record.image_hash for record in store.records]
-    return split_by_image(hashes, split["shares"], split["seed"])
+    if split.get("groups", _digest(store)) != _digest(store):  # bundles of before name none
+        raise StoreError(
+            "store: its images are grouped otherwise than when the bundle was trained, so that its "
+            "test split may hold what it was trained on; collect all of those images, or train "
+            "again"
+        )
+    return split_by_image(store.groups.tolist(), split["shares"], split["seed"])
 
 
 def _train_probe(
@@ -141,17 +156,48 @@ def _train_probe(
     return with_components(chosen, hidden[fit]), tried
 
 
+def _train_kinds(store: Store, fit: NDArray[np.bool_]) -> KindModel | Missing:
+    """What tells a question's kind from its words, unless the dataset knows one kind alone."""
+    records = [store.records[row] for row in np.flatnonzero(fit)]
+    return fit_kinds([one.question for one in records], [one.kind for one in records])
+
+
+def _kinds_tried(
+    store: Store, measured: Measured, select: NDArray[np.bool_], kinds: KindModel
+) -> dict[str, Any]:
+    """How well the kinds are told on the selection split, and what they alone tell of errors."""
+    features = tuple(f"{KIND}@{kind}" for kind in kinds.kinds)
+    rows = select & measured.complete(features)
+    told = np.column_stack([measured.columns[name] for name in features])[rows].argmax(axis=1)
+    named = np.array([record.kind for record in store.records])[rows]
+    alone = out_of_fold_auroc(
+        measured.take(features, rows), features, store.wrong[rows], store.groups[rows]
+    )
+    return {
+        "kinds": list(kinds.kinds),
+        "words": len(kinds.words),
+        "told": float((np.array(kinds.kinds)[told] == named).sum() / select.sum()),
+        "auroc_alone": alone,
+    }
+
+
 def _train_risks(
-    store: Store, measured: Measured, select: NDArray[np.bool_], seed: int
+    store: Store,
+    measured: Measured,
+    select: NDArray[np.bool_],
+    kinds: KindModel | None,
+    seed: int,
 ) -> tuple[RiskModel, RiskModel | Missing, dict[str, Any]]:
     """Both stages, and what was tried for them.
 
     The second stage reads the first one's features and the samples' agreement with the answer.
     """
     features = CANDIDATES["probe_and_token_confidence"]
+    names = () if kinds is None else kinds.kinds
+    features = by_kind(features, names)
     rows = select & measured.complete(features)
     chosen, fusion = choose_fusion(
-        measured.take(features, rows), store.wrong[rows], store.groups[rows], seed=seed
+        measured.take(features, rows), store.wrong[rows], store.groups[rows], kinds=names, seed=seed
     )
     first, maps = fit_risk_model(
         measured.take(chosen, rows), chosen, store.wrong[rows], store.groups[rows], seed=seed
@@ -198,12 +244,13 @@ def _policy(wanted: Policy, stage_one: RiskModel) -> Policy:
     )
 
 
-def _risk_reference(risk: FloatArray) -> dict[str, Any]:
+def _risk_reference(risk: FloatArray, groups: NDArray[np.str_]) -> dict[str, Any]:
     """The histogram that a service's risks are compared with, unless it cannot be made.
 
     Of the selection split: the calibration split is for thresholds alone.
     """
-    reference = RiskHistogram.of(risk[np.isfinite(risk)])
+    known = np.isfinite(risk)
+    reference = RiskHistogram.of(risk[known], groups[known])
     return {} if isinstance(reference, Missing) else {"risk_reference": reference.to_dict()}
 
 
@@ -233,10 +280,17 @@ def _golden(store: Store, probe: LinearProbe, select: NDArray[np.bool_]) -> tupl
 
 
 def _split(
-    splits: NDArray[np.str_], shares: Mapping[SplitName, float], seed: int
+    splits: NDArray[np.str_], store: Store, shares: Mapping[SplitName, float], seed: int
 ) -> dict[str, Any]:
     counts = {name: int((splits == name).sum()) for name in SPLITS}
-    return {"shares": dict(shares), "seed": seed, "answers": counts}
+    return {"shares": dict(shares), "seed": seed, "answers": counts, "groups": _digest(store)}
+
+
+def _digest(store: Store) -> str:
+    """Of the images whose split is not that of their own hash, whatever their order."""
+    labelled = zip((record.image_hash for record in store.records), store.groups, strict=True)
+    joined = sorted({f"{image} {label}" for image, label in labelled if image != label})
+    return hashlib.sha256("\n".join(joined).encode()).hexdigest()
 
 
 def _plain(entry: ProbeModel | FusionCandidate | CalibrationCandidate) -> dict[str, Any]:

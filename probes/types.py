@@ -300,6 +300,13 @@ class ImageDomain:
 
 
 @dataclass(frozen=True, slots=True)
+class QuestionKind:
+    """The kind of question, as its words tell it; one of the dataset's names of kinds."""
+
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
 class QuestionDomain:
     """Whether the question is one of those that the gate was trained on.
 
@@ -407,6 +414,7 @@ class Signals:
     evidence: Evidence | Missing
     domain: Domain | Missing
     image: ImageCondition | Missing = Missing("not_recorded")
+    question_kind: QuestionKind | Missing = Missing("not_requested")
     answer_form: AnswerForm | Missing = Missing("not_measured")
 
 
@@ -441,6 +449,10 @@ Reason = Literal[
 """In the order of :mod:`probes.precedence`: where several hold, the first is told."""
 
 
+Scope = Literal["all", "own", "pooled"]
+"""Whose answers a certificate is about: of all slices together, of one slice, of small ones."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What to do with the answer, and why.
@@ -451,6 +463,8 @@ class Decision:
         accept_below: risk at or below which an answer is accepted; ``None`` accepts nothing.
         reject_above: risk above which an answer is rejected; ``None`` rejects nothing.
         certificate: id of the certificate that the decision rests on, if any.
+        scope: whose answers that is about: ``all``, ``own`` (the slice's) or ``pooled`` (those of
+            several slices too small for a test of their own).
     """
 
     decision: Verdict
@@ -458,6 +472,7 @@ class Decision:
     accept_below: float | None
     reject_above: float | None
     certificate: str | None
+    scope: Scope | None = None
 
 
 @dataclass(frozen=True, slots=True)

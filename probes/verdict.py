@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from probes.table import format_interval
+
 NOTHING_KNOWN = "tells right from wrong no better than chance"
 
 
@@ -24,21 +26,50 @@ def _acceptance(evaluation: Mapping[str, Any]) -> str:
         return "Accept nothing yet: no certificate was tried for. Run certify."
     row = _row(evaluation, alpha)
     if row is None or "certificate" not in row:
-        why = "" if row is None else f" ({row['none']['reason'].replace('_', ' ')})"
         return (
-            f"Accept nothing: no threshold passed at an error rate of {alpha:.0%}{why}. "
-            "Every answer goes to a person."
+            f"Accept nothing: no threshold passed at an error rate of {_percent(alpha)}"
+            f"{'' if row is None else _why(row['none'])}. Every answer goes to a person."
         )
     one, test = row["certificate"], row["test"]
-    share = (
-        f", of which {test['wrong'] / test['accepted']:.1%} are wrong" if test["accepted"] else ""
-    )
+    share = f", of which {error_on_test(test)} are wrong" if test["accepted"] else ""
     return (
-        f"Accept an answer when its risk is at most {one['threshold']:.3f}. At most {alpha:.0%} of "
-        f"the accepted answers are then wrong, with confidence {100 * (1 - one['delta']):.4g}% "
+        f"Accept an answer when its risk is at most {one['threshold']:.3f}. At most "
+        f"{_percent(alpha)} of the accepted answers are then wrong, with confidence "
+        f"{_percent(1 - one['delta'])} "
         f"({one['k']} wrong of {one['n']} when calibrated). On the test split this accepts "
         f"{test['coverage']:.1%} of the answers{share}. Everything else goes to a person."
     )
+
+
+def error_on_test(test: Mapping[str, Any]) -> str:
+    """Share of wrong answers among those that a threshold accepts, which are some."""
+    if "error" in test:
+        return format_interval(test["error"], percent=True)
+    return f"{test['wrong'] / test['accepted']:.1%}"
+
+
+def tested_without(none: Mapping[str, Any]) -> str:
+    """What was tested where there is no certificate, as far as the evaluation knows it."""
+    if none.get("n") is None or none.get("k") is None:
+        return ""
+    return f"{none['k']} of {none['n']} at the first threshold"
+
+
+def _why(none: Mapping[str, Any]) -> str:
+    reason = none["reason"].replace("_", " ")
+    tested = tested_without(none)
+    told = [f"{reason}: {tested}" if tested else reason]
+    if none.get("groups") is not None:
+        told.append(f"{none['groups']} groups tested")
+    if none.get("level") is not None and none["level"] != none.get("delta"):
+        told.append(f"at {none['level']:.4g} of delta {none['delta']:g}")
+    if none.get("more_groups") is not None:
+        told.append(f"about {none['more_groups']} groups more would do")
+    return f" ({', '.join(told)})"
+
+
+def _percent(alpha: float) -> str:
+    return f"{100 * alpha:.4g}%"
 
 
 def _other_alphas(evaluation: Mapping[str, Any]) -> list[str]:
@@ -50,12 +81,15 @@ def _other_alphas(evaluation: Mapping[str, Any]) -> list[str]:
             continue
         if "certificate" in row:
             sentences.append(
-                f"For an error rate of {alpha:.0%} the risk must be at most "
+                f"For an error rate of {_percent(alpha)} the risk must be at most "
                 f"{row['certificate']['threshold']:.3f}, and {row['test']['coverage']:.1%} of the "
                 "answers of the test split are accepted."
             )
         else:
-            sentences.append(f"For an error rate of {alpha:.0%} nothing could be accepted.")
+            why = _why(row["none"]) if "n" in row["none"] else ""
+            sentences.append(
+                f"For an error rate of {_percent(alpha)} nothing could be accepted{why}."
+            )
     return sentences
 
 

@@ -18,6 +18,7 @@ from service.errors import Overloaded, ServiceError
 SLOW_SECONDS = 2.0
 """A body is not called slow before."""
 SLOW_BYTES_PER_SECOND = 16 * 1024
+SHARE = "bodies of this caller hold as many bytes as they may"
 
 
 class Arrival:
@@ -114,11 +115,20 @@ class HeldBytes:
         self._arrivals.discard(arrival)
         self.shrink(arrival, arrival.size)
 
+    def check(self, caller: str, count: int) -> None:
+        """Whether a caller may send so many bytes now. Raises Overloaded.
+
+        Told before they come, when no slow body of the caller's could make room for them.
+        """
+        slow = sum(one.size for one in self._arrivals if one.caller == caller and one.slow)
+        if self._of[caller] - slow + count > self._most_per_caller:
+            raise _overloaded(SHARE)
+
     def grow(self, arrival: Arrival, count: int) -> None:
         """So many bytes more have come. Raises Overloaded when there is no room for them."""
         while self._of[arrival.caller] + count > self._most_per_caller:
             mine = [one for one in self._arrivals if one.caller == arrival.caller and one.slow]
-            self._displace(mine, arrival, "bodies of this caller hold as many bytes as they may")
+            self._displace(mine, arrival, SHARE)
         while self.total + count > self._most:
             most = self._of[arrival.caller] + count
             others = [
@@ -141,14 +151,18 @@ class HeldBytes:
 
     def _displace(self, found: list[Arrival], arrival: Arrival, why: str) -> None:
         """Let go of the slowest. Raises Overloaded when there is none but the arrival itself."""
-        error = Overloaded(
-            f"{why}; send fewer or smaller ones at once, and this one again in 1 s",
-            kind="overloaded",
-            retry_after=1,
-        )
+        error = _overloaded(why)
         found = [one for one in found if one is not arrival]
         if not found:
             raise error
         slowest = min(found, key=lambda one: one.rate)
         slowest.give_up(error)
         self.shrink(slowest, slowest.size)
+
+
+def _overloaded(why: str) -> Overloaded:
+    return Overloaded(
+        f"{why}; send fewer or smaller ones at once, and this one again in 1 s",
+        kind="overloaded",
+        retry_after=1,
+    )

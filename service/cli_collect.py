@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from probes.base_accuracy import base_accuracy
 from probes.errors import DataError
+from probes.groups import warnings_of
 from probes.pictures import Limits
 from probes.store import Store
 from probes.types import GenerationSettings
@@ -85,6 +86,7 @@ def collect(
         for why in store.skipped.values():
             typer.echo(f"{dataset}: {why}; left out", err=True)
         warn_of_labels(store)
+        warn_of_groups(store)
         return f"{len(store.records)} answers, {store.wrong.mean():.1%} wrong, in {out}"
 
     with told(EngineError):
@@ -124,6 +126,12 @@ def warn_of_labels(store: Store) -> None:
             )
         for warning in base.warnings:
             typer.echo(f"warning: {warning}", err=True)
+
+
+def warn_of_groups(store: Store) -> None:
+    """Which images were put together for their looks."""
+    for warning in warnings_of(store.grouping, store.records):
+        typer.echo(f"warning: {warning}", err=True)
 
 
 @contextmanager

@@ -1,13 +1,23 @@
-"""What a command says of an error that its user can mend."""
+"""What a command says of an error that its user can mend, and its exit status."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import typer
 
 from probes.errors import GateError
+
+NO_CERTIFICATE = 3
+"""Exit status of a command that did its work and had to say: nothing can be promised."""
+
+
+def no_certificate(why: str) -> NoReturn:
+    """Say that nothing can be promised, and end with :data:`NO_CERTIFICATE`."""
+    typer.echo(f"no certificate: {why}", err=True)
+    raise typer.Exit(NO_CERTIFICATE)
 
 
 @contextmanager

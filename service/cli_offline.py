@@ -16,12 +16,13 @@ from rich.table import Table
 
 from probes.bundle import Bundle
 from probes.errors import DataError
-from probes.guarantee import Certificate
+from probes.guarantee import ESTIMANDS, Certificate
+from probes.risk_words import has_probe, made_of
 from probes.signals.question import QuestionMode
 from probes.types import Missing
 from service.cli_collect import collect, warn_of_labels
-from service.cli_errors import told
-from service.cli_recertify import recertify
+from service.cli_errors import no_certificate, told
+from service.cli_recertify import Loosen, MostPerGroup, ValidDays, recertify
 from service.cli_records import Day
 from service.cli_replay import replay
 
@@ -32,7 +33,7 @@ Out = Annotated[Path, typer.Option(help="new folder to write")]
 
 def register(app: typer.Typer) -> None:
     """Add the offline commands to the command line."""
-    for command in (collect, train, certify, evaluate, report):
+    for command in (collect, train, certify, recertify, evaluate, report):
         app.command()(command)
     bundle = typer.Typer(no_args_is_help=True, help="Look at a bundle.")
     bundle.command()(inspect)
@@ -69,7 +70,10 @@ def train(
             loaded, out, seed=seed, policy=Policy(reject_above=reject_above),
             blank=None if blank is None else load(blank), progress=status.update,
         )  # fmt: skip
-    typer.echo(f"{bundle.id}: layer {bundle.probe.layer} at {bundle.probe.position}, in {out}")
+    typer.echo(
+        f"{bundle.id}: probe on {_probe(bundle)}; risk of {made_of(bundle.stage_one.features)}, "
+        f"in {out}"
+    )
 
 
 def certify(
@@ -81,9 +85,19 @@ def certify(
         Path | None, typer.Argument(help="folder of a bundle", file_okay=False)
     ] = None,
     alpha: Annotated[
-        float, typer.Option(help="error rate among accepted answers to serve", min=0.001, max=0.5)
-    ] = 0.10,
-    valid_days: Annotated[int, typer.Option(help="days until it expires", min=1)] = 365,
+        float | None,
+        typer.Option(
+            help="error rate among accepted answers to serve; 0.1 by default",
+            min=0.001,
+            max=0.5,
+        ),
+    ] = None,
+    also: Annotated[
+        list[float] | None,
+        typer.Option(help="error rate to try for as well; may be repeated", min=0.001, max=0.5),
+    ] = None,
+    most_per_group: MostPerGroup = None,
+    valid_days: ValidDays = 365,
     slices_by: Annotated[
         Literal["slice", "kind"] | None,
         typer.Option(help="certificates per slice too: by the records' slice or kind"),
@@ -100,35 +114,54 @@ def certify(
         ),
     ] = None,
     from_records: Annotated[
-        bool, typer.Option("--from-records", help="test on judged answers in the records")
+        bool, typer.Option("--from-records", help="as vlm-gate recertify, which replaces it")
     ] = False,
     since: Day = None,
     until: Day = None,
+    loosen: Loosen = False,
 ) -> None:
     """Test thresholds on the calibration split; write the bundle with its certificates.
 
-    With --from-records (BUNDLE --from-records --since DAY --out NEW) the evidence is what people
-    said of answers since: fix the window before you look at what is in it.
+    Every error rate and self-consistency mode spends from one delta (docs/decisions/0009), that of
+    --alpha in the policy's own mode first. Ends with 3 when nothing can be promised; the bundle is
+    written all the same.
     """
+    from probes.certify import ALPHA
     from probes.certify import certify as run_certification
+    from probes.ledger import Ledger, anchors
     from probes.slices import Slicing
     from probes.store import load
+    from service.settings import SettingsError, load_settings
 
     if from_records:
         if bundle is not None or since is None:
             raise typer.BadParameter("write: certify BUNDLE --from-records --since DAY --out NEW")
-        recertify(store, out, since, until, alpha=alpha, valid_days=valid_days)
+        recertify(
+            store, out, since, until, alpha=alpha, loosen=loosen,
+            most_per_group=most_per_group, valid_days=valid_days,
+        )  # fmt: skip
         return
     if bundle is None:
         raise typer.BadParameter("write: certify RUN BUNDLE --out NEW")
-    with told(), Console(stderr=True).status("certify"):
+    with told(SettingsError), Console(stderr=True).status("certify"):
+        loaded = load(store)
+        images = (record.image_hash for record in loaded.records)
+        ledger = Ledger(
+            anchors(images, loaded.setup.model.revision), (store, load_settings().tries_folder),
+            warn=lambda message: typer.echo(f"warning: {message}", err=True),
+        )  # fmt: skip
         certified = run_certification(
-            load(store), Bundle.load(bundle), out, created=datetime.now(UTC),
-            alpha=alpha, valid_days=valid_days,
+            loaded, Bundle.load(bundle), out, created=datetime.now(UTC), share=ledger.share,
+            alpha=ALPHA if alpha is None else alpha, also=also or (), most=most_per_group,
+            valid_days=valid_days,
             slicing=None if slices_by is None else Slicing(slices_by, slice_key or slices_by),
             questions=questions,
         )  # fmt: skip
     Console().print(_certificates(certified))
+    if not (certified.certificates or certified.slice_certificates):
+        no_certificate(
+            f"no threshold passed at alpha {alpha:g}; the bundle in {out} accepts nothing"
+        )
 
 
 def evaluate(
@@ -192,11 +225,11 @@ def inspect(folder: BundleFolder) -> None:
     for field, value in (
         ("model", f"{bundle.model.name} at {bundle.model.revision}"),
         ("engine", f"{bundle.model.engine}, {bundle.model.dtype}"),
-        ("probe", f"layer {bundle.probe.layer} at {bundle.probe.position}"),
-        ("risk", ", ".join(bundle.stage_one.features)),
+        ("probe", _probe(bundle)),
+        ("risk", made_of(bundle.stage_one.features)),
         (
             "risk with self-consistency",
-            second.reason if isinstance(second, Missing) else ", ".join(second.features),
+            second.reason if isinstance(second, Missing) else made_of(second.features),
         ),
         ("reject above", str(bundle.policy.reject_above)),
         ("domain limit", f"{bundle.domain.limit:.3f}"),
@@ -303,6 +336,12 @@ def simulate(
     Console().print(table)
 
 
+def _probe(bundle: Bundle) -> str:
+    """Where the probe reads, and whether the risk reads the probe."""
+    place = f"layer {bundle.probe.layer} at {bundle.probe.position}"
+    return place if has_probe(bundle.stage_one.features) else f"{place}, no part of the risk"
+
+
 def _questions(bundle: Bundle) -> str:
     model = bundle.questions
     if isinstance(model, Missing):
@@ -320,16 +359,32 @@ def _share(value: float | Missing) -> str:
 
 def _certificates(bundle: Bundle) -> Table:
     title = "no certificate tried for" if bundle.alpha is None else f"serves alpha {bundle.alpha:g}"
+    if bundle.loosened_from is not None:
+        title += f" (loosened from {bundle.loosened_from:g})"
     table = Table(
-        "alpha", "self-consistency", "slices", "certificate", "threshold", "wrong of", title=title
-    )
+        "alpha", "self-consistency", "slices", "certificate", "threshold", "wrong of", "tested",
+        title=title,
+    )  # fmt: skip
     for attempt in bundle.attempts:
         one = attempt.outcome
         cells = (
-            (one.id, f"{one.threshold:.4f}", f"{one.k} of {one.n}")
+            (one.id, f"{one.threshold:.4f}", f"{one.k} of {one.n}", _tested(one))
             if isinstance(one, Certificate)
-            else (f"none: {one.reason}", "-", f"- of {one.answers}")
+            else ("none", "-", f"- of {one.answers}", one.told())
         )
         slices = "all" if attempt.slices is None else ", ".join(attempt.slices)
         table.add_row(f"{attempt.alpha:g}", attempt.self_consistency, slices, *cells)
+    found = [one.outcome for one in bundle.attempts if isinstance(one.outcome, Certificate)]
+    told = {one.estimand: ESTIMANDS[one.estimand] for one in found}
+    table.caption = "\n".join(f"{name}: {what}" for name, what in told.items()) or None
     return table
+
+
+def _tested(one: Certificate) -> str:
+    """The test and what it was about; an old one by its name alone."""
+    if one.old:
+        return f"old kind: {one.test}, one answer per image ({one.estimand})"
+    return (
+        f"{one.test}, {one.groups} groups of at most {one.most_per_group} answers, level "
+        f"{one.level:.4g} of delta {one.delta:g} ({one.estimand})"
+    )

@@ -1,46 +1,84 @@
-"""``vlm-gate certify --from-records``: a new certificate from answers that people judged."""
+"""``vlm-gate recertify``: a new certificate from answers that people judged."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from service.cli_records import open_records, utc
+from service.cli_errors import no_certificate
+from service.cli_records import Day, open_records, utc
+
+Loosen = Annotated[
+    bool, typer.Option("--loosen", help="recertify: take an alpha above the bundle's")
+]
+MostPerGroup = Annotated[
+    int | None,
+    typer.Option(help="answers of a group that count; by default as the data has them", min=1),
+]
+ValidDays = Annotated[int, typer.Option(help="days until it expires", min=1)]
 
 
 def recertify(
-    folder: Path,
-    out: Path,
-    since: datetime,
-    until: datetime | None,
-    *,
-    alpha: float,
-    valid_days: int,
+    bundle: Annotated[Path, typer.Argument(help="folder of a bundle", file_okay=False)],
+    out: Annotated[Path, typer.Option(help="new folder to write")],
+    since: Day = None,
+    until: Day = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(help="error rate among accepted answers; the bundle's", min=0.001, max=0.5),
+    ] = None,
+    loosen: Loosen = False,
+    most_per_group: MostPerGroup = None,
+    valid_days: ValidDays = 365,
 ) -> None:
-    """Test a bundle on the records of the settings; write it with its one certificate."""
-    from probes.bundle import Bundle
-    from probes.certify import DELTA
-    from probes.recertify import certify_judged, with_certificate
-    from service.recertify import gather
+    """Test a bundle that serves on what people said of its answers; write it anew.
 
+    Fix the window (--since, --until) before you look at what is in it. Each new window spends from
+    one delta: the first 80 % of it, each later one half of what is left.
+    """
+    from probes.bundle import Bundle
+    from probes.guarantee import NoCertificate
+    from probes.ledger import Ledger
+    from probes.recertify import certify_judged, with_certificate
+    from service.recertify import gather, terms
+    from service.settings import load_settings
+
+    if since is None:
+        raise typer.BadParameter("give --since DAY: fix the window before you look at it")
     now = datetime.now(UTC)
     with open_records() as store:
-        bundle = Bundle.load(folder)
-        found = gather(store, bundle, utc(since) or now, utc(until) or now)
+        loaded = Bundle.load(bundle)
+        found = gather(store, loaded, utc(since) or now, utc(until) or now)
         typer.echo(
             f"{len(found.risk)} answers with a risk of at most {found.limit:.4f}, "
             f"{found.wrong.sum()} wrong or not judged ({found.unjudged} not judged)"
         )
+        asked = terms(loaded, alpha, most_per_group, loosen=loosen)
+        claim = {
+            "step": "recertify", "bundle": loaded.id, "data": found.fingerprint,
+            "alpha": asked.alpha, "delta": asked.delta, "most_per_group": asked.most,
+        }  # fmt: skip
+        ledger = Ledger(f"recertify:{loaded.id}", (load_settings().state_folder,))
         certificate = certify_judged(
-            bundle, found.risk, found.wrong, found.images, limit=found.limit,
-            data=found.fingerprint, alpha=alpha, delta=DELTA, created=now, valid_days=valid_days,
+            loaded, found.risk, found.wrong, found.images, limit=found.limit,
+            data=found.fingerprint, alpha=asked.alpha, delta=asked.delta,
+            level=asked.delta * ledger.share(claim), most=asked.most, weight=found.weight,
+            created=now, valid_days=valid_days,
         )  # fmt: skip
-        certified = with_certificate(bundle, certificate, out)
+        if isinstance(certificate, NoCertificate):
+            no_certificate(
+                f"{certificate.told()} ({certificate.answers} answers); nothing is written; judge "
+                "more of them, or train again"
+            )
+        certified = with_certificate(loaded, certificate, out)
     one = certified.certificates["never"]
+    if certified.loosened_from is not None:
+        typer.echo(f"loosened: the bundle promised at most {certified.loosened_from:.1%} before")
     typer.echo(
-        f"{one.id}: at most {one.alpha:.0%} of answers accepted at a risk of {one.threshold:.4f} "
-        f"are wrong ({one.k} of {one.n}), in {out}; put it where VLM_GATE_BUNDLE points and "
-        "POST /v1/bundle:reload"
+        f"{one.id}: at most {one.alpha:.1%} of answers accepted at a risk of {one.threshold:.4f} "
+        f"are wrong ({one.k} of {one.n}, tested at {one.level:.4g} of delta {one.delta:g}), in "
+        f"{out}; put it where VLM_GATE_BUNDLE points and POST /v1/bundle:reload"
     )

@@ -1,12 +1,14 @@
 """The process that decodes images, so that a hostile one takes nothing else down with it.
 
 Started by :mod:`service.decoders` as ``python -m service.decoder``, with one end of a socket. It
-imports numpy, Pillow and what decoding needs. A file that takes too long kills it by an alarm, one
-that takes too much memory fails in it; when the service's end of the socket closes, it ends.
+imports numpy, Pillow and what decoding needs. A file that takes too much processor time kills it by
+an alarm, one that takes too much memory fails in it; when the service's end of the socket closes,
+it ends.
 """
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import socket
@@ -19,6 +21,8 @@ from service.images import decode_image
 
 BYTES_PER_PIXEL = 32
 """Of working memory: a few copies at four bytes, and twice that for formats that need more."""
+NICENESS = 5
+"""Below the service: whatever is decoded, it answers others."""
 SPARE_BYTES = 256 * 2**20
 
 
@@ -28,6 +32,7 @@ def main() -> None:
     seconds = float(sys.argv[4])
     for ignored in (signal.SIGINT, signal.SIGTERM):  # the service, told to end, still needs it
         signal.signal(ignored, signal.SIG_IGN)
+    os.nice(NICENESS)
     _limit_memory(BYTES_PER_PIXEL * max_pixels + 4 * max_bytes + SPARE_BYTES)
     with socket.socket(fileno=descriptor) as service:
         service.sendall(b"\0")  # ready
@@ -35,9 +40,9 @@ def main() -> None:
             file = _receive(service, LENGTH.unpack(head)[0])
             if file is None:
                 return
-            signal.setitimer(signal.ITIMER_REAL, seconds)
+            signal.setitimer(signal.ITIMER_PROF, seconds)
             reply = _reply(bytes(file), max_bytes, max_pixels)
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             _send(service, reply)
 
 

@@ -1,4 +1,9 @@
-"""The processes that decode images: a few, each at one image; one that dies is replaced."""
+"""The processes that decode images: a few, each at one image; one that dies or hangs is replaced.
+
+Callers take turns, and one caller holds all decoders but one at most: whatever it sends, another's
+image finds a decoder. A watch asks idle decoders for a sign every second, and looks whether busy
+ones still work; one without a sign is killed, and its image goes to another.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -28,10 +37,20 @@ from service.picture import Picture
 
 log = structlog.get_logger("service.decoders")
 IMAGE_SECONDS = 10.0
-"""Longest time at one image. Two hundred times what the largest takes."""
+"""Most processor time at one image. Ten times what the largest takes."""
+WALL_FACTOR = 3
+"""Times as long an image may take by the clock, on a machine that others keep busy."""
+WATCH_SECONDS = 1.0
+"""Between two looks at the decoders."""
+SILENT_SECONDS = 2.0
+"""Without a sign from any decoder the service is not ready."""
+STALL_SECONDS = 3.0
+"""A decoder that gave no sign for so long, and took no processor time, hangs."""
 START_SECONDS = 20.0
 PAUSE_SECONDS = 1.0
 """Before another is started in the place of one that could not be."""
+WATCH = "\0watch"
+"""The caller of an empty file, which a decoder that works refuses at once."""
 TRIES = 2
 """A decoder may have been killed by somebody else; the image that two die of is refused."""
 ROOM = 2**18
@@ -48,6 +67,19 @@ class DecoderDied(Exception):
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         super().__init__(process.pid)
         self.process = process
+
+
+class DecoderHung(DecoderDied):
+    """The process was killed because it gave no sign: not the image's doing."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """A file that is to be decoded, for whom, and where the result goes."""
+
+    file: bytes
+    caller: str
+    reply: asyncio.Future[Picture]
 
 
 class DecodersError(Exception):
@@ -73,8 +105,11 @@ class Decoder(asyncio.BufferedProtocol):
         self.process = process
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._max_pixels, self._free, self._died = max_pixels, free, died
-        self._reply: asyncio.Future[Picture] | None = None
-        self._file = b""
+        self.job: Job | None = None
+        self.began = self.sign = time.monotonic()
+        """When it got its job, and when it last showed that it works."""
+        self._ticks = 0
+        self._hung = False
         self._room = bytearray(ROOM)
         self._begun = b""
         self._facts = b""
@@ -84,10 +119,22 @@ class Decoder(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
 
-    def ask(self, file: bytes, reply: asyncio.Future[Picture]) -> None:
+    def ask(self, job: Job) -> None:
         """Send a file, while it is free. Who does not want the reply any more cancels it."""
-        self._reply, self._file = reply, file
-        self._transport.writelines([LENGTH.pack(len(file)), file])
+        self.job, self.began = job, time.monotonic()
+        self._transport.writelines([LENGTH.pack(len(job.file)), job.file])
+
+    def watch(self, most_seconds: float) -> None:
+        """Look whether it still works; end it if not, or if it takes longer than it may."""
+        now, ticks = time.monotonic(), _ticks(self.process.pid)
+        if ticks != self._ticks:
+            self._ticks, self.sign = ticks, now
+        if self.job is None:
+            return
+        self._hung = now - max(self.sign, self.began) > STALL_SECONDS
+        if self._hung or now - self.began > most_seconds:
+            log.error("decoder_hung", pid=self.process.pid, seconds=now - self.began)
+            self.close()
 
     def close(self) -> None:
         """End it, whatever it does."""
@@ -105,15 +152,18 @@ class Decoder(asyncio.BufferedProtocol):
             else:
                 self._rest = self._rest[nbytes:]
             if self._pixels is not None and not self._rest:
-                self._end(read_picture(self._facts, self._pixels, self._file))
+                file = b"" if self.job is None else self.job.file
+                self._end(read_picture(self._facts, self._pixels, file))
         except BrokenReply as error:
             log.error("decoder_broken", detail=str(error))
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for waiting in (self.ready, self._reply):
-            if waiting is not None and not waiting.done():
-                waiting.set_exception(DecoderDied(self.process))
+        error = DecoderHung if self._hung else DecoderDied
+        if not self.ready.done():
+            self.ready.set_exception(error(self.process))
+        if self.job is not None and not self.job.reply.done():
+            self.job.reply.set_exception(error(self.process))
         self._died(self)
 
     def _begin(self, data: bytes) -> None:
@@ -141,10 +191,10 @@ class Decoder(asyncio.BufferedProtocol):
         self._rest = whole[len(came) :]
 
     def _end(self, result: Picture | ServiceError) -> None:
-        reply, self._reply, self._file = self._reply, None, b""
-        self._pixels = self._rest = None
-        if reply is None:
+        job, self._pixels, self._rest = self.job, None, None
+        if job is None:
             raise BrokenReply("a reply to nothing")
+        self.sign, reply = time.monotonic(), job.reply
         self._free(self)
         if reply.done():  # given up meanwhile
             return
@@ -160,7 +210,7 @@ class Decoders:
     Args:
         count: of processes; each decodes one image at a time.
         max_bytes: most bytes of a file. max_pixels: most pixels of an image.
-        image_seconds: longest time at one image.
+        image_seconds: most processor time at one image.
     """
 
     def __init__(
@@ -169,8 +219,12 @@ class Decoders:
         self._count, self._max_pixels = count, max_pixels
         self._arguments = [str(max_bytes), str(max_pixels), str(image_seconds)]
         self._idle: list[Decoder] = []
-        self._waiting: dict[asyncio.Future[Picture], bytes] = {}
-        """Files that no decoder is free for, in order of coming."""
+        self._lines: OrderedDict[str, deque[Job]] = OrderedDict()
+        """What waits, by caller; the caller whose turn it is first."""
+        self._held: Counter[str] = Counter()
+        """Decoders that work for a caller."""
+        self._most_seconds = WALL_FACTOR * image_seconds
+        self._watcher: asyncio.Task[None] | None = None
         self._running: set[Decoder] = set()
         self._replacing: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -189,27 +243,37 @@ class Decoders:
         except* DecodersError as failed:
             await self.close()
             raise failed.exceptions[0] from None
+        self._watcher = asyncio.create_task(self._watch())
 
-    async def decode(self, file: bytes) -> Picture:
+    @property
+    def working(self) -> bool:
+        """Whether a decoder showed lately that it works."""
+        now = time.monotonic()
+        return any(now - decoder.sign <= SILENT_SECONDS for decoder in self._running)
+
+    async def decode(self, file: bytes, caller: str = "") -> Picture:
         """Decode a file. Given up on, the process is free again once it is done with the image.
+
+        Args:
+            caller: whose turn it takes.
 
         Raises:
             Invalid: the image kills decoders, too. The rest as :func:`service.images.decode_image`.
         """
         died = 0
         while died < TRIES:
-            reply: asyncio.Future[Picture] = asyncio.get_running_loop().create_future()
-            if self._idle:
-                self._idle.pop().ask(file, reply)
-            else:
-                self._waiting[reply] = file
+            job = Job(file, caller, asyncio.get_running_loop().create_future())
+            self._lines.setdefault(caller, deque()).append(job)
+            self._assign()
             try:
-                return await reply
+                return await job.reply
+            except DecoderHung:
+                continue
             except DecoderDied as error:
                 code = await asyncio.to_thread(error.process.wait)
-                died += TRIES if code == -signal.SIGALRM else 1
+                died += TRIES if code == -signal.SIGPROF else 1
             finally:
-                self._waiting.pop(reply, None)
+                self._forget(job)
         raise Invalid(
             "the image takes too long to decode, or breaks the decoder; send it in another format",
             field="image",
@@ -219,6 +283,9 @@ class Decoders:
     async def close(self) -> None:
         """End all."""
         self._closing = True
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
         for task in self._replacing:
             task.cancel()
         await asyncio.gather(*self._replacing, return_exceptions=True)
@@ -241,31 +308,72 @@ class Decoders:
             lambda: Decoder(process, self._max_pixels, self._free, self._lost),
             sock=ours,
         )
-        self._running.add(decoder)
         try:
             async with asyncio.timeout(START_SECONDS):
                 await decoder.ready
         except (TimeoutError, DecoderDied) as error:
-            self._running.discard(decoder)
             decoder.close()
             code = await asyncio.to_thread(process.wait)
             raise DecodersError(f"a process that decodes images ended with {code}") from error
+        decoder.sign = time.monotonic()
+        self._running.add(decoder)
         self._free(decoder)
 
     def _free(self, decoder: Decoder) -> None:
         """Give it the next file, before whoever waits for the last one goes on."""
-        while self._waiting:
-            reply = next(iter(self._waiting))
-            file = self._waiting.pop(reply)
-            if not reply.done():
-                decoder.ask(file, reply)
-                return
+        self._release(decoder)
         self._idle.append(decoder)
+        self._assign()
+
+    def _release(self, decoder: Decoder) -> None:
+        if decoder.job is not None:
+            self._held -= Counter([decoder.job.caller])  # who holds none is forgotten
+            decoder.job = None
+
+    def _assign(self) -> None:
+        """Give idle decoders what waits, callers in turn."""
+        while self._idle and (job := self._next()) is not None:
+            self._held[job.caller] += 1
+            self._idle.pop().ask(job)
+
+    def _next(self) -> Job | None:
+        """The file whose turn it is, of a caller that may hold one more decoder."""
+        most = max(1, self._count - 1)
+        caller = next((caller for caller in self._lines if self._held[caller] < most), None)
+        if caller is None:
+            return None
+        line = self._lines.pop(caller)
+        job = line.popleft()
+        if line:
+            self._lines[caller] = line  # to the end
+        return job
+
+    def _forget(self, job: Job) -> None:
+        """Take a job that is given up out of its line."""
+        line = self._lines.get(job.caller)
+        if line is not None and job in line:
+            line.remove(job)
+            if not line:
+                del self._lines[job.caller]
+
+    async def _watch(self) -> None:
+        """Ask idle decoders for a sign, and look whether busy ones work."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            for decoder in self._idle[:]:
+                self._idle.remove(decoder)
+                ping = Job(b"", WATCH, asyncio.get_running_loop().create_future())
+                ping.reply.add_done_callback(_ignore)
+                self._held[WATCH] += 1
+                decoder.ask(ping)
+            for decoder in list(self._running):
+                decoder.watch(self._most_seconds)
 
     def _lost(self, decoder: Decoder) -> None:
         if self._closing or decoder not in self._running:  # never ready: who starts it knows
             return
         self._running.discard(decoder)
+        self._release(decoder)
         if decoder in self._idle:
             self._idle.remove(decoder)
         task = asyncio.create_task(self._replace(decoder))
@@ -282,6 +390,21 @@ class Decoders:
             except DecodersError as error:
                 log.error("decoder_not_started", detail=str(error))
                 await asyncio.sleep(PAUSE_SECONDS)
+
+
+def _ignore(reply: asyncio.Future[Picture]) -> None:
+    """What came of a sign: that it came is enough."""
+    if not reply.cancelled():
+        reply.exception()
+
+
+def _ticks(pid: int) -> int:
+    """Processor time of a process, in the kernel's ticks; 0 when it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return int(fields[11]) + int(fields[12])
 
 
 def _spawn(descriptor: int, arguments: list[str]) -> subprocess.Popen[bytes]:

@@ -36,7 +36,9 @@ PARSERS = 2
 """Threads."""
 SMALL_BYTES = 2**16
 """Parsed in less time than handing it to a thread would take."""
-State = Literal["starting", "ready", "failed", "draining", "records_unavailable"]
+State = Literal[
+    "starting", "ready", "failed", "draining", "records_unavailable", "decoders_unavailable"
+]
 
 
 class Gate:
@@ -121,6 +123,8 @@ class Gate:
             return "draining"
         if self._state == "ready" and self.keeper is not None and not self.keeper.ready:
             return "records_unavailable"
+        if self._state == "ready" and self._decoders is not None and not self._decoders.working:
+            return "decoders_unavailable"
         return self._state
 
     async def start(self) -> None:
@@ -146,6 +150,7 @@ class Gate:
                 await self._decoders.close()
             raise
         log.info("started", model=self.bundle.model.name, bundle=self.bundle.id)
+        self.rules.warn()
 
     def check_identity(self, rules: Rules) -> None:
         """Raise BundleError unless the engine runs the rules' model, and the candidate's."""
@@ -186,11 +191,11 @@ class Gate:
         """Run something on a thread, off the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._parsers, work)
 
-    async def decode(self, file: bytes) -> Picture:
-        """Decode an image's file. Raises TooLarge, UnsupportedType, Invalid."""
+    async def decode(self, file: bytes, caller: str) -> Picture:
+        """Decode an image's file in a caller's turn. Raises TooLarge, UnsupportedType, Invalid."""
         settings = self.settings
         if self._decoders is not None:
-            picture = await self._decoders.decode(file)
+            picture = await self._decoders.decode(file, caller)
         else:
             most = settings.max_image_bytes, settings.max_pixels
             picture = await self.aside(lambda: Picture.decode(file, *most))
@@ -244,13 +249,24 @@ class Gate:
                 retry_after=self.admission.retry_after(),
             ) from error
 
-    def deadline(self, seconds: float | None = None) -> TooLate:
-        """The error of a request that took too long; by default the setting's time."""
+    def deadline(self, seconds: float | None = None, stages: Stages | None = None) -> TooLate:
+        """The error of a request that took too long; by default the setting's time.
+
+        Args:
+            stages: that it came through, where they are known: the last says what took the time.
+        """
         limit = self.settings.deadline_seconds if seconds is None else seconds
-        return TooLate(
-            f"no answer within {limit:g} s; try again with fewer samples or a lower max_tokens",
-            kind="deadline",
-        )
+        return TooLate(f"no answer within {limit:g} s{_cause(stages)}", kind="deadline")
+
+
+def _cause(stages: Stages | None) -> str:
+    """What a request still waited for, and what to do about it."""
+    reached = {"generate"} if stages is None else stages.seconds.keys()
+    if "generate" in reached:
+        return "; try again with fewer samples or a lower max_tokens"
+    if "decode" in reached:
+        return ": the image was still being fetched or decoded; try again, or send a smaller one"
+    return ": the body was still coming, or the request waited for its turn; try again later"
 
 
 def _edges(rules: Rules) -> Mapping[str, float]:

@@ -91,6 +91,25 @@ class Gauges(Collector):
             "Largest error rate of accepted answers that the certificate allows",
             certificate.alpha,
         )
+        yield _gauge(
+            "vlm_gate_certificate_loosened",
+            "1 where recertify --loosen put a larger alpha in the place of the bundle's",
+            gate.bundle.loosened_from is not None,
+        )
+        yield from self._small_slices()
+
+    def _small_slices(self) -> Iterator[Metric]:
+        """What calibration saw of the slices that share a certificate, each alone."""
+        rules = self._gate.rules
+        error = GaugeMetricFamily(
+            "vlm_gate_slice_error_ratio",
+            "Error rate of accepted answers in calibration, of slices that share a certificate",
+            labels=["slice", "bound"],
+        )
+        for name, seen in rules.bundle.observed_slices(rules.policy.self_consistency).items():
+            for bound in ("estimate", "lower", "upper"):
+                error.add_metric([name, bound], getattr(seen, bound))
+        yield error
 
     def _build(self) -> Metric:
         bundle = self._gate.bundle

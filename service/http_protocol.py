@@ -45,6 +45,8 @@ CRUMBS, CRUMB_BYTES = 4096, 32
 """A body may come in so many chunks, and in more only of so many bytes each in the mean."""
 HEAD_SECONDS = 10.0
 REST_SECONDS = 10.0
+PAUSE_SECONDS = 0.05
+"""Between two pieces of a body that its answer did not wait for: nobody is in a hurry for it."""
 HELD_BYTES = 64 * 1024
 
 
@@ -141,6 +143,9 @@ class StrictProtocol(HttpToolsProtocol):
             self._raw = b""
         if self.transport.is_closing():
             return
+        if not self._whole and not self._arriving and self.cycle.response_complete:
+            self.flow.pause_reading()
+            self.loop.call_later(PAUSE_SECONDS, self.flow.resume_reading)
         if self._unread > HEAD_BYTES:
             self._end(400, "The request's head is too large.")
         elif self._limit is None and (self._arriving or self._idle):

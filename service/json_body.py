@@ -21,10 +21,13 @@ NAMES = 256
 NAME_CHARACTERS = 256
 DIGITS = 400
 """Most characters of a number."""
-ESCAPES = 16
+ESCAPES = 20
 """One byte in so many may be a backslash: some write ``\\/`` for a slash, some wrap base64."""
+HIGH_BYTES = 65_536
+"""Most bytes beyond ASCII: an image has none, and a question few."""
 _SLICE = 1 << 16
-_OTHERS = bytes(sorted(set(range(256)) - set(b'{}[],:"\\')))
+_MARKS = b'{}[],:"'
+_PLAIN = bytes(sorted(set(range(128)) - set(_MARKS + b"\\")))
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -38,6 +41,7 @@ def read_model(model: type[Model], body: bytes) -> Model:
 
 def read_json(body: bytes) -> Any:
     """What a JSON text says. Raises Malformed, and Invalid for a name that stands twice."""
+    body = body.strip()
     _bound(body)
     reader = _Reader()
     try:
@@ -64,14 +68,15 @@ def writable(text: str) -> bool:
 
 def _bound(body: bytes) -> None:
     """Count marks slice by slice, so that other threads get their turn. Raises Malformed."""
-    marks = escapes = 0
+    marks = escapes = high = 0
     for begin in range(0, len(body), _SLICE):
-        found = body[begin : begin + _SLICE].translate(None, _OTHERS)
-        slashes = found.count(b"\\")
-        marks += len(found) - slashes
-        escapes += slashes
-        if marks > MARKS or escapes > MARKS + len(body) // ESCAPES:
-            raise _malformed("it has more parts than a question can have")
+        found = body[begin : begin + _SLICE].translate(None, _PLAIN)
+        high += len(found.translate(None, _MARKS + b"\\"))
+        escapes += found.count(b"\\")
+        marks += len(found) - len(found.translate(None, _MARKS))
+        few_escapes = escapes <= MARKS + len(body) // ESCAPES
+        if marks > MARKS or high > HIGH_BYTES or not few_escapes:
+            raise _malformed("there is more in it than a question can have")
 
 
 class _Reader:

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from probes.bundle import Bundle
-from probes.policy import PolicyMode
+from probes.policy import PolicyMode, SmallSlices
 from probes.signals.question import QuestionMode
 from probes.types import ConsistencyMode, Missing
 from service.rules import Rules
@@ -38,12 +38,18 @@ class PolicyResponse(BaseModel):
     reject_above: float | None
     required: list[str]
     self_consistency: ConsistencyMode
+    small_slices: SmallSlices = Field(
+        description="what serves slices too small for a test of their own"
+    )
     samples: int
     questions: QuestionMode | MissingPart = Field(
         description="which questions are within the domain; missing: the bundle is of a format "
         "without a question side, so all are"
     )
     certificates: dict[ConsistencyMode, CertificateBody | MissingPart]
+    loosened_from: float | None = Field(
+        description="alpha before recertify --loosen put a larger one in its place; null otherwise"
+    )
     bundle: str
     model: ModelBody
     candidate: CandidateBody | None = Field(description="VLM_GATE_SHADOW_BUNDLE and _POLICY")
@@ -59,9 +65,11 @@ class PolicyResponse(BaseModel):
             reject_above=thresholds.get("reject_above"),
             required=list(policy.required),
             self_consistency=policy.self_consistency,
+            small_slices=policy.small_slices,
             samples=rules.bundle.generation.samples,
             questions=_questions(rules.bundle),
             certificates={m: certificate_body(c) for m, c in rules.certificates().items()},
+            loosened_from=rules.bundle.loosened_from,
             bundle=rules.bundle.id,
             model=model_body(rules.bundle.model),
             candidate=None if rules.candidate is None else _candidate(rules.candidate),

@@ -10,12 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from probes.bundle import Bundle
 from probes.errors import BundleError
-from probes.policy import Policy
+from probes.policy import Policy, SmallSlices
 from probes.types import ConsistencyMode
 
 Signal = Literal[
-    "hidden_state_probe", "token_confidence", "self_consistency", "attention", "evidence", "domain"
-]
+    "hidden_state_probe", "token_confidence", "self_consistency", "attention", "evidence", "domain",
+    "question_kind",
+]  # fmt: skip
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -37,10 +38,16 @@ class PolicyRequest(BaseModel):
     required: list[Signal] | None = Field(
         None,
         max_length=len(get_args(Signal)),
-        description="signals without which nothing is accepted; by default the bundle's",
+        description="signals without which nothing is accepted; by default the bundle's, and with "
+        "certified no others",
     )
     self_consistency: ConsistencyMode | None = Field(
         None, description="the mode of a request that does not choose; by default the bundle's"
+    )
+    small_slices: SmallSlices | None = Field(
+        None,
+        description="slices too small for a test of their own: pooled (the certificate that they "
+        "share) or own_or_escalate (none); by default the bundle's",
     )
 
     def to_policy(self, bundle: Bundle) -> Policy:
@@ -51,16 +58,17 @@ class PolicyRequest(BaseModel):
         own = bundle.policy
         required = own.required if self.required is None else tuple(dict.fromkeys(self.required))
         mode = self.self_consistency or own.self_consistency
+        small = self.small_slices or own.small_slices
         if self.policy == "certified":
             self._check_certified(own, required)
-            return Policy("certified", None, own.reject_above, required, mode)
+            return Policy("certified", None, own.reject_above, required, mode, small)
         for name in ("accept_below", "reject_above"):
             if name not in self.model_fields_set:
                 raise BundleError(
                     name, "is missing; a manual policy sets both thresholds (null for none)"
                 )
         try:
-            return Policy("manual", self.accept_below, self.reject_above, required, mode)
+            return Policy("manual", self.accept_below, self.reject_above, required, mode, small)
         except ValueError as error:
             raise BundleError("reject_above", f"{error}; correct one of them") from error
 
@@ -81,6 +89,12 @@ class PolicyRequest(BaseModel):
             raise BundleError(
                 "required",
                 f'the certificates need {lost}; add them, or send "policy": "manual"',
+            )
+        if more := sorted(set(required) - set(own.required)):
+            raise BundleError(
+                "required",
+                f"the certificates were tested without {more}, and say nothing of the answers that "
+                'would be left; leave it out, or send "policy": "manual"',
             )
 
 

@@ -87,7 +87,11 @@ async def _follow(gate: Gate, rules: Rules) -> None:
         policy=rules.policy.mode,
         before=before.bundle.id,
         policy_before=before.policy.mode,
+        alpha=rules.bundle.alpha,
+        alpha_before=before.bundle.alpha,
+        loosened_from=rules.bundle.loosened_from,
     )
+    rules.warn()
 
 
 def _check_settled(gate: Gate) -> None:

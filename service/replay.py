@@ -18,28 +18,15 @@ from scipy.stats import binomtest
 
 from probes.bundle import Bundle
 from probes.signals.question import QuestionModel
-from probes.types import (
-    AnswerForm,
-    AttentionConcentration,
-    Decision,
-    Evidence,
-    HiddenStateProbe,
-    ImageCondition,
-    Interval,
-    Missing,
-    Signals,
-    TokenConfidence,
-    Verdict,
-)
+from probes.types import Decision, Interval, Missing, Verdict
 from service.candidate import judge
+from service.recorded_signals import NOT_ASKED, signals_of
 from service.records.answer import AnswerRecord
-from service.records.audits import judge as judge_outcome
 from service.records.listing import Filter
 from service.records.store import RecordStore
+from service.records.words import judge as judge_outcome
 from service.rules import Rules
-from service.signal_parts import recorded_domain
 
-NOT_ASKED = Missing("not_requested")
 GREEDY = "same"
 """Stands for the answer where samples are known by their number only."""
 
@@ -133,21 +120,7 @@ def _decide(record: AnswerRecord, rules: Rules, served: Bundle) -> Decision | Mi
     if record.bundle != bundle.id and not (record.bundle == served.id and _reads(served, bundle)):
         return _kept(record, rules)
     recorded = record.signals
-    probe, confidence = recorded.get("hidden_state_probe", {}), recorded.get("token_confidence", {})
-    domain, attention = recorded.get("domain", {}), recorded.get("attention", {})
-    evidence, form = recorded.get("evidence", {}), recorded.get("answer_form", {})
-    image = recorded.get("image", {})
-    signals = Signals(
-        hidden_state_probe=_missing(probe)
-        or HiddenStateProbe(probe["logit"], tuple(probe["layers"])),
-        token_confidence=_missing(confidence) or TokenConfidence(**confidence),
-        self_consistency=NOT_ASKED,
-        attention=_missing(attention) or AttentionConcentration(**attention),
-        evidence=_missing(evidence) or Evidence(**evidence),
-        domain=_missing(domain) or recorded_domain(domain, bundle.domain.limit, bundle.questions),
-        image=_missing(image) or ImageCondition(**image),
-        answer_form=_missing(form) or AnswerForm(form["degenerate"]),
-    )
+    signals = signals_of(recorded, bundle)
     planned = bundle.generation.samples
     samples = _samples(recorded.get("self_consistency", {}), planned)
     if isinstance(samples, Missing) and samples.reason == "more_samples":
@@ -197,13 +170,8 @@ def _samples(consistency: Mapping[str, Any], planned: int) -> list[str] | Missin
     return [GREEDY] * agreeing + [f"other {index}" for index in range(count - agreeing)]
 
 
-def _missing(part: Mapping[str, Any]) -> Missing | None:
-    """Why a recorded signal is missing; None where it is there."""
-    return Missing(part.get("missing", "not_recorded")) if "missing" in part or not part else None
-
-
 def _reads(one: Bundle, other: Bundle) -> bool:
-    """Whether two bundles read the same numbers of an answer."""
+    """Whether a bundle reads nothing of an answer but what the first one read."""
     first, second = one.probe, other.probe
     same = (first.layer, first.position) == (second.layer, second.position)
     if not _asks(one.questions, other.questions):
@@ -212,7 +180,8 @@ def _reads(one: Bundle, other: Bundle) -> bool:
         *((getattr(first, n), getattr(second, n)) for n in ("projection", "offset")),
         *((getattr(one.domain, n), getattr(other.domain, n)) for n in ("mean", "precision")),
     )
-    return same and all(np.array_equal(left, right) for left, right in arrays)
+    kinds = other.kinds is None or (one.kinds is not None and other.kinds.same(one.kinds))
+    return same and kinds and all(np.array_equal(left, right) for left, right in arrays)
 
 
 def _asks(one: QuestionModel | Missing, other: QuestionModel | Missing) -> bool:

@@ -12,15 +12,19 @@ from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
+import structlog
+
 from probes.bundle import Bundle
 from probes.errors import BundleError
-from probes.guarantee import Certificate
+from probes.guarantee import ESTIMANDS, Certificate
 from probes.policy import Policy
 from probes.shared_readout import SharedReadout
 from probes.types import CONSISTENCY_MODES, ConsistencyMode, Generation, Missing, Readout
 from service.policy_schema import read_policy
 from service.promise import Promise
 from service.settings import PREFIX, Settings
+
+log = structlog.get_logger("service.rules")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +42,22 @@ class Rules:
     policy: Policy
     promise: Promise | None = None
     candidate: Rules | None = None
+
+    def warn(self) -> None:
+        """Tell the log what a certificate says less than one expects."""
+        bundle = self.bundle
+        if old := sorted({one.estimand for one in bundle.certificates.values() if one.old}):
+            log.warning(
+                "certificate_of_the_old_kind",
+                bundle=bundle.id,
+                estimand=old[0],
+                means=ESTIMANDS[old[0]],
+                mend="certify the bundle again",
+            )
+        if bundle.loosened_from is not None:
+            log.warning(
+                "certificate_loosened", alpha=bundle.alpha, loosened_from=bundle.loosened_from
+            )
 
     @property
     def void(self) -> bool:

@@ -16,6 +16,7 @@ from probes.types import (
     ModelIdentity,
     Query,
     Reason,
+    Scope,
     Verdict,
 )
 from service.picture import Picture
@@ -206,6 +207,12 @@ class ImageSignal(BaseModel):
     detail: str = Field(description="what is wrong with it; empty where nothing is")
 
 
+class QuestionKindSignal(BaseModel):
+    """The kind of question, told from its words, where the risk weighs its signals by kind."""
+
+    kind: str
+
+
 class SignalsBody(BaseModel):
     """Every signal: its numbers, or why it is missing."""
 
@@ -216,6 +223,7 @@ class SignalsBody(BaseModel):
     evidence: EvidenceSignal | MissingPart
     domain: DomainSignal | MissingPart
     image: ImageSignal | MissingPart
+    question_kind: QuestionKindSignal | MissingPart
     answer_form: AnswerFormSignal | MissingPart = MissingPart(missing="not_measured")
 
 
@@ -228,6 +236,19 @@ class CertificateBody(BaseModel):
     delta: float
     n: int
     expires: str
+    scope: Scope = Field(
+        description="whose answers it is about: all, those of the slice (own), or those of several "
+        "slices too small for a test of their own (pooled: this slice alone may err more)"
+    )
+    test: str = Field(description="betting, or binomial in certificates of the old kind")
+    unit: str = Field(description="what was drawn independently: group, or image (old kind)")
+    estimand: str = Field(
+        description="what is at most alpha: accepted_answer, the share of wrong answers among "
+        "accepted ones; random_question_of_random_image (old kind), which weighs images alike"
+    )
+    most_per_group: int = Field(description="answers of a group that counted")
+    groups: int | None = Field(description="groups tested; null in one of the old kind")
+    level: float | None = Field(description="its share of delta; null in one of the old kind")
 
 
 class ModelBody(BaseModel):
@@ -303,6 +324,13 @@ def certificate_body(certificate: Certificate | Missing) -> CertificateBody | Mi
         delta=certificate.delta,
         n=certificate.n,
         expires=certificate.expires,
+        scope=certificate.scope,
+        test=certificate.test,
+        unit=certificate.unit,
+        estimand=certificate.estimand,
+        most_per_group=certificate.most_per_group,
+        groups=certificate.groups,
+        level=certificate.level,
     )
 
 

@@ -186,7 +186,7 @@ class Settings(BaseSettings):
         description="an image whose file is damaged: its answer is escalated, or it gets a 422",
     )
     decode_processes: int = Field(
-        default=2,
+        default=3,
         ge=0,
         le=64,
         description="processes that decode images, one at a time each; 0: threads in this one",
@@ -194,6 +194,10 @@ class Settings(BaseSettings):
     state_folder: Path = Field(
         default=Path("vlm-gate-state"),
         description="folder of the records' database, the signing key and the audit's secret",
+    )
+    tries_folder: Path = Field(
+        default_factory=lambda: user_state_folder(),
+        description="folder that counts what was certified on which data, beside each run's own",
     )
     records_url: str | None = Field(
         default=None,
@@ -216,6 +220,23 @@ class Settings(BaseSettings):
     )
     audit_rate: float = Field(
         default=0.0, ge=0, le=1, description="share of accepted answers that a person is to judge"
+    )
+    audit_rate_near_threshold: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="share where the risk is over half of accept_below; by default the same",
+    )
+    audit_deadline_days: float = Field(
+        default=14.0,
+        ge=0,
+        le=36500,
+        description="audits that nobody judged by then count as wrong; 0: never",
+    )
+    void_needs_second_word: bool = Field(
+        default=False,
+        description="a certificate is void by words that a second reviewer confirmed; "
+        "until then everything escalates",
     )
     review_capacity_per_hour: float = Field(
         default=0.0, ge=0, le=1e9, description="escalations that the reviewers can take; 0: unknown"
@@ -271,6 +292,16 @@ class Settings(BaseSettings):
                         f"{PREFIX}{name.upper()} needs records, and {PREFIX}RECORDS_URL is empty; "
                         "name a database there"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _near_is_more(self) -> Self:
+        near = self.audit_rate_near_threshold
+        if near is not None and not 0 < self.audit_rate <= near:
+            raise ValueError(
+                f"{PREFIX}AUDIT_RATE_NEAR_THRESHOLD is {near}; {PREFIX}AUDIT_RATE must be above 0 "
+                "and at most that: every accepted answer needs a chance to be drawn"
+            )
         return self
 
     @model_validator(mode="after")
@@ -351,6 +382,17 @@ def load_settings() -> Settings:
         raise SettingsError(f"{name}: {message}" if name else message) from error
     except ValueError as error:  # tomllib
         raise SettingsError(f"{PREFIX}CONFIG: {config} is not TOML: {error}") from error
+
+
+def user_state_folder() -> Path:
+    """Where one person's programs keep what outlives a run (XDG base directories)."""
+    told = os.environ.get("XDG_STATE_HOME")
+    if told:
+        return Path(told) / "vlm-gate"
+    try:
+        return Path.home() / ".local" / "state" / "vlm-gate"
+    except RuntimeError:  # a user without a home, as containers have
+        return Path("vlm-gate-state")
 
 
 def is_loopback(host: str) -> bool:

@@ -19,6 +19,7 @@ from probes.types import (
     ImageCondition,
     Missing,
     Reason,
+    Scope,
     SelfConsistency,
     Signals,
     Verdict,
@@ -118,6 +119,14 @@ class Telemetry:
             for verdict in get_args(Verdict):
                 self.slice_decisions.labels(label, verdict)
         self.risk = _risk_histogram(registry, thresholds)
+        self.accepted_scope = Counter(
+            "vlm_gate_accepted_scope",
+            "Accepted answers by whose answers their certificate is about",
+            ["scope"],
+            registry=registry,
+        )
+        for scope in get_args(Scope):
+            self.accepted_scope.labels(scope)
         self.accepted_risk = Counter(
             "vlm_gate_accepted_risk",
             "Sum of the risks of accepted answers: how many of them are expected to be wrong",
@@ -221,6 +230,8 @@ class Telemetry:
         self.decisions.labels(decision.decision, decision.reason, mode).inc()
         for pair in self._slices.keys() & metadata.items():
             self.slice_decisions.labels(self._slices[pair], decision.decision).inc()
+        if decision.scope is not None and decision.decision == "accept":
+            self.accepted_scope.labels(decision.scope).inc()
         if not isinstance(risk, Missing):
             self.risk.observe(risk, exemplar)
             if decision.decision == "accept":

@@ -24,6 +24,8 @@ class Example:
         slice: where it comes from, for the report.
         rule: how an answer is judged, as :mod:`probes.labels.rule` writes it.
         where: it stands in its file, such as ``line 7``; empty where it stands in none.
+        group: scene, part or batch that its image shows, whose answers stand and fall together;
+            None where nobody named it.
     """
 
     id: str
@@ -34,6 +36,7 @@ class Example:
     slice: str
     rule: str
     where: str = ""
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

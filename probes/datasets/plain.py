@@ -2,7 +2,8 @@
 
 ``image`` (its name in the images' folder or archive), ``question`` and ``answers`` (right ones)
 must be there; ``references`` is another name for ``answers``. ``slice`` (camera, line, ...) is
-``all`` and ``kind`` (of question) the rule's name if left out, and ``id`` tells the line. ``rule``
+``all`` and ``kind`` (of question) the rule's name if left out, and ``id`` tells the line. ``group``
+names the scene, part or batch that the image shows, where several images show one. ``rule``
 (:mod:`probes.labels.rule`: a name, or an object with parameters) is ``match`` if left out, whatever
 the answers are; ``aliases`` are texts that mean another one. In JSON answers are a list; in CSV
 they stand in one cell, split by ``|``, and a rule's object and the aliases are JSON in their cells.
@@ -24,7 +25,7 @@ from probes.errors import DataError
 from probes.labels import check_references
 from probes.labels.rule import Rule, parse_rule
 
-COLUMNS = ("image", "question", "answers", "slice", "id", "rule", "kind", "aliases")
+COLUMNS = ("image", "question", "answers", "slice", "id", "rule", "kind", "aliases", "group")
 _REQUIRED = ("image", "question", "answers")
 
 
@@ -115,6 +116,7 @@ def _example(images: Path, record: Mapping[str, Any], line: int) -> Example:
         kind=text(record, "kind") if "kind" in record else rule.name,
         slice=text(record, "slice") if "slice" in record else "all",
         rule=rule.text,
+        group=text(record, "group") if "group" in record else None,
     )
 
 

@@ -30,8 +30,10 @@ class Quantity:
     unit: str = ""
 
     def __str__(self) -> str:
-        value = f"{self.value.normalize():f}"
-        return f"{value} {self.unit}".rstrip()
+        value = f"{self.value:f}"  # exact, where `normalize` rounds to 28 digits
+        if "." in value:
+            value = value.rstrip("0").rstrip(".")
+        return f"{'0' if self.value == 0 else value} {self.unit}".rstrip()
 
 
 def as_digits(words: Sequence[str]) -> list[str]:

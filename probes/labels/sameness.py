@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from probes.labels.abstention import abstains
@@ -12,6 +13,8 @@ from probes.labels.yes_no import parse_yes_no, says_yes_no
 NOTHING = ""
 """The form of an answer that gives none."""
 _DIGITS = tuple("0123456789")
+_PADDED = re.compile(r"(?<![\w.,])0\d")
+"""A name written in digits, such as 007."""
 
 
 def answer_form(answer: str) -> Callable[[str], str]:
@@ -43,7 +46,7 @@ def _bare_quantity(form: str) -> Quantity | None:
     """A number with at most one word behind it."""
     words, found = form.split(), quantities(form)
     bare = len(words) <= 2 and len(found) == 1 and quantities(words[0])
-    return found[0] if bare else None
+    return found[0] if bare and not _PADDED.search(form) else None
 
 
 def _number(text: str, unit: str) -> str:
@@ -51,7 +54,8 @@ def _number(text: str, unit: str) -> str:
     form = match_form(text)
     found, words = quantities(form), form.split()
     plain = all(len(word) > 1 and word.isalpha() for word in words if word[-1:] not in _DIGITS)
-    if len({one.value for one in found}) != 1 or "not" in words or not (plain or unit):
+    several = len({one.value for one in found}) != 1
+    if several or "not" in words or not (plain or unit) or _PADDED.search(form):
         return NOTHING
     return str(Quantity(found[0].value, (found[0].unit or unit) if unit else ""))
 

@@ -22,7 +22,8 @@ _NO_WORDS = ("no", "nope", "nah")
 _YES_CLAUSES = (
     "y|true|correct|right|affirmative|positive|indeed|absolutely|definitely|certainly|sure|surely|"
     "exactly|agreed|of course|it is|it does|it has|there is|there are|they are|they do|i do|"
-    "i think so|i believe so|that is correct|that is right|this is correct|there is one|i can"
+    "i think so|i believe so|that is correct|that is right|thats right|thats correct|that is true|"
+    "it is true|this is correct|there is one|i can"
 )
 _NO_CLAUSES = "n|false|incorrect|wrong|negative|none|nothing|never|neither|not at all|no way"
 _PLAIN = dict.fromkeys(_YES_WORDS, "yes") | dict.fromkeys(_NO_WORDS, "no")

@@ -12,7 +12,7 @@ from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from probes.pictures import bmp, jpeg, png, tiff, webp
 from probes.pictures.colour import ProfileError, to_8_bit, to_srgb
@@ -135,7 +135,7 @@ def _render(picture: Container) -> Image.Image:
     return _keyed(values, values, tuple(scale * value for value in picture.key))
 
 
-def _wide(picture: Container, image: Image.Image) -> Image.Image:
+def _wide(picture: Container, image: ImageFile.ImageFile) -> Image.Image:
     """A picture of 12 or 16 bits, its samples scaled from their range."""
     samples, mode = _samples(picture, image)
     white = picture.white or 2**picture.depth - 1
@@ -158,7 +158,7 @@ def _wide(picture: Container, image: Image.Image) -> Image.Image:
     return made.convert("RGBA") if mode == "RGBa" else made
 
 
-def _samples(picture: Container, image: Image.Image) -> tuple[NDArray[np.uint16], str]:
+def _samples(picture: Container, image: ImageFile.ImageFile) -> tuple[NDArray[np.uint16], str]:
     """All bits of the samples, (height, width, channels), and the 8-bit mode they stand for.
 
     Of several channels Pillow keeps the high bytes. Told the other order of bytes it keeps the low.
@@ -170,20 +170,24 @@ def _samples(picture: Container, image: Image.Image) -> tuple[NDArray[np.uint16]
         with Image.open(io.BytesIO(png.as_bytes(picture.essence)), formats=("PNG",)) as opened:
             pairs = np.asarray(opened).view(">u2")
         return pairs.astype(np.uint16), "LA"
-    halves = []
+    samples: NDArray[np.uint16] | None = None
     premultiplied = _layout(image).startswith("RGBa")
     for swap in ({}, {"B": "L", "L": "B", "N": "B"}):
         tiles, half = image.tile, _open(picture)
         half.tile = [_relayed(tile, swap) for tile in tiles]
         half.load()
-        halves.append(np.asarray(half).astype(np.uint16))
-    samples = halves[0] << 8 | halves[1]
+        if samples is None:
+            samples = np.asarray(half).astype(np.uint16)
+            samples <<= 8
+        else:
+            samples |= np.asarray(half)
+    assert samples is not None
     return samples, "RGBa" if premultiplied else image.mode
 
 
 def _relayed(tile: ImageFile._Tile, swap: dict[str, str]) -> ImageFile._Tile:
     """A tile read in another order of bytes."""
-    layout, *rest = (tile.args,) if isinstance(tile.args, str) else tile.args
+    layout, *rest = tile.args if isinstance(tile.args, tuple) else (str(tile.args),)
     layout = layout[:-1].replace("RGBa", "RGBA") + swap.get(layout[-1], layout[-1])
     return tile._replace(args=(layout, *rest) if rest else layout)
 
@@ -198,17 +202,17 @@ def _keyed(values: ImageArray, samples: NDArray[np.integer], key: tuple[int, ...
     return Image.fromarray(np.concatenate([colours, alpha], axis=-1))
 
 
-def _open(picture: Container) -> Image.Image:
+def _open(picture: Container) -> ImageFile.ImageFile:
     try:
         return Image.open(io.BytesIO(picture.essence), formats=(picture.format,))
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise PictureRefused(
             "the image's samples are laid out in a way that is not read, or its header is damaged; "
             "convert it to 8 or 16 bits of grey or RGB"
         ) from error
 
 
-def _layout(image: Image.Image) -> str:
+def _layout(image: ImageFile.ImageFile) -> str:
     """How the file's samples lie, in Pillow's words."""
     args = image.tile[0].args if image.tile else ""
     first = args if isinstance(args, str) else args[0] if args else ""

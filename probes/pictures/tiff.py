@@ -123,8 +123,8 @@ def find_damage(picture: Container) -> str | None:
     tables = found.content(JPEG_TABLES)[:-2]
     for start, length, least, most in _pieces(found, picture.width, picture.height):
         data = found.file[start : start + length]
-        if len(data) < length or (packing == RAW and length < least):
-            return "the file is cut short"
+        if packing == RAW and length < least:
+            return "a strip or tile has fewer bytes than it takes"
         if packing in DEFLATE:
             damage = check_zlib(data, least, most)
         elif packing == JPEG:
@@ -173,11 +173,15 @@ def _place(file: bytes, entry: bytes, order: str, big: bool) -> tuple[int, int, 
 
 
 def _check_pieces(found: Directory, width: int, height: int) -> None:
-    """Raise PictureRefused where strips or tiles are too many, or too small."""
+    """Raise PictureRefused where strips or tiles are too many, too small, or beyond the end."""
     tile = found.number(TILE_WIDTH, 16), found.number(TILE_LENGTH, 16)
     pieces = max(len(found.numbers(STRIPS)), len(found.numbers(TILES)))
     if min(tile) < 16 or pieces > MOST_STRIPS or found.number(SAMPLES, 1) > 8:
         raise too_many_parts("strips or tiles of use", MOST_STRIPS)
+    raw, size = found.number(COMPRESSION, RAW) == RAW, len(found.file)
+    for start, length, least, _ in _pieces(found, width, height):
+        if start + (least if raw else length) > size:
+            raise damaged()
 
 
 def _pieces(found: Directory, width: int, height: int) -> Iterator[tuple[int, int, int, int]]:

@@ -11,6 +11,7 @@ from probes.signals.degenerate import measure_form
 from probes.signals.domain import DomainModel, measure_domain
 from probes.signals.hidden import measure_probe
 from probes.signals.question import QuestionModel
+from probes.signals.question_kind import KindModel, measure_question_kind
 from probes.types import Generation, ImageCondition, Missing, Query, SampleSet, Signals
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ class Instruments(Protocol):
     @property
     def questions(self) -> QuestionModel | Missing: ...
 
+    @property
+    def kinds(self) -> KindModel | None: ...
+
 
 def measure(
     query: Query, generation: Generation, bundle: Instruments, samples: SampleSet | None = None
@@ -38,7 +42,8 @@ def measure(
     Args:
         query: what was asked.
         generation: the greedy answer and what was read on the way.
-        bundle: holds the probe and both sides of the domain.
+        bundle: holds the probe, both sides of the domain and, where the risk reads it, the model of
+            kinds.
         samples: sampled answers, or None when none were asked for.
     """
     trace = generation.trace
@@ -52,5 +57,6 @@ def measure(
         evidence=Missing("not_requested"),
         domain=measure_domain(query, trace, bundle.probe, bundle.domain, bundle.questions),
         image=ImageCondition(query.damage is not None, query.damage or ""),
+        question_kind=measure_question_kind(query.question, bundle.kinds),
         answer_form=measure_form(generation.answer),
     )

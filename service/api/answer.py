@@ -85,7 +85,7 @@ async def give_answer(request: Request, parse: Parse) -> tuple[AnswerResponse, O
                         gate.held.shrink(arrival, arrival.size)
                         outcome = await gate.answer(ask, stages, request.state.id)
     except TimeoutError as error:
-        raise gate.deadline(seconds) from error
+        raise gate.deadline(seconds, stages) from error
     mode = gate.settings.mode
     response = AnswerResponse.from_outcome(
         outcome,

@@ -83,6 +83,8 @@ async def read_body(request: Request, limit: int, arrival: Arrival | None = None
     most = DISCARD_FACTOR * limit
     if announced > most or (announced > limit and "expect" in request.headers):
         raise _too_large(limit)
+    if arrival is not None:
+        request.app.state.gate.held.check(arrival.caller, min(announced, limit))
     try:
         if arrival is None:
             chunks = await _chunks(request, limit, None)
@@ -150,11 +152,11 @@ async def parse_ask(request: Request, body: bytes, gate: Gate) -> Ask:
         )
     if kind == "application/json":
         asked = await gate.parse(len(body), lambda: read_model(AnswerRequest, body))
-        return await ask_of(asked, gate)
+        return await ask_of(asked, gate, request.state.caller.id)
     if kind == "multipart/form-data":
         sent = request.headers["content-type"]
         options, data = await gate.parse(len(body), lambda: _from_form(read_form(sent, body)))
-        return options.to_ask(await gate.decode(data), gate.rules)
+        return options.to_ask(await gate.decode(data, request.state.caller.id), gate.rules)
     raise UnsupportedType(
         f"the body's type {kind!r} is not read; send application/json or multipart/form-data",
         field="Content-Type",
@@ -162,8 +164,8 @@ async def parse_ask(request: Request, body: bytes, gate: Gate) -> Ask:
     )
 
 
-async def ask_of(asked: AnswerRequest, gate: Gate) -> Ask:
-    """Get and decode the image of a request that was parsed.
+async def ask_of(asked: AnswerRequest, gate: Gate, caller: str) -> Ask:
+    """Get and decode the image of a caller's request that was parsed.
 
     Raises TooLarge, UnsupportedType, Invalid.
     """
@@ -172,7 +174,7 @@ async def ask_of(asked: AnswerRequest, gate: Gate) -> Ask:
         data = await gate.image_urls.fetch(text)
     else:
         data = await gate.parse(len(text), lambda: decode_base64(text, limit))
-    return asked.to_ask(await gate.decode(data), gate.rules)
+    return asked.to_ask(await gate.decode(data, caller), gate.rules)
 
 
 def _from_form(form: Sequence[Field]) -> tuple[AnswerOptions, bytes]:

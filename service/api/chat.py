@@ -115,7 +115,7 @@ class _Completion:
                 kind="unsupported_body",
             )
         self._asked, own = asked, _ = await gate.parse(len(body), lambda: self._read(body, gate))
-        ask = await ask_of(own, gate)
+        ask = await ask_of(own, gate, request.state.caller.id)
         self._bundle = ask.rules.bundle
         if asked.stream and not self._hold:
             return replace(ask, on_generation=self._generated.set_result)

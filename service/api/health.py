@@ -35,6 +35,7 @@ async def ready(request: Request) -> Response:
         "draining": "shutting down",
         "ready": "",
         "records_unavailable": "answers must be recorded, and cannot be",
+        "decoders_unavailable": "no process that decodes images shows that it works",
     }
     why = told.get(state, gate.why or "the engine has failed")
     body: dict[str, Any] = {"ready": state == "ready", "state": state} | (

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from probes.certify import certify
 from probes.collect import collect
 from probes.datasets import Example, load_jsonl
 from probes.sampling import image_hash
-from probes.store import Store
+from probes.store import Arrays, Store, Writer
 from probes.train import train
 from probes.types import (
     AttentionMaps,
@@ -177,3 +178,41 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def synthetic() -> type[SyntheticEngine]:
     """The engine's class, for tests that need one of their own."""
     return SyntheticEngine
+
+
+def relabelled_store(
+    store: Store,
+    out: Path,
+    wrong: np.ndarray,
+    signal: np.ndarray | None = None,
+    answers: Sequence[str] | None = None,
+    **setup: Any,
+) -> Store:
+    """The store with other labels and, if given, answers, and states of this signal and noise."""
+    rng = np.random.default_rng(5)
+    records = [
+        replace(
+            record,
+            wrong=bool(one),
+            references=("no" if one else "yes",),
+            answer=record.answer if answers is None else answers[row],
+        )
+        for row, (record, one) in enumerate(zip(store.records, wrong, strict=True))
+    ]
+    hidden = {}
+    for place in store.setup.readouts:
+        states = store.hidden(place)
+        if signal is not None:
+            states = rng.normal(size=states.shape).astype(np.float16)
+            states[:, 1] += signal.astype(np.float16)
+        hidden[place] = states
+    writer = Writer(out, replace(store.setup, **setup))
+    arrays: Arrays = store.arrays
+    writer.append(records, hidden, arrays, {})
+    return writer.finish()
+
+
+@pytest.fixture(scope="session")
+def relabelled() -> Callable[..., Store]:
+    """Writes a store with other labels and states."""
+    return relabelled_store

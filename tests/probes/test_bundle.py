@@ -261,7 +261,7 @@ def test_an_edited_threshold_is_refused_even_with_new_hashes(folder: Path) -> No
     assert count > 0
     manifest.write_text(text)
     rehash(folder)
-    with pytest.raises(BundleError, match=r"certificate\.id"):
+    with pytest.raises(BundleError, match=r"certificate\.seal"):
         Bundle.load(folder)
 
 
@@ -334,4 +334,6 @@ def test_a_certificate_covers_what_was_certified_and_nothing_else(run: Any) -> N
     assert given(shortened=True) == uncovered
     assert given(policy=replace(policy, reject_above=0.9)) == uncovered
     assert given(policy=Policy(required=())) == uncovered
+    assert given(policy=replace(policy, required=(*policy.required, "attention"))) == uncovered
+    assert given(policy=replace(policy, required=policy.required[::-1])) == given()
     assert given(now=now + timedelta(days=400)) == Missing("certificate_void")

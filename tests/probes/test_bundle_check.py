@@ -13,6 +13,7 @@ from probes.bundle import Bundle
 from probes.bundle_check import check_bundle
 from probes.errors import BundleError
 from probes.policy import Policy
+from probes.signals.question_kind import KindModel
 from probes.typed import fits
 from probes.types import FloatArray
 
@@ -36,6 +37,14 @@ BAD = {
     "domain.latent": lambda b: part(b, "domain", latent=b.domain.latent + 1),
     "attention_layers": lambda b: replace(b, attention_layers=(0,)),
     "stage_one.features": lambda b: part(b, "stage_one", features=("charm",)),
+    "stage_two.features": lambda b: part(b, "stage_two", features=("kind@presence",)),
+    "kinds.kinds": lambda b: replace(b, kinds=KindModel((), ("a",), np.zeros((1, 0)), np.zeros(0))),
+    "kinds.weights": lambda b: replace(
+        b, kinds=KindModel(("a", "b"), ("x",), np.zeros((2, 2)), np.zeros(2))
+    ),
+    "kinds.intercept": lambda b: replace(
+        b, kinds=KindModel(("a", "b"), ("x",), np.zeros((1, 2)), np.zeros(3))
+    ),
     "stage_one.weights": lambda b: part(b, "stage_one", weights=np.ones(9)),
     "policy.required": lambda b: replace(b, policy=Policy(required=("charm",))),
     "training.risk_reference": lambda b: replace(b, training={"risk_reference": {"edges": []}}),

@@ -15,39 +15,14 @@ from typer.testing import CliRunner
 from probes.base_accuracy import base_accuracy
 from probes.certify import certify
 from probes.evaluate import evaluate
+from probes.flags import flags
 from probes.report import warnings
-from probes.store import Arrays, Store, Writer
+from probes.store import Store, Writer
 from probes.train import train
+from probes.types import Interval, Missing
 from service.cli import app
 
 SHARES = {"fit": 0.15, "select": 0.27, "calibrate": 0.4, "test": 0.18}
-
-
-def rewritten(
-    store: Store, out: Path, wrong: np.ndarray, signal: np.ndarray | None = None, **setup: Any
-) -> Store:
-    """The store with other labels and, if given, states that hold this signal and noise."""
-    rng = np.random.default_rng(5)
-    records = [
-        replace(
-            record,
-            wrong=bool(one),
-            references=("no" if one else "yes",),
-            image_path=record.image_path,
-        )
-        for record, one in zip(store.records, wrong, strict=True)
-    ]
-    hidden = {}
-    for place in store.setup.readouts:
-        states = store.hidden(place)
-        if signal is not None:
-            states = rng.normal(size=states.shape).astype(np.float16)
-            states[:, 1] += signal.astype(np.float16)
-        hidden[place] = states
-    writer = Writer(out, replace(store.setup, **setup))
-    arrays: Arrays = store.arrays
-    writer.append(records, hidden, arrays, {})
-    return writer.finish()
 
 
 def judged(store: Store, out: Path, blank: Store | None = None) -> tuple[Any, dict[str, Any]]:
@@ -71,9 +46,9 @@ def chance(run: Any) -> Callable[[np.ndarray], np.ndarray]:
     return draw
 
 
-def test_shuffled_labels_get_no_certificate(run: Any, tmp_path: Path) -> None:
+def test_shuffled_labels_get_no_certificate(run: Any, relabelled: Any, tmp_path: Path) -> None:
     shuffled = np.random.default_rng(0).permutation(run.store.wrong)
-    store = rewritten(run.store, tmp_path / "store", shuffled)
+    store = relabelled(run.store, tmp_path / "store", shuffled)
     certified, evaluation = judged(store, tmp_path)
     assert len(certified.attempts) == 6
     assert not certified.certificates
@@ -83,12 +58,12 @@ def test_shuffled_labels_get_no_certificate(run: Any, tmp_path: Path) -> None:
 
 
 def test_a_probe_of_the_question_alone_is_flagged(
-    run: Any, chance: Callable[[np.ndarray], np.ndarray], tmp_path: Path
+    run: Any, relabelled: Any, chance: Callable[[np.ndarray], np.ndarray], tmp_path: Path
 ) -> None:
     numbers = np.array([int(record.question.split()[2]) for record in run.store.records])
     logit = np.array([-3.0, -0.5, 2.0])[numbers]
-    store = rewritten(run.store, tmp_path / "store", chance(logit), logit)
-    blank = rewritten(run.store, tmp_path / "blank", store.wrong, logit, image="blank")
+    store = relabelled(run.store, tmp_path / "store", chance(logit), logit)
+    blank = relabelled(run.store, tmp_path / "blank", store.wrong, logit, image="blank")
     _, evaluation = judged(store, tmp_path, blank)
     assert evaluation["signals"]["hidden_state_probe"]["auroc"]["lower"] > 0.7  # it looks good
     assert {"probe_not_above_question_words", "probe_not_above_blank_image"} <= set(
@@ -97,11 +72,45 @@ def test_a_probe_of_the_question_alone_is_flagged(
     assert any("the words of the question alone" in text for text in warnings(evaluation))
 
 
+def test_words_of_question_and_answer_that_tell_as_much_as_the_risk_are_flagged(
+    run: Any, relabelled: Any, chance: Callable[[np.ndarray], np.ndarray], tmp_path: Path
+) -> None:
+    """Which answer goes with which question decides; neither tells anything alone."""
+    rng = np.random.default_rng(7)
+    numbers = np.array([int(record.question.split()[2]) for record in run.store.records])
+    said = rng.random(numbers.size) < 0.5
+    logit = np.where(said == (numbers == 1), 2.0, -2.0)
+    answers = ["yes" if one else "no" for one in said]
+    store = relabelled(run.store, tmp_path / "store", chance(logit), logit, answers)
+    _, evaluation = judged(store, tmp_path)
+    assert evaluation["signals"]["risk"]["auroc"]["lower"] > 0.7  # it looks good
+    for name in ("question_words", "answer_words"):
+        assert evaluation["controls"][name]["auroc"]["upper"] < 0.7
+    assert "risk_not_above_question_and_answer_words" in names(evaluation)
+    assert any("question and answer together" in text for text in warnings(evaluation))
+
+
+def test_a_kind_whose_accepted_answers_err_more_than_alpha_is_flagged() -> None:
+    interval, missing = Interval(0.3, 0.2, 0.4), Missing("no_answers")
+    row = {"by": "kind", "name": "count", "self_consistency": "never", "error": interval}
+    evaluation = {
+        "accuracy": {}, "training": {}, "controls": {}, "serving_alpha": 0.1,
+        "certificates": [{"alpha": 0.1, "certificate": {}}],
+        "accepted": [row, {**row, "name": "open", "error": missing}],
+    }  # fmt: skip
+    (flag,) = flags(evaluation)
+    assert flag["name"] == "accepted_above_alpha"
+    assert "of kind count 30.0% [20.0%, 40.0%] are wrong" in flag["text"]
+    assert flags({**evaluation, "serving_alpha": 0.25}) == [
+        {"name": "no_certificate", "text": "no certificate: nothing is accepted automatically"}
+    ]
+
+
 def test_a_bundle_trained_on_blank_images_says_so(
-    run: Any, chance: Callable[[np.ndarray], np.ndarray], tmp_path: Path
+    run: Any, relabelled: Any, chance: Callable[[np.ndarray], np.ndarray], tmp_path: Path
 ) -> None:
     logit = np.random.default_rng(2).normal(-0.5, 2, size=len(run.store.records))
-    store = rewritten(run.store, tmp_path / "store", chance(logit), logit, image="blank")
+    store = relabelled(run.store, tmp_path / "store", chance(logit), logit, image="blank")
     _, evaluation = judged(store, tmp_path)
     assert "trained_on_blank_images" in names(evaluation)
     assert not any(name.startswith("probe_not_above") for name in names(evaluation))

@@ -4,16 +4,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from probes.betting import Ladder
 from probes.errors import BundleError, DataError
-from probes.guarantee import (
-    Certificate,
-    NoCertificate,
-    TestedThreshold,
-    certify,
-    fixed_sequence,
-    one_per_image,
-    threshold_ladder,
-)
+from probes.guarantee import ESTIMANDS, Certificate, NoCertificate, certify
 
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -34,79 +27,9 @@ def certified(
         "valid_days": 30,
     }
     groups = changed.pop("groups", settings.pop("groups"))
-    return certify(risk, wrong, groups, thresholds, **{**settings, **changed})
-
-
-@pytest.mark.parametrize(("alpha", "needed"), [(0.05, 59), (0.01, 299)])
-def test_without_an_error_59_or_299_answers_are_needed(alpha: float, needed: int) -> None:
-    def passes(count: int) -> bool:
-        right = np.zeros(count, dtype=bool)
-        return fixed_sequence(np.zeros(count), right, np.zeros(1), alpha, 0.05) is not None
-
-    assert passes(needed)
-    assert not passes(needed - 1)
-
-
-def test_the_last_before_the_first_failure() -> None:
-    # 100 right, then 20 wrong, then 2,000 right: the last threshold would pass but is not reached.
-    risk = np.repeat([0.1, 0.2, 0.3], [100, 20, 2000])
-    wrong = risk == 0.2
-    found = fixed_sequence(risk, wrong, np.array([0.1, 0.15, 0.2, 0.3]), 0.05, 0.05)
-    assert found == TestedThreshold(0.15, accepted=100, wrong=0, p_value=pytest.approx(0.95**100))
-    loosest = fixed_sequence(risk, wrong, np.array([0.3]), 0.05, 0.05)
-    assert loosest is not None
-    assert (loosest.accepted, loosest.wrong) == (2120, 20)
-
-
-def test_a_first_threshold_that_fails_ends_it() -> None:
-    assert fixed_sequence(np.ones(500), np.zeros(500, bool), np.array([0.5, 1]), 0.05, 0.05) is None
-    assert fixed_sequence(np.ones(500), np.zeros(500, bool), np.empty(0), 0.05, 0.05) is None
-
-
-def test_infinite_risk_is_never_accepted() -> None:
-    risk = np.repeat([0.1, np.inf], [100, 50])
-    found = fixed_sequence(risk, np.isinf(risk), np.array([0.1]), 0.05, 0.05)
-    assert found is not None
-    assert (found.accepted, found.wrong) == (100, 0)
-
-
-@pytest.mark.parametrize(
-    ("thresholds", "alpha", "delta", "message"),
-    [
-        ([0.2, 0.1], 0.05, 0.05, "strict to loose"),
-        ([0.1], 0.0, 0.05, "alpha, delta"),
-        ([0.1], 0.05, 1.0, "alpha, delta"),
-    ],
-)
-def test_bad_arguments(thresholds: list[float], alpha: float, delta: float, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        fixed_sequence(np.zeros(9), np.zeros(9, bool), np.array(thresholds), alpha, delta)
-
-
-def test_the_ladder_starts_where_the_promise_shows_best() -> None:
-    risk = np.arange(1, 1001) / 1000
-    wrong = np.zeros(1000, dtype=bool)
-    wrong[400::2] = True
-    ladder = threshold_ladder(risk, wrong, alpha=0.1)
-    assert ladder[0] == pytest.approx(0.4)
-    assert ladder[-1] == 1.0
-    assert (np.diff(ladder) > 0).all()
-
-
-def test_the_ladder_leaves_out_what_is_never_accepted() -> None:
-    risk = np.repeat([0.1, 0.2, np.inf], [100, 100, 100])
-    ladder = threshold_ladder(risk, np.zeros(300, dtype=bool), alpha=0.1)
-    np.testing.assert_array_equal(ladder, [0.2])
-    assert threshold_ladder(np.full(5, np.inf), np.zeros(5, bool), 0.1).shape == (0,)
-
-
-def test_one_random_answer_per_image() -> None:
-    groups = np.repeat(np.arange(500), 4)
-    chosen = one_per_image(groups, seed=0)
-    np.testing.assert_array_equal(groups[chosen], np.arange(500))
-    np.testing.assert_array_equal(chosen, one_per_image(groups, seed=0))
-    places = np.bincount(chosen % 4, minlength=4) / 500
-    np.testing.assert_allclose(places, 0.25, atol=0.06)
+    most = changed.pop("most", 1)
+    ladder = Ladder(thresholds, np.full(len(thresholds), 0.9 / most), most)
+    return certify(risk, wrong, groups, ladder, **{**settings, **changed})
 
 
 def test_a_certificate_says_what_was_tested() -> None:
@@ -121,19 +44,86 @@ def test_a_certificate_says_what_was_tested() -> None:
     assert found.id != certified(risk, risk > 0.5, np.array([0.1]), bundle="b-2").id
 
 
-def test_an_image_counts_once() -> None:
-    found = certified(np.zeros(400), np.zeros(400, bool), np.zeros(1), groups=np.arange(400) // 4)
+def test_what_it_says_of_its_test() -> None:
+    found = certified(
+        np.zeros(400), np.zeros(400, bool), np.zeros(1), groups=np.arange(400) // 4, most=4,
+        level=0.04,
+    )  # fmt: skip
     assert isinstance(found, Certificate)
-    assert found.n == 100
+    assert (found.n, found.groups, found.most_per_group) == (400, 100, 4)
+    assert (found.test, found.unit, found.level, found.delta) == ("betting", "group", 0.04, 0.05)
+    assert found.estimand in ESTIMANDS
+    assert not found.old
+    capped = certified(np.zeros(400), np.zeros(400, bool), np.zeros(1), groups=np.arange(400) // 4)
+    assert isinstance(capped, Certificate)
+    assert capped.n == 100
 
 
 def test_why_there_is_none() -> None:
-    few = certified(np.zeros(58), np.zeros(58, dtype=bool), np.zeros(1))
-    assert few == NoCertificate("too_few_answers", 58)
-    bad = certified(np.zeros(500), np.arange(500) < 40, np.zeros(1))
-    assert bad == NoCertificate("error_rate_too_high", 500)
+    few = certified(np.zeros(30), np.zeros(30, dtype=bool), np.zeros(1))
+    assert isinstance(few, NoCertificate)
+    assert (few.reason, few.answers, few.n, few.k) == ("too_few_answers", 30, 30, 0)
+    assert few.more_groups is not None
+    assert few.more_groups == pytest.approx(59 - 30, abs=1)
+    assert "0 of 30 wrong at the first threshold, in 30 groups" in few.told()
+    assert "about 29 more do" in few.told() or "about 30 more do" in few.told()
+    bad = certified(np.zeros(500), np.arange(500) < 40, np.zeros(1), level=0.01)
+    assert isinstance(bad, NoCertificate)
+    assert (bad.reason, bad.k, bad.n, bad.more_groups) == ("error_rate_too_high", 40, 500, None)
+    assert "tested at 0.01 of delta 0.05" in bad.told()
     closed = certified(np.full(500, np.inf), np.zeros(500, dtype=bool), np.empty(0))
-    assert closed == NoCertificate("too_few_answers", 0)
+    assert isinstance(closed, NoCertificate)
+    assert (closed.reason, closed.answers, closed.n) == ("too_few_answers", 0, None)
+    assert "no answer can be accepted" in closed.told()
+    assert NoCertificate("too_few_answers", 58).told() == "too few answers"  # an old bundle's
+
+
+OLD = {
+    "alpha": 0.05, "delta": 0.05, "n": 200, "k": 3, "threshold": 0.1, "self_consistency": "never",
+    "samples": 0, "bundle": "b-1", "model": "m", "data": "d", "created": CREATED.isoformat(),
+    "expires": (CREATED + timedelta(days=9)).isoformat(),
+}  # fmt: skip
+
+
+def test_an_old_one_loads_and_says_what_it_is() -> None:
+    old = Certificate.sealed(**OLD)
+    assert old.old
+    assert (old.test, old.unit, old.most_per_group) == ("binomial", "image", 1)
+    assert old.estimand == "random_question_of_random_image"
+    assert (old.groups, old.level) == (None, None)
+    assert old.to_dict() == {**OLD, "id": old.id}  # written back as it was read
+    assert Certificate.sealed(**{**OLD, "created": "2026-02-01T00:00:00+00:00"}).id != old.id
+    with pytest.raises(BundleError, match=r"certificate\.id"):
+        Certificate.from_dict({**old.to_dict(), "expires": CREATED.isoformat()})
+
+
+def test_the_same_data_certified_again_give_the_same_id() -> None:
+    """So that what voided a certificate also voids the next one on the same evidence."""
+    risk, right = np.zeros(300), np.zeros(300, dtype=bool)
+    found = certified(risk, right, np.zeros(1))
+    assert isinstance(found, Certificate)
+    later = certified(risk, right, np.zeros(1), created=CREATED + timedelta(days=9), level=0.03)
+    stricter = certified(risk, right, np.zeros(2), valid_days=3)
+    for other in (later, stricter):
+        assert isinstance(other, Certificate)
+        assert other.id == found.id
+        assert other.expires != found.expires
+    for changed in (
+        {"bundle": "b-2"}, {"data": "other"}, {"alpha": 0.06}, {"delta": 0.06}, {"most": 2},
+        {"self_consistency": "never"}, {"slices": ("a",)}, {"model": "m2"},
+    ):  # fmt: skip
+        other = certified(risk, right, np.zeros(1), **changed)
+        assert isinstance(other, Certificate)
+        assert other.id != found.id
+
+
+@pytest.mark.parametrize(
+    ("slices", "scope"), [(None, "all"), (("a",), "own"), (("a", "b"), "pooled")]
+)
+def test_whose_answers_it_is_about(slices: tuple[str, ...] | None, scope: str) -> None:
+    found = certified(np.zeros(300), np.zeros(300, bool), np.zeros(1), slices=slices)
+    assert isinstance(found, Certificate)
+    assert found.scope == scope
 
 
 def test_a_certificate_survives_a_file_and_no_forgery() -> None:
@@ -143,8 +133,12 @@ def test_a_certificate_survives_a_file_and_no_forgery() -> None:
     assert Certificate.from_dict(fields) == found
     for changed, name in [
         ({**fields, "alpha": 0.01}, "id"),
+        ({**fields, "estimand": "whatever"}, "estimand"),
+        ({**fields, "threshold": 0.9}, "seal"),
+        ({**fields, "expires": "2099-01-01T00:00:00+00:00"}, "seal"),
         ({**fields, "extra": 1}, "extra"),
         ({key: value for key, value in fields.items() if key != "n"}, "n"),
+        ({key: value for key, value in fields.items() if key != "level"}, "level"),
     ]:
         with pytest.raises(BundleError) as caught:
             Certificate.from_dict(changed)

@@ -95,7 +95,7 @@ def test_a_folder_that_cannot_be_written_is_told_and_another_counts(tmp_path: Pa
 
 def test_nowhere_to_write_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="VLM_GATE_STATE_DIR"):
+    with pytest.raises(StoreError, match="VLM_GATE_TRIES_FOLDER"):
         Ledger("data", [tmp_path / "file" / "run"]).share(claim(0))
 
 

@@ -11,10 +11,11 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from probes.combine import BY_KIND
 from probes.errors import StoreError
 from probes.evaluate import evaluate
 from probes.plots import draw_all
-from probes.report import load_evaluation, report, warnings
+from probes.report import load_evaluation, report, summary, warnings
 from probes.report_examples import Shown
 from probes.report_tables import build_tables
 from probes.table import format_interval
@@ -34,6 +35,7 @@ NEWER = {
     "Calibration of the risk with self-consistency on the selection split",
     "A kind of question left out of the probe's training",
     "Probe across domains: home and away",
+    "Accepted answers of the test split, per kind and slice",
 }
 
 
@@ -85,6 +87,9 @@ def test_the_newer_tables_show_their_numbers(folder: Path) -> None:
     controls = tables["Control probes on the test split"]
     above = [row["probe_above"] for row in evaluation["controls"].values()]
     assert [row[2] for row in controls.rows] == [format_interval(one, signed=True) for one in above]
+    assert controls.head[-1] == "the risk is above by"
+    risk = evaluation["controls"]["question_and_answer_words"]["risk_above"]
+    assert controls.rows[3][-1] == format_interval(risk, signed=True)
     maps = tables["Calibration of the risk on the selection split"].rows
     assert [row[0] for row in maps] == ["platt", "isotonic", "venn_abers"]
 
@@ -104,18 +109,73 @@ def test_an_evaluation_from_before_those_tables_has_none_of_them(
     evaluation, _ = load_evaluation(folder)
     older = ("fusion_candidates", "probe_candidates", "risk_reference", "split")
     controls = {
-        name: {key: value for key, value in row.items() if key != "probe_above"}
+        name: {key: value for key, value in row.items() if not key.endswith("_above")}
         for name, row in evaluation["controls"].items()
     }
     training = {key: evaluation["training"][key] for key in older}
     curves = {k: v for k, v in evaluation["curves"].items() if k != "attention"}
-    gone = dict.fromkeys(("cross_domain", "kind_left_out", "flags"))
+    gone = dict.fromkeys(("cross_domain", "kind_left_out", "flags", "accepted"))
     more = {"training": training, "controls": controls, "curves": curves}
     copy = changed(folder, tmp_path / "old", **more, **gone)
     tables = {table.title: table for table in build_tables(load_evaluation(copy)[0])}
     assert not NEWER & tables.keys()
     assert tables["Control probes on the test split"].head == ("control", "AUROC")
     report(copy, tmp_path / "out")
+
+
+def test_what_each_test_spent_of_delta_is_told(folder: Path) -> None:
+    evaluation, _ = load_evaluation(folder)
+    (none, *_) = (row for row in evaluation["certificates"] if "none" in row)
+    (some, *_) = (row for row in evaluation["certificates"] if "certificate" in row)
+    none["none"] |= {"n": 31, "k": 4, "groups": 112, "level": 0.01, "delta": 0.05}
+    some["certificate"] |= {"groups": 113, "level": 0.04}
+    table = next(one for one in build_tables(evaluation) if one.title == "Certificates")
+    cells = {row[3]: row for row in table.rows}
+    assert table.head[-1] == "tested with"
+    assert cells[some["certificate"]["id"]][-1] == "0.04 of delta 0.05, 113 groups"
+    (without,) = (row for row in table.rows if row[-1] == "0.01 of delta 0.05, 112 groups")
+    assert without[5] == "4 of 31 at the first threshold"
+    assert {len(row) for row in table.rows} == {len(table.head)}
+
+
+def test_accepted_answers_are_told_per_kind(folder: Path) -> None:
+    evaluation, _ = load_evaluation(folder)
+    tables = {table.title: table for table in build_tables(evaluation)}
+    rows = tables["Accepted answers of the test split, per kind and slice"].rows
+    assert [row[1] for row in rows[:3]] == ["all", "kind defect", "kind presence"]
+    found = evaluation["accepted"][1]
+    assert rows[1][3] == f"{found['accepted']} of {found['answers']}"
+    assert rows[1][5] == f"{found['wrong']} of {found['accepted']}"
+    assert rows[1][6] == format_interval(found["error"], percent=True)
+    test = next(row["test"] for row in evaluation["certificates"] if "certificate" in row)
+    assert format_interval(test["error"], percent=True) in str(tables["Certificates"].rows)
+
+
+def test_the_kind_alone_stands_beside_the_fusion_by_kind(folder: Path) -> None:
+    evaluation, _ = load_evaluation(folder)
+    (table,) = (one for one in build_tables(evaluation) if one.title.startswith("Fusion"))
+    assert [row[0] for row in table.rows][-2:] == [BY_KIND, "kind of the question alone (control)"]
+    alone = evaluation["training"]["question_kinds"]["auroc_alone"]
+    assert table.rows[-1][1:] == (f"{alone:.3f}", "-", "")
+
+
+@pytest.mark.parametrize(
+    ("features", "said"),
+    [
+        (["probe_logit", "margin"], "the hidden-state probe and token confidence; the probe reads"),
+        (["mean_logprob", "margin"], "token confidence (mean_logprob, margin); the hidden-state "),
+        (["probe_logit", "kind@a", "probe_logit@a"], "weighed by the kind of question; the probe"),
+    ],
+)
+def test_what_the_risk_is_made_of_is_true_to_the_bundle(
+    folder: Path, features: list[str], said: str
+) -> None:
+    evaluation, _ = load_evaluation(folder)
+    (told,) = (
+        one for one in summary({**evaluation, "risk_features": features}) if "risk is made" in one
+    )
+    assert said in told
+    assert ("is no part of it" in told) is ("probe_logit" not in features)
 
 
 def test_an_evaluation_that_lacks_the_rest_is_refused(folder: Path, tmp_path: Path) -> None:

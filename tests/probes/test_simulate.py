@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import binom
 from typer.testing import CliRunner
 
+from probes.betting import bound_bet, try_threshold
 from probes.certify import modes_of, policy_risk, stage_risks
 from probes.policy import Policy, composed_reject, composed_risk
 from probes.simulate import Simulator
@@ -33,7 +33,7 @@ def test_every_answer_is_accepted_escalated_or_rejected(run: Any, mode: Any) -> 
 
 def test_alpha_gives_the_threshold_of_the_certificate(run: Any) -> None:
     for mode, certificate in run.certified.certificates.items():
-        row = Simulator(run.store, run.certified, mode).at_alpha(0.1, 0.05)
+        row = Simulator(run.store, run.certified, mode).at_alpha(0.1, certificate.level)
         assert (row.threshold, row.guaranteed) == (certificate.threshold, 0.1)
     hopeless = Simulator(run.store, run.certified, "never").at_alpha(0.001, 0.05)
     assert (hopeless.threshold, hopeless.coverage) == (None, 0)
@@ -57,10 +57,13 @@ def test_a_smaller_capacity_guarantees_less(run: Any) -> None:
 def test_the_bound_is_the_error_rate_that_is_just_not_excluded(run: Any) -> None:
     simulator = Simulator(run.store, run.certified, "never")
     row = simulator.at_capacity(0.5, 0.05)
-    risk, wrong = simulator._calibration()
-    kept = risk <= row.threshold
-    chance = binom.cdf(wrong[kept].sum(), kept.sum(), row.guaranteed)
-    assert chance == pytest.approx(0.05, abs=1e-6)
+    tested, seen = simulator._calibration(), simulator._grouped(simulator._select)
+    accepted, wrong = tested.sums(row.threshold)
+    before = seen.sums(row.threshold)
+    bet = bound_bet(*before, level=0.05, count=tested.count, most=3)
+    p_value = try_threshold(tested, row.threshold, bet, row.guaranteed).p_value
+    assert p_value == pytest.approx(0.05, abs=1e-6)
+    assert wrong.sum() / accepted.sum() < row.guaranteed
 
 
 @pytest.mark.parametrize("mode", CONSISTENCY_MODES)

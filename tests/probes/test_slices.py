@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probes.bundle import Bundle
-from probes.certify import certify
-from probes.guarantee import Certificate, answers_needed
+from probes.bundle import Bundle, CertificateAttempt
+from probes.certify import _observed, certify, policy_risk, stage_risks
+from probes.guarantee import Certificate, NoCertificate, answers_needed
+from probes.policy import Policy
 from probes.slices import Slicing, slice_groups
-from probes.types import Missing
+from probes.train import splits_of
+from probes.types import Interval, Missing
 
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -48,24 +51,73 @@ def test_every_group_has_an_equal_share_of_delta(sliced: Bundle) -> None:
     assert {name for group in groups if group for name in group} == {"presence", "defect"}
     for one in serving:
         if isinstance(one.outcome, Certificate):
-            assert one.outcome.delta == pytest.approx(0.05 / len(groups))
+            first = one.self_consistency == sliced.policy.self_consistency
+            share = 0.8 if first else one.outcome.level * len(groups) / 0.05
+            assert one.outcome.delta == 0.05
+            assert one.outcome.level == pytest.approx(0.05 * share / len(groups))
+            assert share in (0.8, pytest.approx(0.1), pytest.approx(0.05))
             assert one.outcome.slices == one.slices
 
 
-def test_a_request_is_served_by_the_certificate_of_its_slice(sliced: Bundle) -> None:
-    def given(**metadata: str) -> Certificate | Missing:
-        return sliced.certificate_for(
-            sliced.policy, "never", 0, shortened=False, now=CREATED,
-            slice=sliced.slice_of(metadata),
-        )  # fmt: skip
+def served(bundle: Bundle, policy: Policy | None = None, **metadata: str) -> Certificate | Missing:
+    return bundle.certificate_for(
+        policy or bundle.policy, "never", 0, shortened=False, now=CREATED,
+        slice=bundle.slice_of(metadata),
+    )  # fmt: skip
 
-    assert given() == sliced.certificates["never"]
-    found = given(task="defect")
+
+def test_a_request_is_served_by_the_certificate_of_its_slice(sliced: Bundle) -> None:
+    assert served(sliced) == sliced.certificates["never"]
+    found = served(sliced, task="presence")
     assert isinstance(found, Certificate)
-    assert found.slices is not None
-    assert "defect" in found.slices
-    assert given(task="never seen") == Missing("no_certificate")
-    assert given(camera="defect") == sliced.certificates["never"]
+    assert (found.slices, found.scope) == (("presence",), "own")
+    assert served(sliced, task="never seen") == Missing("no_certificate")
+    assert served(sliced, camera="presence") == sliced.certificates["never"]
+
+
+def test_a_slice_whose_test_failed_escalates(sliced: Bundle) -> None:
+    always = [one for one in sliced.attempts if one.self_consistency == "always" and one.slices]
+    failed = [one.slices[0] for one in always if isinstance(one.outcome, NoCertificate)]
+    assert failed
+    for name in failed:
+        found = sliced.certificate_for(
+            sliced.policy, "always", 6, shortened=False, now=CREATED, slice=name
+        )
+        assert found == Missing("no_certificate")
+
+
+def test_small_slices_share_a_certificate_that_says_so(sliced: Bundle) -> None:
+    """Scope on the decision, and what calibration saw of each; or none where a policy asks."""
+    own = served(sliced, task="presence")
+    assert isinstance(own, Certificate)
+    plain = {key: value for key, value in own.to_dict().items() if key not in ("id", "seal")}
+    both = Certificate.sealed(**{**plain, "slices": ["defect", "presence"]})
+    seen = {"defect": Interval(0.1, 0.0, 0.4), "presence": Interval(0.02, 0.0, 0.1)}
+    bundle = replace(sliced, attempts=(CertificateAttempt(0.2, "never", both, both.slices, seen),))
+    found = served(bundle, task="defect")
+    assert found == both
+    assert isinstance(found, Certificate)
+    assert found.scope == "pooled"
+    assert bundle.observed_slices("never") == seen
+    strict = replace(bundle.policy, small_slices="own_or_escalate")
+    assert served(bundle, strict, task="defect") == Missing("no_certificate")
+    assert served(sliced, strict, task="presence") == own
+
+
+def test_what_calibration_saw_of_each_small_slice(run: Any) -> None:
+    """One observed error per slice, within its bounds."""
+    splits = splits_of(run.store, run.trained)
+    risk = policy_risk(stage_risks(run.store, run.trained), run.trained, "never")
+    names = Slicing("kind", "task").names(run.store.records)
+    made = run.certified.certificates["never"].to_dict()
+    plain = {key: value for key, value in made.items() if key not in ("id", "seal")}
+    shared = Certificate.sealed(**{**plain, "slices": ["defect", "presence"]})
+    seen = _observed(run.store, risk, names, splits == "select", splits == "calibrate", shared)
+    assert set(seen) == {"defect", "presence"}
+    for name, one in seen.items():
+        kept = (splits == "calibrate") & (names == name) & (risk <= shared.threshold)
+        assert one.estimate == pytest.approx(run.store.wrong[kept].mean())
+        assert one.lower < one.estimate < one.upper
 
 
 def test_slices_survive_the_folder_and_a_bundle_without_them_names_none(

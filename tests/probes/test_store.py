@@ -14,16 +14,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from probes.collect import collect, dataset_hash, default_layers
 from probes.datasets import Example
 from probes.errors import DataError, StoreError
 from probes.images import load_image
 from probes.measured import measure_columns, measure_distance, measure_risk
+from probes.pictures import Limits
 from probes.sampling import CHUNK, draw_chunk, image_hash, sample_seed
 from probes.signals import measure
 from probes.store import load
 from probes.types import GenerationSettings, HiddenStateProbe, Missing, Query, SampleSet
+from tests.probes.pictures.cases import cases
+from tests.probes.pictures.damaged import damaged, lost
 
 
 def _synthetic() -> ModuleType:
@@ -168,6 +172,54 @@ def test_a_bad_image_is_left_out_and_named(tmp_path: Path) -> None:
         gather(synthetic.examples_of(path), tmp_path / "run2")
 
 
+ODD = {
+    "exif junk": (cases()["jpeg exif junk"].file, None),
+    "exif cut": (cases()["jpeg exif cut"].file, None),
+    "cmyk": (cases()["jpeg cmyk"].file, None),
+    "16 bits": (cases()["png 0 16"].file, None),
+    "clear": (cases()["png 6 8"].file, None),
+    "damaged": (damaged()["jpeg zeroed"], "is damaged"),
+    "checksum": (damaged()["png checksum of the rows"], "is damaged"),
+    "gif": (b"GIF89a" + bytes(40), "GIF files are not read"),
+    "cut": (lost()["jpeg cut"], "cannot be decoded"),
+    "empty": (b"", "the image is empty"),
+    "scans": (b"\xff\xd8" + b"\xff\xe5\0\2" * 5000, "more than 4096 segments"),
+    "wide": (cases()["png 2 8"].file.replace(b"IHDR\0\0\0\x18", b"IHDR\x7f\0\0\x18"), "pixels"),
+}
+"""Files beside a good one, and what is said of those that are left out."""
+
+
+def test_odd_images_are_used_or_left_out_with_their_line_and_the_reason(tmp_path: Path) -> None:
+    path = synthetic.write_dataset(tmp_path / "data", images=len(ODD), questions=1)
+    for index, (file, _) in enumerate(ODD.values()):
+        (tmp_path / "data" / f"{index}.png").write_bytes(file)
+    store = gather(synthetic.examples_of(path), tmp_path / "run", shard_size=1)
+    for index, (_, said) in enumerate(ODD.values()):
+        if said is not None:
+            why = store.skipped[f"{index}-0"]
+            assert said in why
+            assert why.startswith(f"line {index + 1}: image: {index}.png")
+    used = {f"{index}-0" for index, (_, said) in enumerate(ODD.values()) if said is None}
+    assert {record.id for record in store.records} == used
+
+
+def test_an_image_that_went_away_costs_its_own_line(tmp_path: Path) -> None:
+    path = synthetic.write_dataset(tmp_path / "data", images=3, questions=1)
+    examples = synthetic.examples_of(path)
+    (tmp_path / "data" / "1.png").unlink()
+    store = gather(examples, tmp_path / "run")
+    assert [record.id for record in store.records] == ["0-0", "2-0"]
+    assert "cannot be read" in store.skipped["1-0"]
+
+
+def test_images_over_the_limits_of_the_service_are_left_out(tmp_path: Path) -> None:
+    path = synthetic.write_dataset(tmp_path / "data", images=2, questions=1)
+    Image.new("RGB", (40, 40)).save(tmp_path / "data" / "1.png")
+    store = gather(synthetic.examples_of(path), tmp_path / "run", limits=Limits(10**6, 1599))
+    assert list(store.skipped) == ["1-0"]
+    assert "more than 1599 pixels" in store.skipped["1-0"]
+
+
 def test_default_layers_are_quarters() -> None:
     assert default_layers(32) == (8, 16, 24, 32)
     assert default_layers(2) == (1, 2)
@@ -185,7 +237,7 @@ def test_sampling_is_the_same_for_the_same_request() -> None:
 
 def test_columns_of_a_store_are_what_measure_gives_in_service(run: Any) -> None:
     bundle, engine = run.certified, synthetic.SyntheticEngine()
-    columns = measure_columns(run.store, bundle.probe)
+    columns = measure_columns(run.store, bundle.probe, bundle.kinds)
     distance, _ = measure_distance(run.store, bundle.probe, bundle.domain)
     first, second = (measure_risk(columns, m) for m in (bundle.stage_one, bundle.stage_two))
     for row in range(0, len(run.store.records), 97):

@@ -57,6 +57,24 @@ def test_without_a_certificate_nothing_is_accepted() -> None:
     assert verdict(untried)[0].startswith("Accept nothing yet")
 
 
+def test_the_reason_is_told_by_what_was_tested() -> None:
+    found = evaluation(certificate=False)
+    none = found["certificates"][0]["none"]
+    none |= {"k": 9, "n": 80, "groups": 300, "level": 0.04, "delta": 0.05, "more_groups": 120}
+    (first, *_) = verdict(found)
+    for fact in (
+        "error rate too high", "9 of 80", "300 groups", "0.04 of delta 0.05", "120 groups more",
+    ):  # fmt: skip
+        assert fact in first
+    assert "delta" not in verdict(evaluation(certificate=False))[0]
+
+
+def test_the_error_on_the_test_split_has_its_interval() -> None:
+    found = evaluation()
+    found["certificates"][0]["test"]["error"] = {"estimate": 0.08, "lower": 0.03, "upper": 0.19}
+    assert "of which 8.0% [3.0%, 19.0%] are wrong" in verdict(found)[0]
+
+
 def test_attention_that_tells_something_is_said_to() -> None:
     assert "as is believed" in verdict(evaluation(attention=(0.6, 0.7)))[-1]
     assert "against what is believed" in verdict(evaluation(attention=(0.3, 0.4)))[-1]

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from probes.images import load_image
 from service.decoder_protocol import (
     FACTS_BYTES,
     BrokenReply,
@@ -27,6 +28,7 @@ from service.decoder_protocol import (
 from service.decoders import Decoders
 from service.errors import Invalid, TooLarge, UnsupportedType
 from service.picture import Picture
+from tests.probes.pictures.cases import cases
 
 pytestmark = pytest.mark.anyio
 MOST_BYTES, MOST_PIXELS = 50_000_000, 36_000_000
@@ -124,7 +126,7 @@ async def test_an_image_that_two_decoders_die_of_is_refused(png, large):
         seen: list[int] = []
         while not asked.done():
             new = [pid for pid in decoders.pids if pid not in seen]
-            if new and not decoders._idle and not decoders._waiting:
+            if new and not decoders._idle and not decoders._lines:
                 seen += new
                 os.kill(new[0], signal.SIGKILL)
             await asyncio.sleep(0.002)
@@ -142,7 +144,7 @@ async def test_who_gives_up_gets_out_of_the_way(png, large):
         working.cancel()
         queued.cancel()
         await asyncio.gather(working, queued, return_exceptions=True)
-        assert not decoders._waiting
+        assert not decoders._lines
         (before,) = decoders.pids
         assert (await decoders.decode(png)).pixels.shape == (48, 64, 3)
         assert decoders.pids == [before]
@@ -210,3 +212,96 @@ async def test_a_service_whose_decoder_dies_answers_on(serve, png):
         bad = await client.post("/v1/answer", **form, files={"image": b"nonsense"})
     assert [first.status_code, second.status_code, bad.status_code] == [200, 200, 422]
     assert bad.json()["field"] == "image"
+
+
+async def test_callers_take_turns(png, large):
+    """Another's image waits for two of five, and not for all."""
+    done: list[str] = []
+
+    async def decode(decoders: Decoders, file: bytes, caller: str) -> None:
+        await decoders.decode(file, caller)
+        done.append(caller)
+
+    async with decoding(1) as decoders, asyncio.TaskGroup() as group:
+        for _ in range(5):
+            group.create_task(decode(decoders, large, "greedy"))
+        await asyncio.sleep(0)
+        group.create_task(decode(decoders, png, "other"))
+    assert done.index("other") <= 2
+    assert len(done) == 6
+
+
+async def test_one_caller_never_holds_the_last_decoder(png, large):
+    async with decoding(2) as decoders:
+        greedy = [asyncio.create_task(decoders.decode(large, "greedy")) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert len(decoders._idle) == 1
+        await decoders.decode(png, "other")
+        assert not any(task.done() for task in greedy)
+        for task in greedy:
+            task.cancel()
+        await asyncio.gather(*greedy, return_exceptions=True)
+        await until(lambda: len(decoders._idle) == 2)
+        assert not decoders._held
+        assert not decoders._lines
+
+
+async def test_a_stopped_decoder_is_replaced_and_its_image_decoded(png, monkeypatch):
+    monkeypatch.setattr("service.decoders.WATCH_SECONDS", 0.05)
+    async with decoding(1) as decoders:
+        (before,) = decoders.pids
+        os.kill(before, signal.SIGSTOP)
+        assert (await decoders.decode(png)).pixels.shape == (48, 64, 3)
+        assert before not in decoders.pids
+        assert not alive(before)
+        assert decoders.working
+
+
+async def test_idle_ones_that_stop_are_seen(png, monkeypatch):
+    monkeypatch.setattr("service.decoders.WATCH_SECONDS", 0.05)
+    async with decoding(2) as decoders:
+        before = decoders.pids
+        await until(lambda: decoders.working)
+        for pid in before:
+            os.kill(pid, signal.SIGSTOP)
+        await until(lambda: not decoders.working)
+        await until(lambda: decoders.working and not set(before) & set(decoders.pids))
+        assert (await decoders.decode(png)).pixels.shape == (48, 64, 3)
+
+
+async def test_readiness_knows_and_the_service_mends_itself(serve, png, monkeypatch):
+    monkeypatch.setattr("service.decoders.WATCH_SECONDS", 0.05)
+    form = {"data": {"question": "Is it whole?"}}
+    async with serve(decode_processes=2) as client:
+        gate = client._transport.app.state.gate
+        assert (await client.get("/readyz")).status_code == 200
+        for pid in gate._decoders.pids:
+            os.kill(pid, signal.SIGSTOP)
+        asked = asyncio.create_task(client.post("/v1/answer", **form, files={"image": png}))
+        await until(lambda: not gate._decoders.working)
+        told = await client.get("/readyz")
+        assert (told.status_code, told.json()["state"]) == (503, "decoders_unavailable")
+        assert (await asked).status_code == 200
+        assert (await client.get("/readyz")).status_code == 200
+
+
+async def test_a_request_whose_image_was_not_decoded_in_time_is_told_so(serve, png):
+    form = {"data": {"question": "Is it whole?"}}
+    async with serve(decode_processes=1, deadline_seconds=0.5) as client:
+        gate = client._transport.app.state.gate
+        os.kill(gate._decoders.pids[0], signal.SIGSTOP)
+        told = await client.post("/v1/answer", **form, files={"image": png})
+    assert told.status_code == 504
+    assert "image was still being fetched or decoded" in told.json()["detail"]
+    assert "samples" not in told.json()["detail"]
+
+
+async def test_every_kind_of_file_is_the_same_there_to_the_byte(tmp_path):
+    """Offline and in the service: one decoder, whichever process it runs in."""
+    async with decoding(1) as decoders:
+        for name, case in cases().items():
+            path = tmp_path / "picture"
+            path.write_bytes(case.file)
+            picture = await decoders.decode(case.file)
+            assert np.array_equal(picture.pixels, load_image(path)), name
+            assert picture.damage is None

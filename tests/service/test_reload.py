@@ -20,9 +20,11 @@ import pytest
 
 from probes.bundle import Bundle
 from probes.drift import RiskHistogram
+from probes.policy import Policy
 
 pytestmark = pytest.mark.anyio
 ASKERS = 12
+REQUIRED = Policy().required
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reload.md"
 
 
@@ -278,6 +280,7 @@ async def test_a_manual_policy_says_that_no_certificate_applies(serve, bundled, 
         ({"policy": "certified", "accept_below": 0.9}, "accept_below"),
         ({"policy": "certified", "reject_above": 0.5}, "reject_above"),
         ({"policy": "certified", "required": ["domain"]}, "required"),
+        ({"policy": "certified", "required": [*REQUIRED, "attention"]}, "required"),
         ({"policy": "manual", "reject_above": 0.5}, "accept_below"),
         ({"policy": "manual", "accept_below": 0.5}, "reject_above"),
         ({"policy": "manual", "accept_below": 0.5, "reject_above": 0.4}, "reject_above"),
@@ -297,14 +300,12 @@ async def test_a_policy_that_cannot_be_is_refused_by_field(serve, bundled, sent,
     assert (refused.status_code, refused.json()["field"]) == (422, field), refused.text
 
 
-async def test_more_signals_may_be_required_of_a_certified_policy(serve, bundled, png) -> None:
-    wanted = ["hidden_state_probe", "token_confidence", "domain", "self_consistency"]
-    sent = {"policy": "certified", "required": wanted, "self_consistency": "always"}
-    async with serve(bundled(threshold=0.99)) as client:
+async def test_a_certified_policy_may_say_what_serves_small_slices(serve, bundled) -> None:
+    sent = {"policy": "certified", "small_slices": "own_or_escalate"}
+    async with serve(bundled()) as client:
+        before = (await client.get("/v1/policy")).json()
         told = (await client.put("/v1/policy", json=sent)).json()
-        answered = (await ask(client, png)).json()
-    assert (told["required"], told["self_consistency"]) == (wanted, "always")
-    assert answered["certificate"]["id"] == "c-always"
+    assert (before["small_slices"], told["small_slices"]) == ("pooled", "own_or_escalate")
 
 
 async def test_a_policy_file_is_in_force_from_the_start(serve, folders, png, tmp_path) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from probes.guarantee import Certificate, NoCertificate, certify, threshold_ladder
+from probes.betting import GroupedAnswers, Ladder, TestedThreshold, plan_ladder
+from probes.guarantee import Certificate, NoCertificate, certify
 from probes.policy import composed_risk
 from probes.slices import slice_groups
 from probes.types import ConsistencyMode
@@ -48,7 +49,7 @@ def composed(
 
 
 def attempt(
-    risk: np.ndarray, wrong: np.ndarray, images: np.ndarray, ladder: np.ndarray,
+    risk: np.ndarray, wrong: np.ndarray, images: np.ndarray, ladder: Ladder,
     alpha: float, delta: float, seed: int,
 ) -> Certificate | NoCertificate:  # fmt: skip
     return certify(
@@ -73,7 +74,9 @@ def broken_promises(kind: str, noise: float, alpha: float) -> tuple[int, int]:
     risk = risk[order]
     broken = issued = 0
     for run in range(RUNS):
-        ladder = threshold_ladder(*draw(200), alpha=alpha)
+        ladder = plan_ladder(
+            *draw(200), np.repeat(np.arange(200), 3), alpha=alpha, level=DELTA, count=400
+        )
         calibration, labels = draw(400)
         found = attempt(
             calibration, labels, np.repeat(np.arange(400), 3), ladder, alpha, DELTA, run
@@ -96,13 +99,12 @@ def test_the_promise_is_broken_in_at_most_a_share_delta_of_runs(kind: str, stren
 def test_the_test_notices_a_broken_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     """Choosing the threshold whose error rate looks right, without a test, breaks the promise."""
 
-    def naive(risk: np.ndarray, wrong: np.ndarray, thresholds: np.ndarray, alpha: float, _: float):
-        from probes.guarantee import TestedThreshold
-
-        for threshold in thresholds[::-1]:
-            kept = risk <= threshold
-            if kept.any() and wrong[kept].mean() <= alpha:
-                return TestedThreshold(float(threshold), int(kept.sum()), int(wrong[kept].sum()), 0)
+    def naive(answers: GroupedAnswers, ladder: Ladder, alpha: float, _: float):
+        for threshold in ladder.thresholds[::-1]:
+            kept = answers.risk <= threshold
+            if kept.any() and answers.wrong[kept].mean() <= alpha:
+                wrong = int(answers.wrong[kept].sum())
+                return TestedThreshold(float(threshold), int(kept.sum()), wrong, 0)
         return None
 
     monkeypatch.setattr("probes.guarantee.fixed_sequence", naive)
@@ -157,11 +159,15 @@ def test_all_promises_of_all_slices_are_broken_in_at_most_a_share_delta_of_runs(
                 (np.ones(len(x), dtype=bool) if group is None else np.isin(x, group))
                 for x in (names, where)
             )
-            ladder = threshold_ladder(risk[rows], wrong[rows], alpha)
+            level = DELTA / len(groups)
+            ladder = plan_ladder(
+                risk[rows], wrong[rows], images[rows],
+                alpha=alpha, level=level, count=np.unique(pictures[told]).size,
+            )  # fmt: skip
             tested += 1
             found = attempt(
                 calibration[told], labels[told], pictures[told], ladder,
-                alpha, DELTA / len(groups), run,
+                alpha, level, run,
             )  # fmt: skip
             if isinstance(found, Certificate):
                 issued[None if group is None else len(group)] += 1

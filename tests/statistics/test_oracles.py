@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 from mapie.risk_control import control_fwer
-from mapie.risk_control.methods import compute_hoeffding_bentkus_p_value
 from scipy.special import expit
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from probes.guarantee import fixed_sequence
+from probes.betting import GroupedAnswers, Ladder, fixed_sequence, try_threshold
 from probes.metrics import auroc, brier, ece
 
 SEEDS = range(20)
@@ -30,34 +29,28 @@ def test_auroc_brier_and_ece_agree_with_scikit_learn(seed: int) -> None:
     assert ece(risk, wrong) == pytest.approx(np.abs(rate - mean).mean())
 
 
+def laddered(seed: int) -> tuple[GroupedAnswers, Ladder]:
+    risk, wrong = answers(seed, 400)
+    thresholds = np.quantile(answers(seed + 100, 400)[0], np.linspace(0.15, 1, 30))
+    tested = GroupedAnswers.of(risk, wrong, np.arange(400), most=1, seed=seed)
+    return tested, Ladder(thresholds, np.full(30, 0.6), 1)
+
+
 @pytest.mark.parametrize("alpha", [0.05, 0.1, 0.2])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_threshold_search_agrees_with_mapie(seed: int, alpha: float) -> None:
-    """Its p-value is the exact binomial tail too, and its fixed sequence runs from the start."""
+    """On the same p-values; its fixed sequence runs from the start too."""
     delta = 0.1
-    risk, wrong = answers(seed, 400)
-    thresholds = np.quantile(answers(seed + 100, 400)[0], np.linspace(0.15, 1, 30))
-    accepted = np.array([(risk <= one).sum() for one in thresholds])
-    errors = np.array([wrong[risk <= one].sum() for one in thresholds])
-    # Held just below k / n: its ceil(n k / n) is k + 1 where the quotient was rounded up.
-    rates = np.maximum(errors - 1e-6, 0) / accepted
-    p_values = compute_hoeffding_bentkus_p_value(rates, accepted, alpha, binary=True)[:, 0]
-    valid = control_fwer(p_values, delta, "fixed_sequence")
-    found = fixed_sequence(risk, wrong, thresholds, alpha, delta)
-    if len(valid) == 0:
-        assert found is None
-    else:
-        last = int(valid[-1])
-        assert found is not None
-        assert (found.threshold, found.accepted, found.wrong) == (
-            thresholds[last], accepted[last], errors[last]
-        )  # fmt: skip
-        assert found.p_value == pytest.approx(p_values[last])
+    tested, ladder = laddered(seed)
+    tries = [try_threshold(tested, float(one), 0.6, alpha) for one in ladder.thresholds]
+    valid = control_fwer(np.array([one.p_value for one in tries]), delta, "fixed_sequence")
+    expected = None if len(valid) == 0 else tries[int(valid[-1])]
+    assert fixed_sequence(tested, ladder, alpha, delta) == expected
 
 
 def test_the_comparison_meets_thresholds_and_their_absence() -> None:
     found = [
-        fixed_sequence(*answers(seed, 400), np.linspace(0.1, 1, 30), alpha, 0.1) is None
+        fixed_sequence(*laddered(seed), alpha, 0.1) is None
         for seed in SEEDS
         for alpha in (0.05, 0.2)
     ]

@@ -19,10 +19,10 @@ BUNDLE = cast(Bundle, SimpleNamespace(id="b-test", model=SimpleNamespace(revisio
 IMAGES = np.array([f"{number:064x}" for number in range(ANSWERS)])
 
 
-def certify(risk: Any, wrong: Any, images: Any = IMAGES) -> Any:
+def certify(risk: Any, wrong: Any, images: Any = IMAGES, **terms: Any) -> Any:
     return certify_judged(
         BUNDLE, risk, wrong, images, limit=LIMIT, data="d", alpha=ALPHA, delta=DELTA,
-        created=datetime(2026, 3, 1, tzinfo=UTC), valid_days=90,
+        created=datetime(2026, 3, 1, tzinfo=UTC), valid_days=90, **terms,
     )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def test_at_the_boundary_of_each_threshold_at_most_delta_of_runs_break_it(worst:
         # Accepted at a threshold t, answers are wrong at alpha t / (worst limit): just over alpha
         # from worst on.
         chance = np.minimum(1, 2 * 1.02 * ALPHA * risk / (worst * LIMIT))
-        outcome = certify(risk, random.random(ANSWERS) < chance)
+        outcome = certify(risk, random.random(ANSWERS) < chance, seed=seed)
         if isinstance(outcome, Certificate) and outcome.threshold >= worst * LIMIT - 1e-12:
             broken += 1
     assert binom.sf(broken - 1, RUNS, DELTA) > 1e-3, f"{broken} of {RUNS}"
@@ -53,10 +53,13 @@ def test_it_finds_the_loosest_threshold_that_holds() -> None:
     assert Certificate.from_dict(outcome.to_dict()) == outcome
 
 
-def test_one_answer_per_image() -> None:
+def test_at_most_so_many_answers_of_an_image_count() -> None:
     risk, wrong = np.full(ANSWERS, 0.1), np.zeros(ANSWERS, dtype=bool)
     assert isinstance(certify(risk, wrong), Certificate)
-    few = certify(risk, wrong, np.array([f"{number % 20:064x}" for number in range(ANSWERS)]))
-    assert (few.reason, few.answers) == ("too_few_answers", 20)
-    with pytest.raises(Exception, match="too few answers"):
+    images = np.array([f"{number % 20:064x}" for number in range(ANSWERS)])
+    few = certify(risk, wrong, images)
+    assert (few.reason, few.groups, few.n) == ("too_few_answers", 20, 20)
+    with pytest.raises(Exception, match="too few answers: 0 of 20 wrong"):
         with_certificate(BUNDLE, few, cast(Any, None))
+    more = certify(risk, wrong, images, most=20)
+    assert (more.groups, more.n) == (20, 400)

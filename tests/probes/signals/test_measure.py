@@ -7,6 +7,7 @@ from probes.probe import LinearProbe
 from probes.signals import measure
 from probes.signals.domain import DomainModel
 from probes.signals.question import QuestionModel
+from probes.signals.question_kind import KindModel
 from probes.types import (
     AttentionMaps,
     Generation,
@@ -24,6 +25,7 @@ class Instruments:
     probe: LinearProbe
     domain: DomainModel
     questions: QuestionModel | Missing
+    kinds: KindModel | None = None
 
 
 PROBE = LinearProbe(
@@ -53,7 +55,7 @@ ANSWER = Generation("yes", (7,), "stop", TRACE)
 def test_every_signal_is_measured() -> None:
     signals = measure(QUERY, ANSWER, INSTRUMENTS, SampleSet(("yes", "no"), planned=10))
     missing = {f.name for f in fields(signals) if isinstance(getattr(signals, f.name), Missing)}
-    assert missing == {"evidence"}
+    assert missing == {"evidence", "question_kind"}
     consistency = signals.self_consistency
     assert isinstance(consistency, SelfConsistency)
     assert (consistency.agreement, consistency.stopped_early) == (0.5, True)

@@ -14,10 +14,11 @@ from probes.labels.abstention import abstains
 from probes.labels.rule import parse_rule
 from probes.policy import Policy
 from service.recertify import gather
-from service.records.audits import AuditTrail, judge
+from service.records.audits import AuditTrail
 from service.records.export import export_parquet
 from service.records.outcome import Outcome
 from service.records.store import RecordStore
+from service.records.words import judge
 from service.replay import replay
 from service.rules import Rules
 from tests.label_cases import CASES, Case
@@ -119,6 +120,7 @@ def test_a_reference_of_a_version_that_kept_no_rule_is_judged_as_its_documents_s
     assert wrong("There is not a dog", "no") is False
     assert wrong("No parking", "No stopping") is True
     assert wrong("No. 5", "No. 7") is True
+    assert wrong("...", "...") is True
 
 
 async def test_the_rule_is_kept_and_shown(tmp_path: Path, serve, png) -> None:

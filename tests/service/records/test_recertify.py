@@ -13,14 +13,18 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from probes.bundle import Bundle
+from probes.betting import Ladder
+from probes.bundle import Bundle, CertificateAttempt
 from probes.errors import DataError
+from probes.guarantee import Certificate, certify
 from probes.slices import Slicing
 from probes.types import Missing
 from service.cli import app
+from service.promise import Promise
 from service.recertify import gather
 from service.records.outcome import Outcome
 from service.records.store import RecordStore
+from service.records.voids import Finding, make_void
 
 pytestmark = pytest.mark.anyio
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -114,11 +118,13 @@ def test_while_it_was_void_everything_went_to_people(store, tell, bundle) -> Non
     assert (len(found.risk), found.wrong.sum(), found.unjudged) == (3, 2, 1)
 
 
-def test_unlike_chances_are_not_mixed(store, tell, bundle) -> None:
+def test_of_unlike_chances_the_smallest_weighs_one(store, tell, bundle) -> None:
     tell(True)
     tell(True, **VOID)
-    with pytest.raises(DataError, match=r"unlike chances .*0\.1, 1"):
-        gather(store, bundle, START, END)
+    tell(False, audit_probability=0.2)
+    found = gather(store, bundle, START, END)
+    assert sorted(found.weight) == pytest.approx([0.1, 0.5, 1.0])
+    assert list(found.wrong[found.weight == 0.5]) == [True]
 
 
 def test_nothing_is_known_above_the_lowest_threshold_of_the_window(store, tell, bundle) -> None:
@@ -176,16 +182,22 @@ async def test_a_void_promise_is_lifted_by_a_person(
             monkeypatch.delenv(name)
         monkeypatch.setenv("VLM_GATE_RECORDS_URL", url)
         since = started.strftime("%Y-%m-%dT%H:%M:%S%z")
-        command = ["certify", str(current), "--from-records", "--since", since]
+        command = ["recertify", str(current), "--since", since]
+        refused = CliRunner().invoke(
+            app, [*command, "--out", str(tmp_path / "looser"), "--alpha", "0.2"]
+        )
+        assert refused.exit_code == 1
+        assert "say --loosen" in refused.stderr
         ended = CliRunner().invoke(
-            app, [*command, "--out", str(tmp_path / "again"), "--alpha", "0.2"]
+            app, [*command, "--out", str(tmp_path / "again"), "--alpha", "0.2", "--loosen"]
         )
         assert ended.exit_code == 0, ended.output
         assert "not judged)" in ended.stdout
+        alias = ["certify", str(current), "--from-records", "--since", since]
         strict = CliRunner().invoke(
-            app, [*command, "--out", str(tmp_path / "strict"), "--alpha", "0.001"]
+            app, [*alias, "--out", str(tmp_path / "strict"), "--alpha", "0.001"]
         )
-        assert strict.exit_code == 1
+        assert strict.exit_code == 3
         assert "no certificate: " in strict.stderr
         assert not (tmp_path / "strict").exists()
         current.unlink()
@@ -197,7 +209,9 @@ async def test_a_void_promise_is_lifted_by_a_person(
     assert again.id == first.id
     assert wrong >= 2
     assert certificate.k <= wrong
-    assert certificate.delta == 0.05
+    assert (certificate.delta, certificate.level) == (0.05, pytest.approx(0.04))
+    assert (again.alpha, again.loosened_from) == (0.2, 0.05)
+    assert reloaded["loosened_from"] == 0.05
     assert reloaded["certificates"]["never"]["id"] == certificate.id
     assert reloaded["certificates"]["auto"] == {"missing": "no_certificate"}
     assert "audit" in {told["reason"] for told in after}  # accepted, and drawn at rate 1
@@ -213,3 +227,28 @@ def test_the_command_says_what_it_needs(tmp_path: Path) -> None:
         told = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "out")])
         assert told.exit_code == 2
         assert "write: certify" in told.stderr
+    told = CliRunner().invoke(app, ["recertify", "x", "--out", str(tmp_path / "out")])
+    assert told.exit_code == 2
+    assert "--since" in told.stderr
+
+
+def test_certifying_the_same_data_again_lifts_no_void(store, bundled) -> None:
+    def promise(data: str, created: datetime) -> Promise:
+        found = certify(
+            np.full(200, 0.2), np.zeros(200, dtype=bool), np.arange(200),
+            Ladder(np.array([0.5]), np.array([0.9]), 1),
+            alpha=0.05, delta=0.05, self_consistency="never", samples=0, bundle="b-test",
+            model="fake", data=data, created=created, valid_days=30,
+        )  # fmt: skip
+        assert isinstance(found, Certificate)
+        attempt = CertificateAttempt(0.05, "never", found)
+        made = Promise(store, replace(bundled(), attempts=(attempt,)), rate=0.1)
+        made.read()
+        return made
+
+    first = promise("run-1", START)
+    assert not first.void
+    make_void(store, first._certificates, Finding(alpha=0.05, delta=0.05, wrong=9, audits=40))
+    assert promise("run-1", START).void
+    assert promise("run-1", START + timedelta(days=30)).void  # a later expiry, the same claim
+    assert not promise("run-2", START).void

@@ -23,6 +23,7 @@ from service.records.head import SigningKey
 from service.records.store import RecordStore
 from service.replay import Replay, Share, replay
 from service.rules import Rules
+from tests.probes.pictures.damaged import damaged
 
 pytestmark = pytest.mark.anyio
 QUESTIONS = [f"Is plate {number} whole?" for number in range(30)]
@@ -92,6 +93,24 @@ async def test_it_says_what_the_candidate_would_have_decided(
             if pair[1] != "unknown":
                 assert found.decisions[pair] <= pairs[pair], name
         assert unknown < len(QUESTIONS), name
+
+
+async def test_a_damaged_image_stays_one_in_record_replay_and_beside(
+    serve, bundled, url, opened, tmp_path
+) -> None:
+    served = bundled(threshold=0.5)
+    easy = tmp_path / "easy.toml"
+    easy.write_text('policy = "manual"\naccept_below = 1.0\n')
+    async with serve(served, records_url=url, shadow_policy=easy) as client:
+        for name in ("jpeg zeroed", "png checksum of the rows", "tiff jpeg zeroed"):
+            files = {"image": damaged()[name]}
+            reply = await client.post("/v1/answer", data={"question": QUESTIONS[0]}, files=files)
+            assert reply.json()["reason"] == "damaged_image"
+    for record, _ in opened().judged(None):
+        assert (record.reason, record.signals["image"]["damaged"]) == ("damaged_image", True)
+        assert record.candidate["reason"] == "damaged_image"
+    found = replay(opened(), Rules(served, Policy("manual", 1.0, None)), served)
+    assert found.decisions == {("escalate", "escalate"): 3}
 
 
 async def test_another_probe_is_replayed_only_where_it_was_scored_beside(

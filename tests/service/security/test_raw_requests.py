@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import socket
 from contextlib import asynccontextmanager
 
@@ -38,6 +40,32 @@ REFUSED: dict[str, tuple[bytes, bytes]] = {
         b"0\r\n\r\nGET /metrics HTTP/1.1\r\nHost: gate\r\n\r\n",
         b"400",
     ),
+    "a version to come": (b"GET /metrics HTTP/2.0\r\nHost: gate\r\n\r\n", b"400"),
+    "a version gone by": (b"GET /metrics HTTP/0.9\r\nHost: gate\r\n\r\n", b"400"),
+    "a version that is none": (b"GET /metrics HTTP/1.2\r\nHost: gate\r\n\r\n", b"400"),
+    "a version of two digits": (b"GET /metrics HTTP/1.10\r\nHost: gate\r\n\r\n", b"400"),
+    "RTSP": (b"GET /metrics RTSP/1.0\r\nHost: gate\r\n\r\n", b"400"),
+    "RTSP without a host": (b"OPTIONS /metrics RTSP/1.0\r\n\r\n", b"400"),
+    "ICE": (b"SOURCE /metrics ICE/1.0\r\nHost: gate\r\n\r\n", b"400"),
+    "HTTP/2 known beforehand": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"400"),
+    "CONNECT": (b"CONNECT gate:80 HTTP/1.1\r\nHost: gate\r\n\r\n", b"400"),
+    "CONNECT, a second request hidden in its body": (
+        b"CONNECT gate:80 HTTP/1.1\r\nHost: gate\r\nContent-Length: 44\r\n\r\n"
+        b"GET /metrics HTTP/1.1\r\nHost: gate\r\n\r\n",
+        b"400",
+    ),
+    "a header after the body": (
+        ASK + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nAuthorization: KEY\r\n\r\n",
+        b"401",
+    ),
+    "an address of 9,000 bytes": (
+        b"GET /metrics?" + b"a" * 9_000 + b" HTTP/1.1\r\nHost: gate\r\n\r\n", b"400",
+    ),
+    "300 headers": (ASK + b"a: b\r\n" * 300 + b"\r\n", b"400"),
+    "a length of 5,000 digits": (
+        ASK + b"Content-Length: " + b"0" * 5_000 + b"5\r\n\r\nhello",
+        b"401",
+    ),
 }  # fmt: skip
 
 
@@ -55,11 +83,12 @@ async def listening(engine, bundle, **settings):
         await serving
 
 
-async def sent(port: int, request: bytes) -> bytes:
+async def sent(port: int, request: bytes, *, end: bool = True) -> bytes:
     """All that comes back for these bytes, after which we say no more."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
-    writer.write_eof()
+    if end:
+        writer.write_eof()
     try:
         return await asyncio.wait_for(reader.read(), 20)
     except ConnectionResetError:
@@ -69,9 +98,10 @@ async def sent(port: int, request: bytes) -> bytes:
 
 
 async def test_each_is_refused(engine, bundled, make_key, keys_file):
-    make_key()
+    key = b"Bearer " + make_key().encode()
     async with listening(engine, bundled(), api_keys_file=keys_file) as port:
-        replies = {name: await sent(port, request) for name, (request, _) in REFUSED.items()}
+        hidden = {name: sent.replace(b"KEY", key) for name, (sent, _) in REFUSED.items()}
+        replies = {name: await sent(port, request) for name, request in hidden.items()}
         endless = await sent(port, b"GET /metrics HTTP/1.1\r\nX: " + b"a" * 300_000)
         good = await sent(port, b"GET /readyz HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n")
     for name, (_, status) in REFUSED.items():
@@ -80,3 +110,57 @@ async def test_each_is_refused(engine, bundled, make_key, keys_file):
     # Cut off while it still sends, it may not get to read its answer.
     assert endless == b"" or endless.startswith(b"HTTP/1.1 400")
     assert good.startswith(b"HTTP/1.1 200")
+
+
+GOOD = b"GET /healthz HTTP/1.1\r\nHost: gate\r\n\r\n"
+AFTER = {
+    "words": b"HELLO\r\n\r\n",
+    "zeros": bytes(64),
+    "a frame of a websocket": b"\x81\x85\x00\x00\x00\x00hello",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "a body that nobody announced": b'{"question": "q"}',
+    "half a head, then words": b"GET /healthz HTTP/1.1\r\nHost: gate\r\n \r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", AFTER)
+@pytest.mark.parametrize("held", [False, True], ids=["answered", "being answered"])
+async def test_what_follows_and_is_no_request_closes_the_connection(
+    engine, bundled, png, name, held
+):
+    """The answer that is owed comes first, alone or before a 400, and nothing after it."""
+    body = json.dumps({"question": "q", "image": base64.b64encode(png).decode()}).encode()
+    ask = ASK.replace(b"gate", b"localhost") + b"Content-Type: application/json\r\n"
+    request = ask + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    async with listening(engine, bundled(), records_url="") as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        if held:
+            engine.hold()
+            writer.write(request)
+            async with asyncio.timeout(20):
+                while engine._open == 0:  # noqa: ASYNC110 - nothing tells of it
+                    await asyncio.sleep(0)
+            writer.write(AFTER[name] + GOOD)
+            await writer.drain()
+            await asyncio.sleep(0.05)
+            engine.release()
+        else:
+            writer.write(request)
+            told = await reader.readuntil(b"\r\n\r\n")
+            length = int(told.partition(b"content-length: ")[2].split(b"\r\n")[0])
+            await reader.readexactly(length)
+            writer.write(AFTER[name] + GOOD)
+        told = await asyncio.wait_for(reader.read(), 20)
+        writer.close()
+    statuses = [line.split()[1] for line in told.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")]
+    assert statuses == ([b"200"] if held else [b"400"])
+    assert b'"live"' not in told
+
+
+async def test_more_requests_at_once_than_are_kept_waiting_are_not_read(engine, bundled):
+    async with listening(engine, bundled()) as port:
+        told = await sent(port, GOOD * 500, end=False)
+        last = GOOD.replace(b"gate\r\n", b"gate\r\nConnection: close\r\n")
+        good = await sent(port, GOOD * 19 + last, end=False)
+    assert told.count(b"HTTP/1.1 200") < 500
+    assert good.count(b"HTTP/1.1 200") == 20

@@ -73,6 +73,7 @@ http {{
     location / {{
       proxy_pass http://gate;
       proxy_http_version 1.1;
+      proxy_request_buffering off;
       proxy_set_header Host $host;
       proxy_set_header Upgrade $http_upgrade;
       proxy_set_header Connection $connection_upgrade;

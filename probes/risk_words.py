@@ -1,0 +1,30 @@
+"""What a risk is made of, in words that are true to the bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from probes.combine import FEATURES, split_feature
+
+_NAMES = {
+    "hidden_state_probe": "the hidden-state probe",
+    "token_confidence": "token confidence",
+    "self_consistency": "self-consistency",
+}
+
+
+def made_of(features: Sequence[str]) -> str:
+    """The signals behind a risk's features, and whether they are weighed by kind of question."""
+    plain = [name for name in features if split_feature(name)[1] is None]
+    signals = dict.fromkeys(FEATURES[name][0] for name in plain)
+    named = []
+    for signal in signals:
+        fields = [name for name in plain if FEATURES[name][0] == signal]
+        named.append(_NAMES[signal] + (f" ({', '.join(fields)})" if len(fields) > 1 else ""))
+    by_kind = "" if len(plain) == len(features) else ", weighed by the kind of question"
+    return " and ".join(named) + by_kind
+
+
+def has_probe(features: Sequence[str]) -> bool:
+    """Whether the probe on the hidden states takes part."""
+    return "probe_logit" in features

@@ -1,0 +1,12 @@
+"""Whose answers the certificate of a decision is about."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    """Add a column that is null in the rows there are, so that their hashes stay."""
+    op.add_column("answers", sa.Column("scope", sa.String(8)))
