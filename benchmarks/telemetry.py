@@ -17,6 +17,7 @@ from probes.types import (
     Domain,
     Generation,
     HiddenStateProbe,
+    ImageDomain,
     Missing,
     RiskAssessment,
     SelfConsistency,
@@ -40,7 +41,7 @@ def outcome() -> Outcome:
         self_consistency=SelfConsistency(0.8, 10, False, 0.8, 0.5),
         attention=AttentionConcentration(3.1, 0.71, 0.4, 2),
         evidence=Missing("not_supported"),
-        domain=Domain(1.2, inside=False),
+        domain=Domain((ImageDomain(1.2, inside=False),)),
     )
     trace = Trace(np.array([-0.2]), 0.4, 1.9)
     return Outcome(

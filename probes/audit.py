@@ -15,13 +15,17 @@ class Audit:
         selected: a person is to judge it.
         inclusion_probability: chance of being selected before the draw, 0 to 1. Keep it with the
             answer: :mod:`probes.monitor` weighs by it.
+        reference: the lowest rate that could have applied to the draw: what it is weighed by.
     """
 
     selected: bool
     inclusion_probability: float
+    reference: float
 
 
-def choose_audit(answer_id: str, rate: float, secret: bytes) -> Audit:
+def choose_audit(
+    answer_id: str, rate: float, secret: bytes, reference: float | None = None
+) -> Audit:
     """Draw one answer: HMAC-SHA256 of its id, read as a number in [0, 1), is below the rate.
 
     The same id is drawn alike in every replica and on every retry. Who does not hold the secret
@@ -31,6 +35,7 @@ def choose_audit(answer_id: str, rate: float, secret: bytes) -> Audit:
         answer_id: given by the service, never by the client, and unique.
         rate: share to audit, 0 to 1. It may depend on risk or time, not on the outcome.
         secret: at least 16 bytes, the same in all replicas.
+        reference: lowest rate that could have applied, at most ``rate``; by default the rate.
 
     Raises ValueError when the rate or the secret does not fit.
     """
@@ -40,4 +45,4 @@ def choose_audit(answer_id: str, rate: float, secret: bytes) -> Audit:
         raise ValueError(f"secret: {len(secret)} bytes; give at least 16 random ones")
     digest = hmac.digest(secret, b"audit\0" + answer_id.encode(), hashlib.sha256)
     uniform = (int.from_bytes(digest[:8], "big") >> 11) * 2.0**-53
-    return Audit(selected=uniform < rate, inclusion_probability=rate)
+    return Audit(uniform < rate, rate, rate if reference is None else reference)

@@ -9,7 +9,7 @@ stand outside of it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from probes.guarantee import Certificate, NoCertificate
 from probes.policy import Policy
 from probes.probe import LinearProbe
 from probes.signals.domain import DomainModel
+from probes.signals.question import QuestionMode, QuestionModel
 from probes.signals.question_kind import KindModel
 from probes.slices import Slicing
 from probes.types import (
@@ -36,6 +37,9 @@ from probes.types import (
     RiskAssessment,
     Signals,
 )
+
+NO_QUESTION_SIDE = Missing("no_question_side")
+"""Of bundles that were trained before there was one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,7 +86,7 @@ class Bundle:
         probe: on the hidden state.
         stage_one: risk without self-consistency.
         stage_two: risk with it, or why there is none.
-        domain: of validity.
+        domain: of validity, the image side.
         policy: what was certified; the default of the service.
         alpha: the error rate whose certificates serve, or ``None`` before ``certify``.
         attempts: every certificate tried for.
@@ -92,6 +96,7 @@ class Bundle:
         slicing: by what certificates per slice go, where there are any.
         kinds: tells the question's kind, where a risk reads it.
         loosened_from: the alpha before ``recertify --loosen`` put a larger one in its place.
+        questions: the domain's question side, or why there is none.
     """
 
     id: str
@@ -111,6 +116,7 @@ class Bundle:
     slicing: Slicing | None = None
     kinds: KindModel | None = None
     loosened_from: float | None = None
+    questions: QuestionModel | Missing = NO_QUESTION_SIDE
 
     @staticmethod
     def load(folder: Path) -> Bundle:
@@ -124,6 +130,26 @@ class Bundle:
         from probes.bundle_folder import write_bundle
 
         return write_bundle(self, folder)
+
+    def with_questions(self, mode: QuestionMode) -> Bundle:
+        """Another choice of the questions that are inside: another policy, so without certificates.
+
+        Raises BundleError for a bundle that was trained without a question side.
+        """
+        if isinstance(self.questions, Missing):
+            raise BundleError("questions", "has none to choose for; train the bundle again")
+        from probes.bundle_folder import identify
+
+        if mode == self.questions.mode:
+            return self
+        other = replace(
+            self,
+            questions=replace(self.questions, mode=mode),
+            alpha=None,
+            attempts=(),
+            slicing=None,
+        )
+        return replace(other, id=identify(other))
 
     @cached_property
     def readout(self) -> Readout:

@@ -6,6 +6,7 @@ from probes.bundle import Bundle
 from probes.combine import FEATURES, KIND, split_feature
 from probes.drift import RiskHistogram
 from probes.errors import BundleError
+from probes.signals.question import QuestionModel
 from probes.types import FloatArray, Missing, Signals
 
 
@@ -44,6 +45,8 @@ def check_bundle(bundle: Bundle) -> None:
     for name in bundle.policy.required:
         if name not in Signals.__dataclass_fields__:
             raise BundleError("policy.required", f"{name!r} is no signal")
+    if isinstance(bundle.questions, QuestionModel):
+        bundle.questions.prepare()
     reference = bundle.training.get("risk_reference")
     if reference is not None:
         try:

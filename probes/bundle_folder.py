@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from probes.bundle import Bundle, CertificateAttempt, Golden
+from probes.bundle import NO_QUESTION_SIDE, Bundle, CertificateAttempt, Golden
 from probes.bundle_check import check_bundle
 from probes.calibration import CalibrationMap, IsotonicMap, PlattMap, VennAbersMap
 from probes.combine import RiskModel
@@ -31,6 +31,7 @@ from probes.guarantee import Certificate, NoCertificate
 from probes.policy import Policy
 from probes.probe import LinearProbe
 from probes.signals.domain import DomainModel
+from probes.signals.question import QuestionModel
 from probes.signals.question_kind import KindModel
 from probes.slices import Slicing
 from probes.typed import fits
@@ -43,9 +44,9 @@ from probes.types import (
     Query,
 )
 
-FORMAT = 2
-READABLE = (1, 2)
-"""Format 1 had Platt's calibration alone and no certificates per slice."""
+FORMAT = 3
+READABLE = (1, 2, 3)
+"""Formats 1 and 2 have no question side; 1 has Platt's calibration alone and no slices."""
 CALIBRATIONS: Mapping[str, type[CalibrationMap]] = {
     "platt": PlattMap,
     "isotonic": IsotonicMap,
@@ -66,7 +67,7 @@ def write_bundle(bundle: Bundle, folder: Path) -> Bundle:
     if folder.exists():
         raise BundleError(str(folder), "exists already; every step writes a new folder")
     files, content = _content(bundle)
-    identifier = "b-" + hashlib.sha256(_canonical(content) + files[TENSORS]).hexdigest()[:12]
+    identifier = _identifier(content, files[TENSORS])
     for attempt in bundle.attempts:
         if isinstance(attempt.outcome, Certificate) and attempt.outcome.bundle != identifier:
             raise BundleError(
@@ -93,6 +94,16 @@ def write_bundle(bundle: Bundle, folder: Path) -> Bundle:
     return read_bundle(folder)
 
 
+def identify(bundle: Bundle) -> str:
+    """The id that the bundle gets when it is written."""
+    files, content = _content(bundle)
+    return _identifier(content, files[TENSORS])
+
+
+def _identifier(content: Mapping[str, Any], tensors: bytes) -> str:
+    return "b-" + hashlib.sha256(_canonical(content) + tensors).hexdigest()[:12]
+
+
 def read_bundle(folder: Path) -> Bundle:
     """Load a bundle. Raises BundleError naming the field or file that is wrong."""
     files = _verified_files(folder)
@@ -102,7 +113,7 @@ def read_bundle(folder: Path) -> Bundle:
         raise BundleError(MANIFEST, f"is not JSON ({error}); train the bundle again") from error
     version = manifest.get("format") if isinstance(manifest, dict) else None
     if version not in READABLE:
-        readable = " and ".join(map(str, READABLE))
+        readable = " and ".join((", ".join(map(str, READABLE[:-1])), str(READABLE[-1])))
         raise BundleError(
             "format", f"is {version!r}, this version reads {readable}; train it again"
         )
@@ -136,6 +147,8 @@ def _content(bundle: Bundle) -> tuple[dict[str, bytes], dict[str, Any]]:
     }
     if bundle.kinds is not None:
         content["kinds"] = _pack(bundle.kinds, "kinds", tensors)
+    if isinstance(bundle.questions, QuestionModel):
+        content["questions"] = _pack(bundle.questions, "questions", tensors)
     files: dict[str, bytes] = {}
     place = (bundle.probe.layer, bundle.probe.position)
     for index, golden in enumerate(bundle.golden):
@@ -229,6 +242,9 @@ def _assemble(manifest: dict[str, Any], tensors: Tensors, files: Mapping[str, by
             _golden(index, entry, tensors, files, probe)
             for index, entry in enumerate(_field(content, "golden", list))
         ),
+        questions=_unpack(QuestionModel, _field(content, "questions", dict), "questions", tensors)
+        if "questions" in content
+        else NO_QUESTION_SIDE,
         data=_field(content, "data", str),
         training=_field(content, "training", dict),
         slicing=None

@@ -17,8 +17,9 @@ from probes.bundle import Bundle, CertificateAttempt
 from probes.guarantee import Certificate, NoCertificate
 from probes.guarantee import certify as certify_policy
 from probes.ledger import FIRST_SHARE
-from probes.measured import measure_columns, measure_distance, measure_risk
+from probes.measured import measure_columns, measure_inside, measure_proper, measure_risk
 from probes.policy import composed_risk
+from probes.signals.question import QuestionMode
 from probes.slices import Slicing, slice_groups
 from probes.store import Store
 from probes.train import splits_of
@@ -44,6 +45,7 @@ def certify(
     also: Sequence[float] = (),
     most: int | None = None,
     share: Share | None = None,
+    questions: QuestionMode | None = None,
 ) -> Bundle:
     """Try for every certificate and write the bundle with them to a new folder.
 
@@ -62,10 +64,14 @@ def certify(
         most: answers of a group that count; by default as :func:`~probes.betting.plan_ladder` has
             it.
         share: of the ledger of tries on this data; None where nothing was tried on it before.
+        questions: which questions are within the domain; by default as training chose. Another
+            choice is another policy, so the bundle gets another id.
 
     Raises StoreError when the store is not the one that the bundle was trained on, or when tries
-    cannot be counted.
+    cannot be counted, BundleError when it has no question side to choose for.
     """
+    if questions is not None:
+        bundle = bundle.with_questions(questions)
     splits = splits_of(store, bundle)
     select, calibrate = splits == "select", splits == "calibrate"
     names = None if slicing is None else slicing.names(store.records)
@@ -124,7 +130,7 @@ class StageRisks:
     Args:
         first: risk without self-consistency, (n,); infinite where it is missing.
         second: risk with it, likewise, or None where it was not collected.
-        inside: within the domain of validity, (n,).
+        inside: within both sides of the domain of validity, and no degenerate answer, (n,).
     """
 
     first: FloatArray
@@ -133,14 +139,14 @@ class StageRisks:
 
 
 def stage_risks(store: Store, bundle: Bundle) -> StageRisks:
-    """Both stages' risks and the domain of every answer."""
+    """Both stages' risks of every answer, and whether the policy looks at them at all."""
     measured = measure_columns(store, bundle.probe, bundle.kinds)
-    distance, present = measure_distance(store, bundle.probe, bundle.domain)
+    image, question = measure_inside(store, bundle.probe, bundle.domain, bundle.questions)
     second = bundle.stage_two
     return StageRisks(
         measure_risk(measured, bundle.stage_one),
         None if isinstance(second, Missing) else measure_risk(measured, second),
-        present & (distance <= bundle.domain.limit),
+        image & question & measure_proper(store),
     )
 
 

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from probes.combine import FEATURES, KIND, RiskModel
 from probes.probe import LinearProbe
 from probes.signals.consistency import measure_consistency
+from probes.signals.degenerate import measure_form
 from probes.signals.domain import DomainModel
+from probes.signals.question import QuestionModel
 from probes.signals.question_kind import KindModel
 from probes.store import Store
 from probes.types import FloatArray, Missing, Position
@@ -96,6 +98,29 @@ def measure_distance(
     latent, present = latent_states(store, probe)
     points = np.concatenate([latent, store.arrays.image_features], axis=1)
     return domain.distance(points), present
+
+
+def measure_inside(
+    store: Store, probe: LinearProbe, domain: DomainModel, questions: QuestionModel | Missing
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Whether each request lies within the domain's image side and its question side, (n,) each.
+
+    Without a question side every question is inside.
+    """
+    distance, present = measure_distance(store, probe, domain)
+    image = present & (distance <= domain.limit)
+    if isinstance(questions, Missing):
+        return image, np.ones(len(store.records), dtype=bool)
+    asked = [record.question for record in store.records]
+    known = {question: questions.inside(question) for question in set(asked)}
+    return image, np.array([known[question] for question in asked], dtype=bool)
+
+
+def measure_proper(store: Store) -> NDArray[np.bool_]:
+    """Whether each answer is one that a person could mean, not degenerate, (n,)."""
+    answers = [record.answer for record in store.records]
+    proper = {answer: measure_form(answer).degenerate is None for answer in set(answers)}
+    return np.array([proper[answer] for answer in answers], dtype=bool)
 
 
 def latent_states(store: Store, probe: LinearProbe) -> tuple[FloatArray, NDArray[np.bool_]]:

@@ -1,28 +1,38 @@
-"""The error rate of accepted answers while serving, from random audits: a test by betting.
+"""Whether the promise on accepted answers still stands, from random audits: a test by betting.
 
-Waudby-Smith and Ramdas 2020 (arXiv 2010.09686): against the claim "at most a share m of the
-accepted answers is wrong" bet on every audit. The capital is a product of the factors
+The claim: of every group (an image) let Z be the sum of (wrong - alpha) over its accepted answers;
+given the groups before, Z is at most 0 on average. That is what "at most alpha of the accepted
+answers are wrong" says, however many questions an image has and however alike their errors are.
 
-    1 + b w (Y - m) / m,    w = minimum_probability / inclusion probability,    0 < b < 1,
+One bet per group (Waudby-Smith and Ramdas 2020, arXiv 2010.09686): its factor is
 
-where Y is 1 for a wrong answer and 0 for a right one. An answer that was not selected has factor
-1, so with inverse-probability weights (Waudby-Smith et al. 2022, arXiv 2210.10768) the capital does
-not grow on average when the claim is true, and it ever reaches 1 / delta with chance at most delta
-(Ville). The claims with less capital than that form the confidence sequence.
+    1 + b sum v (Y / alpha - 1),    v = reference / inclusion probability,
 
-The bets b are the fixed grid :data:`BETS`, with the capital shared out equally between them, and
-not predictable plug-ins. So the order of the outcomes does not matter, counts per inclusion
-probability are all there is to keep, and an outcome that is not known yet, or never, can be set to
-the value that lowers the capital: whatever is missing and for whatever reason, the capital stays
-below that with all outcomes known, and the test keeps its level.
+over the group's audited answers, where Y is 1 for a wrong answer and 0 for a right one. The
+reference is fixed and stored at the draw, the same for all answers of a group and at most their
+probabilities, so the sum is on average the reference times Z / alpha (Waudby-Smith et al. 2022,
+arXiv 2210.10768) and no later rate weighs the past anew. A group counts at most
+:data:`MOST_ANSWERS` audits, those whose ids have the smallest hashes; with b below 1 / MOST_ANSWERS
+the factor stays above 0.
+
+A good past must not pay for a bad present: the capital is a mixture over the group at which the
+betting starts (e-detectors, Shin, Ramdas and Rinaldo 2022, arXiv 2203.03532). Half starts with the
+first group; of the other half 1 / log(e + k - 1) - 1 / log(e + k) starts with group k, and waits
+until then. Per bet that is one number beside the sum of the log factors. The mixture has mean at
+most 1 while the claim is true and ever reaches 1 / delta with chance at most delta (Ville).
+
+Why the sum so far may be looked at: an audit that is not judged yet counts as right, which lowers
+the capital, and with all outcomes known the capital of the first k groups is as above. It is
+exact where the questions on an image are asked before the first of its outcomes comes; where
+they are not, tests/statistics measures what that costs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,221 +40,202 @@ from scipy.optimize import brentq
 
 from probes.types import FloatArray, Interval, Missing
 
-BETS: NDArray[np.float64] = np.geomspace(0.01, 0.95, 16)
-"""Shares of the capital that are lost on a right answer of weight 1."""
+MOST_ANSWERS = 10
+"""Audits of one group that count."""
+
+BETS: NDArray[np.float64] = np.geomspace(0.01, 0.95 / MOST_ANSWERS, 8)
+"""Shares of the capital that are lost on a right answer of weight 1; shared out equally."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """An accepted answer that was drawn for an audit.
+
+    Args:
+        id: the answer's.
+        group: whose sum it belongs to: its image's hash.
+        probability: with which it was drawn, 0 to 1.
+        reference: fixed at the draw, above 0 and at most the probability: the least rate then.
+        wrong: what it turned out to be; None while that is not known.
+    """
+
+    id: str
+    group: str
+    probability: float
+    reference: float
+    wrong: bool | None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.reference <= self.probability <= 1:
+            raise ValueError(
+                f"probability, reference: {self.probability}, {self.reference} of {self.id} must "
+                "lie in (0, 1], the reference at most at the probability"
+            )
 
 
 @dataclass(slots=True)
-class _Tally:
-    """Audits with one inclusion probability."""
+class _Group:
+    reference: float
+    draws: list[Draw] = field(default_factory=list)
 
-    wrong: int = 0
-    right: int = 0
-    awaiting: int = 0
+    def sums(self) -> tuple[float, float, float]:
+        """Weights of the answers found wrong, found right, and not judged."""
+        counted = self.draws
+        if len(counted) > MOST_ANSWERS:
+            counted = sorted(counted, key=lambda draw: sha256(draw.id.encode()).digest())
+        found = {True: 0.0, False: 0.0, None: 0.0}
+        for draw in counted[:MOST_ANSWERS]:
+            found[draw.wrong] += self.reference / draw.probability
+        return found[True], found[False], found[None]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class ErrorMonitor:
-    """Whether the promise on accepted answers still stands.
-
-    Give it every selected audit when it is selected (:meth:`open`) and its outcome when it comes
-    (:meth:`close`); outcomes of other answers (escalated ones, complaints) are biased and stay out.
-    The claim that is tested: given the past, an accepted answer is wrong with chance at most alpha.
-
-    With outcomes that all come back, a true error rate of 2 alpha voids the certificate within 500
-    audits (alpha 5 %) or 250 audits (alpha 10 %) with chance at least 90 %, at delta 5 % and
-    inclusion probabilities within a factor of two. Audits that are never judged count as right
-    here: review what was drawn, or lower the rate.
+    """What the audits say.
 
     Args:
         alpha: error rate promised, 0 to 1.
-        delta: chance that the certificate is voided although the promise holds, 0 to 1.
-        minimum_probability: smallest inclusion probability that will occur; an answer weighs
-            this over its own. Much below the rates in use it costs power, never validity.
-
-    Raises ValueError when one of them is not in (0, 1), or (0, 1] for the last.
+        delta: chance that the promise is found broken although it holds, 0 to 1.
+        sums: per group the weights of wrong, right and not judged answers, shape (groups, 3).
+        error: estimated error rate, or ``Missing("no_outcomes")``.
+        wrong: audits found wrong. audits: in all.
     """
 
-    def __init__(self, alpha: float, delta: float, minimum_probability: float) -> None:
+    alpha: float
+    delta: float
+    sums: FloatArray
+    error: float | Missing
+    wrong: int
+    audits: int
+
+    @classmethod
+    def replay(cls, draws: Iterable[Draw], alpha: float, delta: float) -> ErrorMonitor:
+        """From all audits of a promise, in the order in which their answers were accepted.
+
+        A later audit of an earlier image, and an outcome that comes or is corrected, change that
+        image's sum where it stands. Answers drawn under another reference than their group's
+        first stay out: their share of Z would be another one.
+
+        With outcomes that all come back, an error rate of 2 alpha is found within 500 audits (alpha
+        5 %) or 250 audits (alpha 10 %) with chance at least 90 % where it holds from the first
+        audit, and after 1,000 or 5,000 audits at 0.6 alpha within 500 or 700 audits in the median
+        (alpha 5 %), one answer per image.
+
+        Raises ValueError when alpha or delta is not in (0, 1).
+        """
         if not (0 < alpha < 1 and 0 < delta < 1):
             raise ValueError(f"alpha, delta: {alpha}, {delta} must lie between 0 and 1")
-        if not 0 < minimum_probability <= 1:
-            raise ValueError(f"minimum_probability: {minimum_probability} must lie in (0, 1]")
-        self.alpha = alpha
-        self.delta = delta
-        self.minimum_probability = minimum_probability
-        self.void = False
-        """The lower bound has exceeded alpha at some time. Stays so."""
-        self._tallies: dict[float, _Tally] = {}
-        self._log_capital = np.zeros(len(BETS))  # per bet, against the claim alpha
-
-    def open(self, probability: float) -> None:
-        """An accepted answer was selected with this probability; its outcome is to come.
-
-        Raises ValueError when the probability is below the minimum or above 1.
-        """
-        self._log_capital += _log_factors(self._weight(probability), self.alpha)[0][0]
-        self._tallies.setdefault(probability, _Tally()).awaiting += 1
-
-    def close(self, probability: float, wrong: bool) -> None:
-        """The outcome of an audit that was opened with this probability.
-
-        Raises ValueError when none such is open.
-        """
-        tally = self._tallies.get(probability)
-        if tally is None or tally.awaiting == 0:
-            raise ValueError(f"probability: no open audit with {probability}; open it first")
-        tally.awaiting -= 1
-        if not wrong:  # as it was taken for while it was open
-            tally.right += 1
-            return
-        tally.wrong += 1
-        as_right, as_wrong = _log_factors(self._weight(probability), self.alpha)
-        self._log_capital += as_wrong[0] - as_right[0]
-        self._judge(float(_log_mean(self._log_capital)))
+        groups: dict[str, _Group] = {}
+        mass = {True: 0.0, False: 0.0}
+        wrong = audits = 0
+        for draw in draws:
+            group = groups.setdefault(draw.group, _Group(draw.reference))
+            if draw.reference == group.reference:
+                group.draws.append(draw)
+            wrong += draw.wrong is True
+            audits += 1
+            if draw.wrong is not None:
+                mass[draw.wrong] += 1 / draw.probability
+        known = mass[True] + mass[False]
+        sums = np.array([group.sums() for group in groups.values()], dtype=np.float64)
+        error = mass[True] / known if known else Missing("no_outcomes")
+        return cls(alpha, delta, sums.reshape(-1, 3), error, wrong, audits)
 
     @property
-    def awaiting(self) -> int:
-        """Audits without an outcome."""
-        return sum(tally.awaiting for tally in self._tallies.values())
+    def evidence(self) -> float:
+        """The capital over 1 / delta, at most: 1 or more says that the promise is broken.
+
+        The capital stops where it first reached that: what comes later takes nothing back.
+        """
+        path = log_capital(self.sums[:, 0], self.sums.sum(axis=1), self.alpha) + math.log(
+            self.delta
+        )
+        if not len(path):
+            return self.delta
+        reached = np.flatnonzero(path >= 0)
+        return math.exp(path[reached[0] if len(reached) else -1])
+
+    @property
+    def void(self) -> bool:
+        """Whether the promise is broken, by all that is known."""
+        return self.evidence >= 1
 
     def interval(self) -> Interval | Missing:
         """Error rate of accepted answers, so far.
 
-        The estimate weighs the known outcomes by 1 / inclusion probability. Each bound holds at all
-        times with chance at least 1 - delta; open audits count as right in the lower and as wrong
-        in the upper bound. ``Missing("no_outcomes")`` before the first outcome.
+        The estimate weighs the known outcomes by 1 / inclusion probability. Each bound alone holds
+        after every audit with chance at least 1 - delta while the rate does not change; open audits
+        count as right in the lower and as wrong in the upper bound. It is about the whole past, so
+        it does not say when the promise is void: :attr:`evidence` does.
+        ``Missing("no_outcomes")`` before the first outcome.
         """
-        weight = np.array([self.minimum_probability / p for p in self._tallies])
-        tallies = self._tallies.values()
-        wrong, right, awaiting = (
-            np.array([(t.wrong, t.right, t.awaiting) for t in tallies], dtype=np.float64)
-            .reshape(-1, 3)
-            .T
-        )
-        known = float(weight @ (wrong + right))
-        if known == 0:
-            return Missing("no_outcomes")
-        return Interval(
-            estimate=float(weight @ wrong) / known,
-            lower=_lower_bound(weight, wrong, right + awaiting, self.delta),
-            upper=1 - _lower_bound(weight, right, wrong + awaiting, self.delta),
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
-        return {
-            "alpha": self.alpha,
-            "delta": self.delta,
-            "minimum_probability": self.minimum_probability,
-            "void": self.void,
-            "audits": [
-                [probability, tally.wrong, tally.right, tally.awaiting]
-                for probability, tally in sorted(self._tallies.items())
-            ],
-        }
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> ErrorMonitor:
-        """Read what :meth:`to_dict` wrote. Raises ValueError or KeyError naming a bad field."""
-        monitor = cls(fields["alpha"], fields["delta"], fields["minimum_probability"])
-        for probability, *counts in fields["audits"]:
-            tally = _Tally(*counts)
-            as_right, as_wrong = _log_factors(monitor._weight(probability), monitor.alpha)
-            monitor._log_capital += (tally.right + tally.awaiting) * as_right[0]
-            monitor._log_capital += tally.wrong * as_wrong[0]
-            monitor._tallies[probability] = tally
-        monitor.void = bool(fields["void"])
-        return monitor
-
-    @classmethod
-    def replay(
-        cls,
-        audits: Iterable[tuple[float, bool | None]],
-        alpha: float,
-        delta: float,
-        minimum_probability: float,
-        before: Iterable[tuple[float, int, int, int]] = (),
-    ) -> ErrorMonitor:
-        """The monitor after these audits, from the records.
-
-        All replicas that read the same records agree. Void when the capital passed 1 / delta after
-        any of the first 1, 2, ... audits; a monitor that met the outcomes in another order may have
-        been voided at another moment. Both together still keep delta: neither capital exceeds the
-        one with all outcomes known.
-
-        Args:
-            audits: inclusion probability, and wrong or not (None: not known), of the selected
-                answers in the order in which they were accepted.
-            before: audits before those, whose order is not known any more: per inclusion
-                probability how many were found wrong, found right, and not judged.
-
-        Raises ValueError as the constructor and :meth:`open`.
-        """
-        monitor = cls(alpha, delta, minimum_probability)
-        for probability, *counts in before:
-            monitor._tallies[probability] = _Tally(*counts)
-        start = cls.from_dict(monitor.to_dict())._log_capital
-        rows = list(audits)
-        for probability, wrong in rows:
-            tally = monitor._tallies.setdefault(probability, _Tally())
-            tally.awaiting += wrong is None
-            tally.wrong += wrong is True
-            tally.right += wrong is False
-        if rows:
-            weight = np.array([monitor._weight(probability)[0] for probability, _ in rows])
-            wrongs = np.array([wrong is True for _, wrong in rows])
-            monitor._judge(float(log_capital(weight, wrongs, alpha, start).max()))
-        return cls.from_dict(monitor.to_dict())
-
-    def _judge(self, log_capital: float) -> None:
-        self.void = self.void or log_capital >= -math.log(self.delta)
-
-    def _weight(self, probability: float) -> FloatArray:
-        if not self.minimum_probability <= probability <= 1:
-            raise ValueError(
-                f"probability: {probability} must lie between {self.minimum_probability} (the "
-                "monitor's minimum) and 1; start a monitor with a lower minimum"
-            )
-        return np.array([self.minimum_probability / probability])
+        if isinstance(self.error, Missing):
+            return self.error
+        lower = _lower_bound(self.sums, self.delta)
+        upper = 1 - _lower_bound(self.sums[:, [1, 0, 2]], self.delta)
+        return Interval(self.error, lower, upper)
 
 
-def log_capital(
-    weight: FloatArray, wrong: NDArray[np.bool_], rate: float, start: FloatArray | float = 0.0
-) -> NDArray[np.float64]:
-    """Log of the capital against the claim ``rate`` after each audit.
+def log_capital(wrong: FloatArray, total: FloatArray, rate: float) -> NDArray[np.float64]:
+    """Log of the capital against the claim ``rate`` after each group.
 
     Args:
-        weight: minimum_probability / inclusion probability, 0 to 1, shape (n,).
-        wrong: shape (n,).
+        wrong: weight of the group's answers found wrong, shape (n,).
+        total: weight of all its audited answers, at most :data:`MOST_ANSWERS`, shape (n,).
         rate: the claimed error rate, 0 to 1.
-        start: log of each bet's capital before, shape (bets,).
 
     Returns shape (n,); the claim is refused at level delta once it reaches log(1 / delta).
     """
-    as_right, as_wrong = _log_factors(weight, rate)
-    return _log_mean(start + np.where(wrong[:, None], as_wrong, as_right).cumsum(axis=0))
+    factors = _log_factors(wrong, total, rate)
+    waiting = 1 / np.log(math.e + np.arange(len(wrong) + 1))  # share that starts later
+    start = (waiting[:-1] - waiting[1:]) / 2
+    start[:1] += 0.5
+    after = factors.cumsum(axis=0)
+    started = np.logaddexp.accumulate(np.log(start)[:, None] - (after - factors), axis=0)
+    return np.asarray(np.logaddexp(_log_mean(after + started), np.log(waiting[1:] / 2)))
 
 
-def _log_factors(weight: FloatArray, rate: float) -> tuple[FloatArray, FloatArray]:
-    """Log factors of a right and of a wrong answer, each (n, bets)."""
-    stake = weight[:, None] * BETS
-    return np.log1p(-stake), np.log1p(stake * (1 / rate - 1))
+def _log_factors(wrong: FloatArray, total: FloatArray, rate: float) -> NDArray[np.float64]:
+    """Log factors of groups, (n, bets)."""
+    return np.log1p((wrong / rate - total)[:, None] * BETS)
 
 
 def _log_mean(logs: FloatArray) -> NDArray[np.float64]:
     """Log of the mean of exp(logs) over the last axis."""
-    largest = logs.max(axis=-1, keepdims=True)
-    return np.asarray(largest[..., 0] + np.log(np.exp(logs - largest).mean(axis=-1)))
+    return np.asarray(np.logaddexp.reduce(logs, axis=-1) - math.log(logs.shape[-1]))
 
 
-def _lower_bound(weight: FloatArray, hits: FloatArray, misses: FloatArray, delta: float) -> float:
-    """Largest refused claim "at most this share are hits". The capital falls in the claim."""
+def _lower_bound(sums: FloatArray, delta: float) -> float:
+    """Largest refused claim "at most this share are hits"; the capital, started once, falls in it.
+
+    ``sums``: weights of hits, misses and unknown ones, which count as misses.
+    """
+    rows, counts = np.unique(sums, axis=0, return_counts=True)
+    hits, total = rows[:, 0], rows.sum(axis=1)
 
     def excess(log_rate: float) -> float:
-        as_miss, as_hit = _log_factors(weight, math.exp(log_rate))
-        return float(_log_mean(misses @ as_miss + hits @ as_hit)) + math.log(delta)
+        factors = _log_factors(hits, total, math.exp(log_rate))
+        return float(_log_mean(counts @ factors)) + math.log(delta)
 
     lowest = math.log(1e-12)
     if excess(lowest) <= 0:
         return 0.0
     return math.exp(brentq(excess, lowest, 0.0, xtol=1e-9))
+
+
+def spread(probability: float, counts: Sequence[int], name: str) -> list[Draw]:
+    """Audits of which only counts are left, wrong, right and not judged: evenly spread.
+
+    Each stands for a group of its own, and weighs 1.
+    """
+    kinds: tuple[bool | None, ...] = (True, False, None)
+    places = sorted(
+        ((number + 0.5) / count, index, number)
+        for index, count in enumerate(counts)
+        for number in range(count)
+    )
+    return [
+        Draw(id_, id_, probability, probability, kinds[index])
+        for _, index, number in places
+        for id_ in [f"{name}:{probability}:{index}:{number}"]
+    ]

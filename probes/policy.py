@@ -1,9 +1,4 @@
-"""From a risk to a decision.
-
-The rules, in order: the image is damaged -> escalate; a required signal is missing -> escalate; no
-(valid) certificate -> escalate; out of the domain of validity -> escalate; risk above
-``reject_above`` -> reject; risk above ``accept_below`` -> escalate; else accept.
-"""
+"""From a risk to a decision, by the rules of :mod:`probes.precedence`, in their order."""
 
 from __future__ import annotations
 
@@ -16,18 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.guarantee import Certificate
+from probes.precedence import RULES, Case
 from probes.signals.consistency import completed_consistency, measure_consistency
 from probes.types import (
     ConsistencyMode,
     Decision,
-    Domain,
     FloatArray,
-    ImageCondition,
     Missing,
-    Reason,
     RiskAssessment,
     SelfConsistency,
-    Verdict,
 )
 
 PolicyMode = Literal["certified", "manual"]
@@ -85,29 +77,21 @@ class Policy:
         """
         accept_below = self.threshold(certificate)
 
-        def because(decision: Verdict, reason: Reason) -> Decision:
-            if self.mode == "manual" or isinstance(certificate, Missing):
-                return Decision(decision, reason, accept_below, self.reject_above, None)
-            return Decision(
-                decision, reason, accept_below, self.reject_above, certificate.id, certificate.scope
-            )
-
-        risk, domain, image = assessment.score, assessment.signals.domain, assessment.signals.image
-        if isinstance(image, ImageCondition) and image.damaged:
-            return because("escalate", "damaged_image")
-        absent = [n for n in self.required if isinstance(getattr(assessment.signals, n), Missing)]
-        if isinstance(risk, Missing) or absent:
-            return because("escalate", "signal_unavailable")
-        if self.mode == "certified" and isinstance(certificate, Missing):
-            void = certificate.reason == "certificate_void"
-            return because("escalate", "certificate_void" if void else "no_certificate")
-        if isinstance(domain, Domain) and not domain.inside:
-            return because("escalate", "out_of_domain")
-        if self.reject_above is not None and risk > self.reject_above:
-            return because("reject", "risk_above_reject")
-        if accept_below is None or risk > accept_below:
-            return because("escalate", "risk_above_threshold")
-        return because("accept", "risk_below_threshold")
+        certified = self.mode == "certified"
+        case = Case(
+            assessment=assessment,
+            required=self.required,
+            certificate=certificate if certified else None,
+            accept_below=accept_below,
+            reject_above=self.reject_above,
+        )
+        rule = next(rule for rule in RULES if rule.holds(case))
+        if not certified or isinstance(certificate, Missing):
+            return Decision(rule.decision, rule.reason, accept_below, self.reject_above, None)
+        return Decision(
+            rule.decision, rule.reason, accept_below, self.reject_above,
+            certificate.id, certificate.scope,
+        )  # fmt: skip
 
     def middle_band(self, assessment: RiskAssessment, certificate: Certificate | Missing) -> bool:
         """True where self-consistency could still turn an escalation into an acceptance.
@@ -165,7 +149,7 @@ def composed_risk(
     Args:
         stage_one: risk without self-consistency, (answers,); infinite where it is missing.
         stage_two: risk with it, likewise; not needed in mode ``never``.
-        inside: within the domain of validity, (answers,).
+        inside: within the domain of validity, and no degenerate answer, (answers,).
         mode: ``never`` decides on stage one, ``always`` on stage two; in ``auto`` an acceptance by
             stage one stands, and another answer gets stage two unless stage one rejects it.
         reject_above: risk above which an answer is rejected; ``None`` rejects nothing.

@@ -38,6 +38,7 @@ from probes.policy import Policy
 from probes.probe import LinearProbe, with_components
 from probes.sampling import image_hash
 from probes.signals.domain import DomainModel, fit_domain
+from probes.signals.question import QuestionModel, collapse, fit_questions
 from probes.signals.question_kind import KindModel, fit_kinds
 from probes.splits import SPLITS, SplitName, split_by_image
 from probes.store import Store
@@ -45,6 +46,8 @@ from probes.types import FloatArray, Missing, Query
 
 SHARES: Mapping[SplitName, float] = {"fit": 0.35, "select": 0.15, "calibrate": 0.25, "test": 0.25}
 DOMAIN_QUANTILE = 0.95
+QUESTION_QUANTILE = 0.98
+"""Higher than the image side's: the two shares of the site's own requests outside add up."""
 GOLDEN = 8
 
 
@@ -83,6 +86,7 @@ def train(
     stage_one, stage_two, risks_tried = _train_risks(store, measured, select, kinds, seed)
     say("domain of validity")
     domain = _train_domain(store, probe, select)
+    questions = _train_questions(store, fit, select)
     say("golden examples")
     bundle = Bundle(
         id="",
@@ -93,6 +97,7 @@ def train(
         stage_one=stage_one,
         stage_two=stage_two,
         domain=domain,
+        questions=questions,
         policy=_policy(policy or Policy(), stage_one),
         alpha=None,
         attempts=(),
@@ -108,7 +113,7 @@ def train(
             "question_kinds": {"missing": told.reason}
             if isinstance(told, Missing)
             else _kinds_tried(store, measured, select, told),
-            **_risk_reference(measure_risk(measured, stage_one)[select]),
+            **_risk_reference(measure_risk(measured, stage_one)[select], store.groups[select]),
         },
         kinds=kinds if "question_kind" in stage_one.required else None,
     )
@@ -217,6 +222,18 @@ def _train_domain(store: Store, probe: LinearProbe, select: NDArray[np.bool_]) -
     return fit_domain(latent[rows], store.arrays.image_features[rows], DOMAIN_QUANTILE)
 
 
+def _train_questions(
+    store: Store, fit: NDArray[np.bool_], select: NDArray[np.bool_]
+) -> QuestionModel:
+    asked = [record.question for record in store.records]
+    return fit_questions(
+        [asked[row] for row in np.flatnonzero(fit)],
+        [asked[row] for row in np.flatnonzero(select)],
+        QUESTION_QUANTILE,
+        distinct=len(set(map(collapse, asked))),
+    )
+
+
 def _policy(wanted: Policy, stage_one: RiskModel) -> Policy:
     return Policy(
         mode=wanted.mode,
@@ -227,12 +244,13 @@ def _policy(wanted: Policy, stage_one: RiskModel) -> Policy:
     )
 
 
-def _risk_reference(risk: FloatArray) -> dict[str, Any]:
+def _risk_reference(risk: FloatArray, groups: NDArray[np.str_]) -> dict[str, Any]:
     """The histogram that a service's risks are compared with, unless it cannot be made.
 
     Of the selection split: the calibration split is for thresholds alone.
     """
-    reference = RiskHistogram.of(risk[np.isfinite(risk)])
+    known = np.isfinite(risk)
+    reference = RiskHistogram.of(risk[known], groups[known])
     return {} if isinstance(reference, Missing) else {"risk_reference": reference.to_dict()}
 
 

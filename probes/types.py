@@ -287,8 +287,8 @@ class PromptSideAttention:
 
 
 @dataclass(frozen=True, slots=True)
-class Domain:
-    """Whether the request looks like what the gate was calibrated on.
+class ImageDomain:
+    """Whether one image, as the model read it, looks like those of calibration.
 
     Args:
         distance: Mahalanobis distance, >= 0, no unit.
@@ -304,6 +304,69 @@ class QuestionKind:
     """The kind of question, as its words tell it; one of the dataset's names of kinds."""
 
     kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionDomain:
+    """Whether the question is one of those that the gate was trained on.
+
+    Args:
+        surprise: of its least expected word under the training questions, >= 0, bits.
+        inside: as ``mode`` has it.
+        mode: ``any`` bounds the surprise; ``template`` and ``exact`` want a training question, with
+            or without other values in its slots.
+    """
+
+    surprise: float
+    inside: bool
+    mode: Literal["exact", "template", "any"]
+
+
+DomainPart = Literal["image", "question", "both"]
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """Whether the request looks like what the gate was trained and calibrated on.
+
+    Args:
+        images: the image side, one entry per image, at least one.
+        question: the question side, or ``no_question_side`` for a bundle of an older format.
+    """
+
+    images: tuple[ImageDomain, ...]
+    question: QuestionDomain | Missing = Missing("no_question_side")
+
+    @property
+    def distance(self) -> float:
+        """Of the image that is furthest away."""
+        return max(image.distance for image in self.images)
+
+    @property
+    def part(self) -> DomainPart | None:
+        """Which side is outside; None where none is."""
+        image = not all(one.inside for one in self.images)
+        question = isinstance(self.question, QuestionDomain) and not self.question.inside
+        if image and question:
+            return "both"
+        return "image" if image else "question" if question else None
+
+    @property
+    def inside(self) -> bool:
+        """Every side is inside."""
+        return self.part is None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerForm:
+    """Whether the answer's text is one that a person could mean.
+
+    Args:
+        degenerate: ``empty`` (no word), ``not_words`` (control characters, pieces of the model's
+            own markup) or ``repeats`` (a loop); None where it is none of these.
+    """
+
+    degenerate: Literal["empty", "not_words", "repeats"] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,6 +415,7 @@ class Signals:
     domain: Domain | Missing
     image: ImageCondition | Missing = Missing("not_recorded")
     question_kind: QuestionKind | Missing = Missing("not_requested")
+    answer_form: AnswerForm | Missing = Missing("not_measured")
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,16 +435,18 @@ class RiskAssessment:
 
 Verdict = Literal["accept", "escalate", "reject"]
 Reason = Literal[
-    "risk_below_threshold",
-    "risk_above_threshold",
-    "risk_above_reject",
     "damaged_image",
     "out_of_domain",
+    "degenerate_answer",
     "signal_unavailable",
-    "no_certificate",
     "certificate_void",
+    "no_certificate",
+    "risk_above_reject",
+    "risk_above_threshold",
     "audit",
+    "risk_below_threshold",
 ]
+"""In the order of :mod:`probes.precedence`: where several hold, the first is told."""
 
 
 Scope = Literal["all", "own", "pooled"]

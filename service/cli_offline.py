@@ -17,13 +17,18 @@ from rich.table import Table
 from probes.bundle import Bundle
 from probes.errors import DataError
 from probes.guarantee import ESTIMANDS, Certificate
+from probes.ledger import Ledger, anchors
+from probes.ledger import told as ledger_told
 from probes.risk_words import has_probe, made_of
+from probes.signals.question import QuestionMode
+from probes.store import Store
 from probes.types import Missing
 from service.cli_collect import collect, warn_of_labels
 from service.cli_errors import no_certificate, told
 from service.cli_recertify import Loosen, MostPerGroup, ValidDays, recertify
 from service.cli_records import Day
 from service.cli_replay import replay
+from service.settings import SettingsError, load_settings
 
 StoreFolder = Annotated[Path, typer.Argument(help="folder that collect wrote", file_okay=False)]
 BundleFolder = Annotated[Path, typer.Argument(help="folder of a bundle", file_okay=False)]
@@ -105,6 +110,13 @@ def certify(
         str | None,
         typer.Option(help="metadata key by which a request names its slice; as --slices-by"),
     ] = None,
+    questions: Annotated[
+        QuestionMode | None,
+        typer.Option(
+            help="which questions are in the domain: the dataset's own, those and other values in "
+            "their slots, or any like them; by default as training chose"
+        ),
+    ] = None,
     from_records: Annotated[
         bool, typer.Option("--from-records", help="as vlm-gate recertify, which replaces it")
     ] = False,
@@ -120,10 +132,8 @@ def certify(
     """
     from probes.certify import ALPHA
     from probes.certify import certify as run_certification
-    from probes.ledger import Ledger, anchors
     from probes.slices import Slicing
     from probes.store import load
-    from service.settings import SettingsError, load_settings
 
     if from_records:
         if bundle is not None or since is None:
@@ -137,22 +147,30 @@ def certify(
         raise typer.BadParameter("write: certify RUN BUNDLE --out NEW")
     with told(SettingsError), Console(stderr=True).status("certify"):
         loaded = load(store)
-        images = (record.image_hash for record in loaded.records)
-        ledger = Ledger(
-            anchors(images, loaded.setup.model.revision), (store, load_settings().tries_folder),
-            warn=lambda message: typer.echo(f"warning: {message}", err=True),
-        )  # fmt: skip
+        ledger = _ledger(store, loaded)
         certified = run_certification(
             loaded, Bundle.load(bundle), out, created=datetime.now(UTC), share=ledger.share,
             alpha=ALPHA if alpha is None else alpha, also=also or (), most=most_per_group,
             valid_days=valid_days,
             slicing=None if slices_by is None else Slicing(slices_by, slice_key or slices_by),
+            questions=questions,
         )  # fmt: skip
     Console().print(_certificates(certified))
+    typer.echo(ledger_told(ledger.tries))
     if not (certified.certificates or certified.slice_certificates):
         no_certificate(
-            f"no threshold passed at alpha {alpha:g}; the bundle in {out} accepts nothing"
+            f"no threshold passed at alpha {certified.alpha:g}; the bundle in {out} accepts nothing"
         )
+
+
+def _ledger(folder: Path, store: Store) -> Ledger:
+    """The tries on a run's data, kept in its folder and in that of the settings."""
+    images = (record.image_hash for record in store.records)
+    return Ledger(
+        anchors(images, store.setup.model.revision),
+        (folder, load_settings().tries_folder),
+        warn=lambda message: typer.echo(f"warning: {message}", err=True),
+    )
 
 
 def evaluate(
@@ -171,15 +189,16 @@ def evaluate(
     from probes.evaluate import evaluate as run_evaluation
     from probes.store import load
 
-    with told(), Console(stderr=True).status("evaluate"):
+    with told(SettingsError), Console(stderr=True).status("evaluate"):
         others = {}
         for pair in domain or []:
             name, equals, folder = pair.partition("=")
             if not (name and equals and folder):
                 raise DataError(f"domain: {pair!r}; write NAME=FOLDER")
             others[name] = load(Path(folder))
+        loaded = load(store)
         found = run_evaluation(
-            load(store), Bundle.load(bundle), out, domains=others,
+            loaded, Bundle.load(bundle), out, domains=others, tries=_ledger(store, loaded).tries,
             blank=None if blank is None else load(blank),
         )  # fmt: skip
     for flag in found["flags"]:
@@ -224,6 +243,7 @@ def inspect(folder: BundleFolder) -> None:
         ),
         ("reject above", str(bundle.policy.reject_above)),
         ("domain limit", f"{bundle.domain.limit:.3f}"),
+        ("questions", _questions(bundle)),
         ("golden examples", str(len(bundle.golden))),
         ("trained on store", bundle.data),
     ):
@@ -330,6 +350,17 @@ def _probe(bundle: Bundle) -> str:
     """Where the probe reads, and whether the risk reads the probe."""
     place = f"layer {bundle.probe.layer} at {bundle.probe.position}"
     return place if has_probe(bundle.stage_one.features) else f"{place}, no part of the risk"
+
+
+def _questions(bundle: Bundle) -> str:
+    model = bundle.questions
+    if isinstance(model, Missing):
+        return "any at all: the bundle has no question side; train it again for one"
+    if model.mode == "any":
+        return f"any: surprise at most {model.limit:.2f} bits"
+    if model.mode == "exact":
+        return f"exact: {len(model.questions)} questions"
+    return "\n".join(["template:", *map(str, model.templates)])
 
 
 def _share(value: float | Missing) -> str:

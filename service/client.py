@@ -33,6 +33,22 @@ class Options(TypedDict, total=False):
     metadata: Mapping[str, str]
 
 
+class Word(TypedDict, total=False):
+    """What an answer turned out to be: one of the first three.
+
+    ``rule`` says how a reference is compared, such as "yes_no"; the service's default is "match".
+    ``reviewer`` is who says so where the service asks
+    for no key; with one, the key's subject is, and this is kept beside, as ``note`` is.
+    """
+
+    correct: bool | None
+    reference: str | None
+    cannot_tell: bool
+    rule: str | Mapping[str, Any] | None
+    reviewer: str | None
+    note: str | None
+
+
 class _Calls:
     """What is sent to one service, for both clients."""
 
@@ -59,26 +75,13 @@ class _Calls:
         form = {"question": question} | {name: _text(value) for name, value in options.items()}
         return self._call("/v1/answer", headers, data=form, files={"image": ("image", file)})
 
-    def outcome(
-        self,
-        answer_id: str,
-        correct: bool | None,
-        reference: str | None,
-        rule: str | Mapping[str, Any] | None,
-        reviewer: str | None,
-    ) -> Call:
+    def outcome(self, answer_id: str, word: Word) -> Call:
         """Tell what became of an answer."""
-        if (correct is None) == (reference is None):
-            raise ValueError("say either correct or reference")
-        told = {
-            "id": answer_id,
-            "correct": correct,
-            "reference": reference,
-            "rule": rule,
-            "reviewer": reviewer,
-        }
-        kept = {name: value for name, value in told.items() if value is not None}
-        return self._call("/v1/outcomes", {}, json=kept)
+        kept = {name: value for name, value in word.items() if value not in (None, "")}
+        said = [kept.get("correct") is not None, "reference" in kept, bool(kept.get("cannot_tell"))]
+        if sum(said) != 1:
+            raise ValueError("say one of correct, reference and cannot_tell")
+        return self._call("/v1/outcomes", {}, json={"id": answer_id, **kept})
 
     def _call(self, path: str, headers: Mapping[str, str], **content: Any) -> Call:
         def request(seconds: float) -> httpx.Request:
@@ -147,21 +150,12 @@ class Client:
         call = self._calls.answer(image, question, traceparent, options)
         return self._calls.read(self._send(call))
 
-    def outcome(
-        self,
-        answer_id: str,
-        *,
-        correct: bool | None = None,
-        reference: str | None = None,
-        rule: str | Mapping[str, Any] | None = None,
-        reviewer: str | None = None,
-    ) -> None:
-        """Tell whether an answer was right, or what the right one is. Raises ClientError.
+    def outcome(self, answer_id: str, **word: Unpack[Word]) -> None:
+        """Tell whether an answer was right, what the right one is, or that nobody can say.
 
-        Args:
-            rule: how the reference is compared, such as "yes_no"; the service's default is "match".
+        Raises ClientError.
         """
-        self._send(self._calls.outcome(answer_id, correct, reference, rule, reviewer))
+        self._send(self._calls.outcome(answer_id, word))
 
     def _send(self, call: Call) -> httpx.Response:
         while True:
@@ -220,21 +214,12 @@ class AsyncClient:
         call = await asyncio.to_thread(self._calls.answer, image, question, traceparent, options)
         return self._calls.read(await self._send(call))
 
-    async def outcome(
-        self,
-        answer_id: str,
-        *,
-        correct: bool | None = None,
-        reference: str | None = None,
-        rule: str | Mapping[str, Any] | None = None,
-        reviewer: str | None = None,
-    ) -> None:
-        """Tell whether an answer was right, or what the right one is. Raises ClientError.
+    async def outcome(self, answer_id: str, **word: Unpack[Word]) -> None:
+        """Tell whether an answer was right, what the right one is, or that nobody can say.
 
-        Args:
-            rule: how the reference is compared, such as "yes_no"; the service's default is "match".
+        Raises ClientError.
         """
-        await self._send(self._calls.outcome(answer_id, correct, reference, rule, reviewer))
+        await self._send(self._calls.outcome(answer_id, word))
 
     async def _send(self, call: Call) -> httpx.Response:
         while True:

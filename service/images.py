@@ -8,7 +8,7 @@ from probes.pictures import Decoded, Limits, PictureRefused, decode
 from service.errors import Invalid, ServiceError, TooLarge, UnsupportedType
 
 _SLICE = 1 << 18
-"""Of base64, characters."""
+"""Of a text in base64."""
 _BLANKS = b" \t\n\r\v\f"
 _ERRORS: dict[str, type[ServiceError]] = {
     "too_many_bytes": TooLarge,
@@ -45,12 +45,7 @@ def decode_base64(text: str, max_bytes: int) -> bytes:
             field="image",
             kind="invalid_base64",
         ) from error
-    if len(data) > max_bytes:
-        raise TooLarge(
-            f"the image has more than {max_bytes} bytes; send a smaller or more compressed one",
-            field="image",
-            kind="too_many_bytes",
-        )
+    _check_bytes(len(data), max_bytes)
     return data
 
 
@@ -68,6 +63,15 @@ def _decoded(text: str) -> bytes:
     if rest:
         raise binascii.Error("cut short")
     return bytes(data)
+
+
+def _check_bytes(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise TooLarge(
+            f"the image has more than {max_bytes} bytes; send a smaller or more compressed one",
+            field="image",
+            kind="too_many_bytes",
+        )
 
 
 def decode_image(data: bytes, max_bytes: int, max_pixels: int) -> Decoded:

@@ -29,7 +29,6 @@ from service.records.head import SigningKey
 from service.records.recorder import Recorder
 from service.records.retention import delete_before
 from service.records.store import RecordStore
-from service.rules import Rules
 from service.settings import PREFIX, Settings
 from service.telemetry import Stages, Telemetry
 
@@ -77,7 +76,14 @@ class Keeper:
 
     def promise_of(self, bundle: Bundle, policy: Policy) -> Promise:
         """A promise for other rules, not read yet. The same bundle's drift goes on."""
-        promise = Promise(self.store, bundle, self._rate, self._settings.drift_window, policy.mode)
+        promise = Promise(
+            self.store,
+            bundle,
+            deadline_days=self._settings.audit_deadline_days,
+            confirmed=self._settings.void_needs_second_word,
+            window=self._settings.drift_window,
+            mode=policy.mode,
+        )
         if self.promise is not None and self.promise.bundle == bundle.id:
             promise.drift = self.promise.drift
         return promise
@@ -135,7 +141,7 @@ class Keeper:
         if audit is not None and audit.selected:
             decision = replace(outcome.decision, decision="escalate", reason="audit")
             outcome = replace(outcome, decision=decision)
-        _observe(outcome, ask.rules)
+        _observe(outcome, ask)
         record = record_of(ask, outcome, stages, answer_id, audit, self._settings.mode)
         if self._archive is not None and outcome.decision.decision != "accept":
             self._archive.submit(record.created, ask.picture)
@@ -185,7 +191,15 @@ class Keeper:
     def _draw(self, outcome: Outcome, answer_id: str) -> Audit | None:
         if self._rate == 0 or outcome.decision.decision != "accept":
             return None
-        return choose_audit(answer_id, self._rate, self._secret)
+        return choose_audit(answer_id, self._rate_of(outcome), self._secret, self._rate)
+
+    def _rate_of(self, outcome: Outcome) -> float:
+        """The risky half of what is accepted may be audited more often."""
+        near = self._settings.audit_rate_near_threshold
+        risk, most = outcome.assessment.score, outcome.decision.accept_below
+        if near is None or most is None or isinstance(risk, Missing) or risk <= most / 2:
+            return self._rate
+        return near
 
     async def _watch(self) -> None:
         """Read what other replicas and reviewers wrote, again and again."""
@@ -216,15 +230,16 @@ class Keeper:
         return await asyncio.get_running_loop().run_in_executor(self._background, work)
 
 
-def _observe(outcome: Outcome, rules: Rules) -> None:
+def _observe(outcome: Outcome, ask: Ask) -> None:
     """The risk of stage one, whatever came after it."""
-    assessment, promise = outcome.assessment, rules.promise
+    assessment, rules = outcome.assessment, ask.rules
+    promise = rules.promise
     if promise is None:
         return
     if promise.drift is not None and assessment.stage == 2:
         unasked = replace(assessment.signals, self_consistency=Missing("not_requested"))
         assessment = rules.bundle.assess(unasked)
-    promise.observe(assessment.score)
+    promise.observe(assessment.score, ask.picture.sha256)
 
 
 def open_store(settings: Settings) -> RecordStore:

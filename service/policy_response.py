@@ -6,8 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from probes.bundle import Bundle
 from probes.policy import PolicyMode, SmallSlices
-from probes.types import ConsistencyMode
+from probes.signals.question import QuestionMode
+from probes.types import ConsistencyMode, Missing
 from service.rules import Rules
 from service.schemas import (
     CertificateBody,
@@ -40,6 +42,10 @@ class PolicyResponse(BaseModel):
         description="what serves slices too small for a test of their own"
     )
     samples: int
+    questions: QuestionMode | MissingPart = Field(
+        description="which questions are within the domain; missing: the bundle is of a format "
+        "without a question side, so all are"
+    )
     certificates: dict[ConsistencyMode, CertificateBody | MissingPart]
     loosened_from: float | None = Field(
         description="alpha before recertify --loosen put a larger one in its place; null otherwise"
@@ -61,12 +67,18 @@ class PolicyResponse(BaseModel):
             self_consistency=policy.self_consistency,
             small_slices=policy.small_slices,
             samples=rules.bundle.generation.samples,
+            questions=_questions(rules.bundle),
             certificates={m: certificate_body(c) for m, c in rules.certificates().items()},
             loosened_from=rules.bundle.loosened_from,
             bundle=rules.bundle.id,
             model=model_body(rules.bundle.model),
             candidate=None if rules.candidate is None else _candidate(rules.candidate),
         )
+
+
+def _questions(bundle: Bundle) -> QuestionMode | MissingPart:
+    model = bundle.questions
+    return MissingPart(missing=model.reason) if isinstance(model, Missing) else model.mode
 
 
 def _candidate(rules: Rules) -> CandidateBody:

@@ -23,9 +23,9 @@ from probes.bundle import Bundle
 from probes.errors import DataError
 from probes.types import FloatArray, Missing
 from service.records.answer import AnswerRecord
-from service.records.audits import judge
 from service.records.listing import Filter
 from service.records.store import RecordStore
+from service.records.words import judge
 
 
 @dataclass(frozen=True, slots=True, eq=False)

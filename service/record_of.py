@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from probes.audit import Audit
-from probes.types import Missing, Signals
+from probes.types import Missing
 from service.candidate import Compared
 from service.pipeline import Ask, Outcome
 from service.records.answer import AnswerRecord, question_hash
+from service.signal_parts import parts_of
 from service.telemetry import Stages
-
-_NAMES = tuple(field.name for field in fields(Signals))
 
 
 def record_of(
@@ -55,6 +54,7 @@ def record_of(
         metadata=ask.metadata,
         audit=audit is not None and audit.selected,
         audit_probability=None if audit is None else audit.inclusion_probability,
+        audit_reference=None if audit is None else audit.reference,
         question=ask.query.question,
         answer=outcome.generation.answer,
         candidate=None if outcome.compared is None else _candidate(outcome.compared),
@@ -69,14 +69,3 @@ def _candidate(compared: Compared) -> dict[str, Any]:
         "risk": {"missing": risk.reason} if isinstance(risk, Missing) else risk,
         **({"missing": decision.reason} if isinstance(decision, Missing) else asdict(decision)),
     }
-
-
-def parts_of(signals: Signals) -> dict[str, dict[str, Any]]:
-    """Each signal by name, as the numbers that it holds or ``{"missing": reason}``."""
-    return {name: _part(getattr(signals, name)) for name in _NAMES}
-
-
-def _part(signal: Any) -> dict[str, Any]:
-    if isinstance(signal, Missing):
-        return {"missing": signal.reason}
-    return {name: getattr(signal, name) for name in signal.__slots__}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -20,6 +21,7 @@ from probes.labels.rule import parse_rule
 from probes.types import ConsistencyMode, Missing, Reason, Verdict
 from service.records.answer import AnswerRecord
 from service.records.outcome import Outcome
+from service.records.words import rule_on
 
 MOST_PER_PAGE = 500
 AnswerId = Annotated[str, StringConstraints(min_length=1, max_length=26, pattern="^[0-9A-Za-z]+$")]
@@ -32,7 +34,7 @@ def _name_or_object(rule: Any) -> Any:
 
 
 class OutcomeRequest(BaseModel):
-    """What an answer turned out to be: either ``correct`` or ``reference``."""
+    """What an answer turned out to be: one of ``correct``, ``reference`` and ``cannot_tell``."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -40,6 +42,9 @@ class OutcomeRequest(BaseModel):
     correct: bool | None = Field(None, description="whether the answer was right")
     reference: Annotated[str, StringConstraints(min_length=1, max_length=2000)] | None = Field(
         None, description="the right answer, which the given one is compared with"
+    )
+    cannot_tell: bool = Field(
+        False, description="the reviewer looked and cannot say; counts as wrong"
     )
     rule: Annotated[str | dict[str, Any] | None, BeforeValidator(_name_or_object)] = Field(
         None,
@@ -51,17 +56,22 @@ class OutcomeRequest(BaseModel):
         None, description="texts that mean another one", examples=[{"two": ["a pair"]}]
     )
     reviewer: Annotated[str, StringConstraints(max_length=128)] = Field(
-        "", description="who says so; several may judge the same answer, and the latest counts"
+        "",
+        description="who says so, where the service asks for no keys; with a key or a token its "
+        "subject is the reviewer, and this is kept beside",
+    )
+    note: Annotated[str, StringConstraints(max_length=500)] | None = Field(
+        None, description="free text, kept beside"
     )
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
-        if (self.correct is None) == (self.reference is None):
-            raise ValueError("give either 'correct' or 'reference', not both")
+    def _one_of_three(self) -> Self:
+        if (self.correct is not None) + (self.reference is not None) + self.cannot_tell != 1:
+            raise ValueError("give one of 'correct', 'reference' and 'cannot_tell', not several")
         return self
 
     def rule_text(self) -> str | None:
-        """The rule as it is kept; None beside ``correct``.
+        """The rule as it is kept; None without a reference.
 
         Raises DataError, which names the field, where it cannot judge the reference.
         """
@@ -73,6 +83,24 @@ class OutcomeRequest(BaseModel):
         check_references([self.reference], rule)
         return rule.text
 
+    def outcome(self, caller: str | None) -> Outcome:
+        """As it is recorded; ``caller`` is the authenticated subject, if there is one.
+
+        Raises DataError as :meth:`rule_text`.
+        """
+        named = caller is not None and self.reviewer
+        notes = [text for text in (self.reviewer if named else None, self.note) if text]
+        return Outcome(
+            answer_id=self.id,
+            created=datetime.now(UTC),
+            correct=self.correct,
+            reference=self.reference,
+            reviewer=self.reviewer if caller is None else caller,
+            cannot_tell=self.cannot_tell,
+            rule=self.rule_text(),
+            note=": ".join(notes) or None,
+        )
+
 
 class OutcomeResponse(BaseModel):
     """The outcome is in the records."""
@@ -81,6 +109,10 @@ class OutcomeResponse(BaseModel):
     status: Literal["added", "unchanged"] = Field(
         description="unchanged: this reviewer had said the same before"
     )
+    counts: bool = Field(
+        description="whether this is the word that now counts on the answer. Of an audit the "
+        "first counts, until a second reviewer is asked and says otherwise"
+    )
 
 
 class RecordedOutcome(BaseModel):
@@ -88,18 +120,22 @@ class RecordedOutcome(BaseModel):
 
     correct: bool | None
     reference: str | None
+    cannot_tell: bool
     rule: str | None = Field(
-        description="the rule that compares the reference; null beside 'correct' and in outcomes "
-        "of versions that kept none"
+        description="the rule that compares the reference; null beside another word and in "
+        "outcomes of versions that kept none"
     )
-    reviewer: str
-    version: int = Field(description="2 and more for a corrected word")
+    reviewer: str = Field(description="the key's or token's subject, or as the caller said")
+    note: str | None
+    version: int = Field(description="2 and more for a changed word")
     created: datetime
+    counts: bool = Field(description="whether this is the word that counts")
 
     @classmethod
-    def of(cls, outcome: Outcome) -> RecordedOutcome:
+    def of(cls, outcome: Outcome, counts: bool) -> RecordedOutcome:
         """Translate."""
-        return cls.model_validate(outcome, from_attributes=True)
+        same = {name: getattr(outcome, name) for name in cls.model_fields if name != "counts"}
+        return cls(**same, counts=counts)
 
 
 class RecordedRisk(BaseModel):
@@ -147,8 +183,10 @@ class RecordedAnswer(BaseModel):
     outcomes: list[RecordedOutcome]
 
     @classmethod
-    def of(cls, record: AnswerRecord, outcomes: list[Outcome]) -> RecordedAnswer:
-        """Translate; ``outcomes`` are this answer's."""
+    def of(
+        cls, record: AnswerRecord, outcomes: Sequence[Outcome], *, blind: bool = False
+    ) -> RecordedAnswer:
+        """Translate; ``outcomes`` are this answer's. ``blind``: without them."""
         same = {
             name: getattr(record, name)
             for name in cls.model_fields
@@ -164,7 +202,11 @@ class RecordedAnswer(BaseModel):
         )
         drawn = record.audit_probability
         audit = None if drawn is None else RecordedAudit(selected=record.audit, probability=drawn)
-        told = [RecordedOutcome.of(outcome) for outcome in outcomes]
+        ruling = rule_on(record.answer, record.audit, outcomes)
+        told = [
+            RecordedOutcome.of(one, counts=ruling is not None and one == ruling.outcome)
+            for one in ([] if blind else outcomes)
+        ]
         return cls(**same, risk=risk, audit=audit, outcomes=told)
 
 

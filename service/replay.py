@@ -17,28 +17,16 @@ import numpy as np
 from scipy.stats import binomtest
 
 from probes.bundle import Bundle
-from probes.types import (
-    AttentionConcentration,
-    Decision,
-    Domain,
-    Evidence,
-    HiddenStateProbe,
-    ImageCondition,
-    Interval,
-    Missing,
-    QuestionKind,
-    Signals,
-    TokenConfidence,
-    Verdict,
-)
+from probes.signals.question import QuestionModel
+from probes.types import Decision, Interval, Missing, Verdict
 from service.candidate import judge
+from service.recorded_signals import NOT_ASKED, signals_of
 from service.records.answer import AnswerRecord
-from service.records.audits import judge as judge_outcome
 from service.records.listing import Filter
 from service.records.store import RecordStore
+from service.records.words import judge as judge_outcome
 from service.rules import Rules
 
-NOT_ASKED = Missing("not_requested")
 GREEDY = "same"
 """Stands for the answer where samples are known by their number only."""
 
@@ -132,22 +120,7 @@ def _decide(record: AnswerRecord, rules: Rules, served: Bundle) -> Decision | Mi
     if record.bundle != bundle.id and not (record.bundle == served.id and _reads(served, bundle)):
         return _kept(record, rules)
     recorded = record.signals
-    probe, confidence = recorded.get("hidden_state_probe", {}), recorded.get("token_confidence", {})
-    domain, attention = recorded.get("domain", {}), recorded.get("attention", {})
-    evidence, image = recorded.get("evidence", {}), recorded.get("image", {})
-    kind = recorded.get("question_kind", {})
-    signals = Signals(
-        hidden_state_probe=_missing(probe)
-        or HiddenStateProbe(probe["logit"], tuple(probe["layers"])),
-        token_confidence=_missing(confidence) or TokenConfidence(**confidence),
-        self_consistency=NOT_ASKED,
-        attention=_missing(attention) or AttentionConcentration(**attention),
-        evidence=_missing(evidence) or Evidence(**evidence),
-        domain=_missing(domain)
-        or Domain(domain["distance"], domain["distance"] <= bundle.domain.limit),
-        image=_missing(image) or ImageCondition(**image),
-        question_kind=_missing(kind) or QuestionKind(kind["kind"]),
-    )
+    signals = signals_of(recorded, bundle)
     planned = bundle.generation.samples
     samples = _samples(recorded.get("self_consistency", {}), planned)
     if isinstance(samples, Missing) and samples.reason == "more_samples":
@@ -197,18 +170,22 @@ def _samples(consistency: Mapping[str, Any], planned: int) -> list[str] | Missin
     return [GREEDY] * agreeing + [f"other {index}" for index in range(count - agreeing)]
 
 
-def _missing(part: Mapping[str, Any]) -> Missing | None:
-    """Why a recorded signal is missing; None where it is there."""
-    return Missing(part.get("missing", "not_recorded")) if "missing" in part or not part else None
-
-
 def _reads(one: Bundle, other: Bundle) -> bool:
     """Whether a bundle reads nothing of an answer but what the first one read."""
     first, second = one.probe, other.probe
     same = (first.layer, first.position) == (second.layer, second.position)
+    if not _asks(one.questions, other.questions):
+        return False
     arrays = (
         *((getattr(first, n), getattr(second, n)) for n in ("projection", "offset")),
         *((getattr(one.domain, n), getattr(other.domain, n)) for n in ("mean", "precision")),
     )
     kinds = other.kinds is None or (one.kinds is not None and other.kinds.same(one.kinds))
     return same and kinds and all(np.array_equal(left, right) for left, right in arrays)
+
+
+def _asks(one: QuestionModel | Missing, other: QuestionModel | Missing) -> bool:
+    """Whether a record of one tells what the other thinks of its question; limits may differ."""
+    if isinstance(one, Missing) or isinstance(other, Missing):
+        return isinstance(one, Missing) and isinstance(other, Missing)
+    return one.mode == other.mode and one.same_questions(other)

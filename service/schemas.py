@@ -8,19 +8,21 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from probes.bundle import Bundle
 from probes.guarantee import Certificate
+from probes.signals.question import QuestionMode
 from probes.types import (
     ConsistencyMode,
+    DomainPart,
     Missing,
     ModelIdentity,
     Query,
     Reason,
     Scope,
-    Signals,
     Verdict,
 )
 from service.picture import Picture
 from service.pipeline import Ask, Outcome
 from service.rules import Rules
+from service.signal_parts import parts_of
 
 MAX_QUESTION = 2_000
 MAX_SAMPLES = 50
@@ -162,11 +164,40 @@ class EvidenceSignal(BaseModel):
     flipped_random30: bool
 
 
-class DomainSignal(BaseModel):
-    """Whether the request looks like what the gate was calibrated on."""
+class ImageDomainSignal(BaseModel):
+    """Whether one image, as the model read it, looks like those of calibration."""
 
     distance: float
     inside: bool
+
+
+class QuestionDomainSignal(BaseModel):
+    """Whether the question is one of those that the gate was trained on."""
+
+    surprise: float = Field(description="of its least expected word, bits")
+    inside: bool
+    mode: QuestionMode = Field(
+        description="any: a bounded surprise; template, exact: a training question, with or "
+        "without other values in its slots"
+    )
+
+
+class DomainSignal(BaseModel):
+    """Whether the request looks like what the gate was trained and calibrated on."""
+
+    distance: float = Field(description="of the image that is furthest away")
+    inside: bool = Field(description="every image and the question")
+    part: DomainPart | None = Field(None, description="which side is outside")
+    images: list[ImageDomainSignal] = Field(default_factory=list)
+    question: QuestionDomainSignal | MissingPart = MissingPart(missing="no_question_side")
+
+
+class AnswerFormSignal(BaseModel):
+    """Whether the answer is one that a person could mean."""
+
+    degenerate: Literal["empty", "not_words", "repeats"] | None = Field(
+        description="why it is none; null where it is one"
+    )
 
 
 class ImageSignal(BaseModel):
@@ -193,6 +224,7 @@ class SignalsBody(BaseModel):
     domain: DomainSignal | MissingPart
     image: ImageSignal | MissingPart
     question_kind: QuestionKindSignal | MissingPart
+    answer_form: AnswerFormSignal | MissingPart = MissingPart(missing="not_measured")
 
 
 class CertificateBody(BaseModel):
@@ -272,36 +304,13 @@ class AnswerResponse(BaseModel):
                 accept_below=decision.accept_below,
                 reject_above=decision.reject_above,
             ),
-            signals=_signals(outcome.assessment.signals),
+            signals=SignalsBody.model_validate(parts_of(outcome.assessment.signals)),
             certificate=certificate_body(outcome.certificate),
             model=model_body(bundle.model),
             bundle=bundle.id,
             mode=mode,
             timing=timing,
         )
-
-
-_PARTS: dict[str, type[BaseModel]] = {
-    "hidden_state_probe": ProbeSignal,
-    "token_confidence": ConfidenceSignal,
-    "self_consistency": ConsistencySignal,
-    "attention": AttentionSignal,
-    "evidence": EvidenceSignal,
-    "domain": DomainSignal,
-    "image": ImageSignal,
-    "question_kind": QuestionKindSignal,
-}
-
-
-def _signals(signals: Signals) -> SignalsBody:
-    parts: dict[str, Any] = {}
-    for name, body in _PARTS.items():
-        match getattr(signals, name):
-            case Missing(reason=reason):
-                parts[name] = MissingPart(missing=reason)
-            case measured:
-                parts[name] = body.model_validate(measured, from_attributes=True)
-    return SignalsBody(**parts)
 
 
 def certificate_body(certificate: Certificate | Missing) -> CertificateBody | MissingPart:

@@ -221,6 +221,23 @@ class Settings(BaseSettings):
     audit_rate: float = Field(
         default=0.0, ge=0, le=1, description="share of accepted answers that a person is to judge"
     )
+    audit_rate_near_threshold: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="share where the risk is over half of accept_below; by default the same",
+    )
+    audit_deadline_days: float = Field(
+        default=14.0,
+        ge=0,
+        le=36500,
+        description="audits that nobody judged by then count as wrong; 0: never",
+    )
+    void_needs_second_word: bool = Field(
+        default=False,
+        description="a certificate is void by words that a second reviewer confirmed; "
+        "until then everything escalates",
+    )
     review_capacity_per_hour: float = Field(
         default=0.0, ge=0, le=1e9, description="escalations that the reviewers can take; 0: unknown"
     )
@@ -275,6 +292,16 @@ class Settings(BaseSettings):
                         f"{PREFIX}{name.upper()} needs records, and {PREFIX}RECORDS_URL is empty; "
                         "name a database there"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _near_is_more(self) -> Self:
+        near = self.audit_rate_near_threshold
+        if near is not None and not 0 < self.audit_rate <= near:
+            raise ValueError(
+                f"{PREFIX}AUDIT_RATE_NEAR_THRESHOLD is {near}; {PREFIX}AUDIT_RATE must be above 0 "
+                "and at most that: every accepted answer needs a chance to be drawn"
+            )
         return self
 
     @model_validator(mode="after")

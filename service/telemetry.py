@@ -15,6 +15,7 @@ from prometheus_client.exposition import choose_encoder
 from probes.types import (
     AttentionConcentration,
     Domain,
+    DomainPart,
     ImageCondition,
     Missing,
     Reason,
@@ -179,9 +180,12 @@ class Telemetry:
         )
         self.out_of_domain = Counter(
             "vlm_gate_out_of_domain",
-            "Answers about requests outside the domain of validity",
+            "Answers about requests outside the domain of validity, by the side that is outside",
+            ["part"],
             registry=registry,
         )
+        for part in get_args(DomainPart):
+            self.out_of_domain.labels(part)
         self.damaged_images = Counter(
             "vlm_gate_damaged_images",
             "Answers about images whose files a strict decoder finds damaged",
@@ -253,8 +257,8 @@ class Telemetry:
                     self.agreement.observe(consistency.agreement)
                     ended = "stopped_early" if consistency.stopped_early else "completed"
                     self.consistency_runs.labels(ended).inc()
-                case Domain(inside=False):
-                    self.out_of_domain.inc()
+                case Domain(part=part) if part is not None:
+                    self.out_of_domain.labels(part).inc()
                 case ImageCondition(damaged=True):
                     self.damaged_images.inc()
 

@@ -155,12 +155,18 @@ PROMISE = Row(
                 Query(f"max(vlm_gate_audits_judged{{{JOB}}})", "judged"),
                 Query(f"max(vlm_gate_audits_awaiting{{{JOB}}})", "awaiting"),
             ),
-            span=6,
+            span=4,
+        ),
+        Panel(
+            "Evidence against the promise",
+            (Query(f"max(vlm_gate_promise_evidence_ratio{{{JOB}}})", "evidence"),),
+            unit="percentunit", span=4, limit=1,
+            description="Of the audits, over what voids the certificate; 100 % is void.",
         ),
         Panel(
             "Certificate",
             (Query(f"vlm_gate_certificate_valid{{{JOB}}}", "{{instance}}"),),
-            span=6, most=1.2, description="1 while it holds.",
+            span=4, most=1.2, description="1 while it holds.",
         ),
     ),
 )  # fmt: skip

@@ -168,7 +168,7 @@ def measure(service: Service, seconds: float) -> Measured:
     answers, health, codes = [], [], []
     ends = time.monotonic() + seconds
     with httpx.Client(base_url=f"http://127.0.0.1:{service.port}", timeout=60) as client:
-        while time.monotonic() < ends:
+        while not answers or time.monotonic() < ends:
             began = time.perf_counter()
             codes.append(ask(client).status_code)
             between = time.perf_counter()

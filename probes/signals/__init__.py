@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Protocol
 from probes.signals.attention import measure_attention
 from probes.signals.confidence import measure_confidence
 from probes.signals.consistency import measure_consistency
+from probes.signals.degenerate import measure_form
 from probes.signals.domain import DomainModel, measure_domain
 from probes.signals.hidden import measure_probe
+from probes.signals.question import QuestionModel
 from probes.signals.question_kind import KindModel, measure_question_kind
 from probes.types import Generation, ImageCondition, Missing, Query, SampleSet, Signals
 
@@ -26,6 +28,9 @@ class Instruments(Protocol):
     def domain(self) -> DomainModel: ...
 
     @property
+    def questions(self) -> QuestionModel | Missing: ...
+
+    @property
     def kinds(self) -> KindModel | None: ...
 
 
@@ -37,7 +42,8 @@ def measure(
     Args:
         query: what was asked.
         generation: the greedy answer and what was read on the way.
-        bundle: holds the probe, the domain model and, where the risk reads it, the model of kinds.
+        bundle: holds the probe, both sides of the domain and, where the risk reads it, the model of
+            kinds.
         samples: sampled answers, or None when none were asked for.
     """
     trace = generation.trace
@@ -49,7 +55,8 @@ def measure(
         else measure_consistency(generation.answer, samples.answers, samples.planned),
         attention=measure_attention(trace),
         evidence=Missing("not_requested"),
-        domain=measure_domain(trace, query.image, bundle.probe, bundle.domain, query.features),
+        domain=measure_domain(query, trace, bundle.probe, bundle.domain, bundle.questions),
         image=ImageCondition(query.damage is not None, query.damage or ""),
         question_kind=measure_question_kind(query.question, bundle.kinds),
+        answer_form=measure_form(generation.answer),
     )

@@ -1,7 +1,7 @@
 """Domain of validity: whether a request looks like what the gate was calibrated on.
 
-One Mahalanobis distance over the hidden state's leading principal coordinates and a few cheap
-features of the image itself.
+The image side is one Mahalanobis distance over the hidden state's leading principal coordinates and
+a few cheap features of the image itself; the question side is :mod:`probes.signals.question`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from probes.errors import TrainingError
 from probes.image_features import IMAGE_FEATURES, image_features
 from probes.signals.hidden import project
-from probes.types import Domain, FloatArray, ImageArray, Missing, Trace
+from probes.signals.question import QuestionModel, measure_question
+from probes.types import Domain, FloatArray, ImageDomain, Missing, Query, Trace
 
 if TYPE_CHECKING:
     from probes.probe import LinearProbe
@@ -97,22 +98,25 @@ def _normal(points: FloatArray, least: FloatArray) -> tuple[FloatArray, FloatArr
 
 
 def measure_domain(
+    query: Query,
     trace: Trace,
-    image: ImageArray,
     probe: LinearProbe,
     domain: DomainModel,
-    features: FloatArray | None = None,
+    questions: QuestionModel | Missing,
 ) -> Domain | Missing:
-    """Distance of one request from the calibration requests; ``Missing`` as the probe's readout.
+    """How far one request is from those of training; ``Missing`` as the probe's readout.
 
     Args:
-        features: :func:`image_features` of the image where they are known already.
+        query: its image, with its features where they are known already, and its question.
+        questions: the question side, or why the bundle has none.
     """
     projected = project(trace, probe)
     if isinstance(projected, Missing):
         return projected
-    if features is None:
-        features = image_features(image)
+    features = image_features(query.image) if query.features is None else query.features
     point = np.concatenate([projected[1:], features])
     distance = float(domain.distance(point[np.newaxis])[0])
-    return Domain(distance=distance, inside=distance <= domain.limit)
+    image = ImageDomain(distance=distance, inside=distance <= domain.limit)
+    if isinstance(questions, Missing):
+        return Domain((image,), questions)
+    return Domain((image,), measure_question(query.question, questions))

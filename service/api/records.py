@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request
@@ -14,6 +13,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from probes.errors import DataError
 from probes.types import Reason, Verdict
 from service.api.body import read_small_body
+from service.auth import ANONYMOUS, Caller
 from service.errors import Invalid, NotFound
 from service.gate import Gate
 from service.json_body import read_model
@@ -25,10 +25,12 @@ from service.record_schemas import (
     OutcomeResponse,
     RecordedAnswer,
 )
+from service.records.answer import AnswerRecord
 from service.records.errors import InvalidRecord, UnknownAnswer
 from service.records.listing import Filter
 from service.records.outcome import Outcome
 from service.records.store import RecordStore
+from service.records.words import rule_on
 
 router = APIRouter(tags=["records"])
 Result = TypeVar("Result")
@@ -64,6 +66,11 @@ class ListQuery(BaseModel):
     slice: list[str] = Field(
         default_factory=list, max_length=16, description="metadata that it has, as name:value"
     )
+    second_word: bool = Field(
+        False,
+        description="audits that a second reviewer is to judge, you for one, without what was said "
+        "so far; a page may hold fewer than 'limit'",
+    )
     limit: int = Field(100, ge=1, le=MOST_PER_PAGE)
     after: str = Field("", max_length=64, description="the 'next' of the page before")
 
@@ -81,7 +88,7 @@ class ListQuery(BaseModel):
             until=self.until,
             decision=self.decision,
             reason=self.reason,
-            audit=self.audit,
+            audit=True if self.second_word else self.audit,
             slice={name: value for name, _, value in pairs},
         )
 
@@ -94,28 +101,32 @@ class ListQuery(BaseModel):
     summary="Tell what an answer turned out to be",
 )
 async def post_outcome(request: Request) -> OutcomeResponse:
-    """The same word twice from one reviewer is kept once; another word is a correction."""
+    """The same word twice from one reviewer is kept once; another word is kept beside it."""
     body = await read_small_body(request, request.app.state.gate)
     told = read_model(OutcomeRequest, body or b"null")
-    outcome = Outcome(
-        told.id,
-        datetime.now(UTC),
-        told.correct,
-        told.reference,
-        told.reviewer,
-        rule=_rule(told),
-    )
-    status = await _read(request, lambda store: store.add_outcome(outcome))
-    return OutcomeResponse(id=told.id, status=status)
-
-
-def _rule(told: OutcomeRequest) -> str | None:
-    """Raises Invalid, which names the field, where the rule cannot judge the reference."""
     try:
-        return told.rule_text()
-    except DataError as error:
+        outcome = told.outcome(_subject(request))
+    except DataError as error:  # the rule cannot judge the reference
         field = str(error).partition(":")[0].replace("references", "reference")
         raise Invalid(str(error), field=field, kind="invalid_field") from error
+
+    def tell(store: RecordStore) -> OutcomeResponse:
+        status = store.add_outcome(outcome)
+        record = store.get(outcome.answer_id)
+        ruling = None if record is None else store.rulings([record]).get(record.id)
+        word = None if ruling is None else ruling.outcome
+        counts = (
+            word is not None and word.reviewer == outcome.reviewer and word.says == outcome.says
+        )
+        return OutcomeResponse(id=told.id, status=status, counts=counts)
+
+    return await _read(request, tell)
+
+
+def _subject(request: Request) -> str | None:
+    """Who tells, where the service asks; None where anybody may call."""
+    caller: Caller = request.state.caller
+    return None if caller is ANONYMOUS else caller.id
 
 
 @router.get("/v1/answers/{id}", responses=PROBLEMS, summary="One recorded answer, with outcomes")
@@ -134,18 +145,26 @@ async def get_answer(request: Request, id: str) -> RecordedAnswer:
 @router.get("/v1/answers", responses=PROBLEMS, summary="Recorded answers, newest first")
 async def list_answers(request: Request, query: Annotated[ListQuery, Query()]) -> AnswerList:
     """Pages by a cursor: answers that come meanwhile shift nothing."""
-    where = query.to_filter()
+    where, second, me = query.to_filter(), query.second_word, _subject(request)
 
     def find(store: RecordStore) -> AnswerList:
         page = store.page(where, limit=query.limit, after=query.after)
-        outcomes = store.outcomes_of([record.id for record in page.answers])
+        told: dict[str, list[Outcome]] = {record.id: [] for record in page.answers}
+        for outcome in store.outcomes_of(list(told)):
+            told[outcome.answer_id].append(outcome)
         answers = [
-            RecordedAnswer.of(record, [o for o in outcomes if o.answer_id == record.id])
+            RecordedAnswer.of(record, told[record.id], blind=second)
             for record in page.answers
+            if not second or _due(record, told[record.id], me)
         ]
         return AnswerList(answers=answers, next=page.next)
 
     return await _read(request, find)
+
+
+def _due(record: AnswerRecord, words: list[Outcome], me: str | None) -> bool:
+    ruling = rule_on(record.answer, record.audit, words)
+    return ruling is not None and ruling.due and all(word.reviewer != me for word in words)
 
 
 async def _read(request: Request, work: Callable[[RecordStore], Result]) -> Result:

@@ -42,6 +42,8 @@ class AnswerRecord:
         metadata: what the caller sent along, such as line and camera: the answer's slices.
         audit: drawn for a random audit.
         audit_probability: with what probability it could be drawn, 0 to 1, if it could.
+        audit_reference: what the test of the promise weighs it by, fixed at the draw: above 0, at
+            most ``audit_probability``. None where it was not drawn, and in records of before 0005.
         question: its text; the recorder drops it unless told to keep it.
         answer: its text.
         candidate: what other rules would have said: bundle, decision, risk, or ``missing``.
@@ -69,6 +71,7 @@ class AnswerRecord:
     metadata: Mapping[str, str] = field(default_factory=dict)
     audit: bool = False
     audit_probability: float | None = None
+    audit_reference: float | None = None
     question: str | None = None
     answer: str | None = None
     candidate: Mapping[str, Any] | None = None
@@ -93,7 +96,7 @@ def answer_row(record: AnswerRecord) -> dict[str, Any]:
     row["risk"], row["risk_missing"] = (
         (None, risk.reason) if isinstance(risk, Missing) else (risk, None)
     )
-    for name in ("risk", "accept_below", "reject_above", "audit_probability"):
+    for name in ("risk", "accept_below", "reject_above", "audit_probability", "audit_reference"):
         row[name] = _finite(name, row[name])
     return {name: plain(name, value) for name, value in row.items()}
 

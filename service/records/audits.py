@@ -2,68 +2,93 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from hashlib import sha256
 
-from sqlalchemy import Connection, RowMapping, Table, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, RowMapping, Table, func, insert, select
 
-from probes.errors import DataError
-from probes.labels import judge as judge_answer
-from probes.labels.text import match_form
 from probes.types import Missing
 from service.records.answer import AnswerRecord, answer_record
+from service.records.canonical import microseconds, moment
 from service.records.outcome import Outcome, outcome_of
 from service.records.store import RecordStore
-from service.records.tables import DRAWN, answers, heads, outcomes, tails, totals
+from service.records.tables import DRAWN, answers, heads, outcomes, past_audits, tails, totals
+from service.records.words import Ruling, rule_on
 
 Tally = tuple[float, int, int, int]
 """Inclusion probability; audits found wrong, found right, and not judged."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What the test of the promise needs of an audit, for as long as it needs it.
+
+    Args:
+        id: the answer's. created: when it was accepted.
+        group: of one image; a hash of its hash, which names no file.
+        probability: with which it was drawn.
+        reference: fixed at the draw; None in records of versions before 0005.
+        wrong: None while that is not known.
+        confirmed: two reviewers did not find it right.
+    """
+
+    id: str
+    created: datetime
+    group: str
+    probability: float
+    reference: float | None
+    wrong: bool | None
+    confirmed: bool
+
+
+@dataclass(frozen=True, eq=False)
 class Audit:
-    """An audited answer, and the latest word on it.
+    """An audited answer, and the words on it.
 
     Args:
         chain: where its record stands. sequence: likewise.
         record: the answer; its inclusion probability is ``record.audit_probability``.
-        outcome: None while nobody has judged it.
+        words: what reviewers said.
     """
 
     chain: str
     sequence: int
     record: AnswerRecord
-    outcome: Outcome | None = None
+    words: tuple[Outcome, ...] = ()
+
+    def told(self, word: Outcome) -> Audit:
+        """The same with one word more."""
+        return replace(self, words=(*self.words, word))
+
+    @cached_property
+    def ruling(self) -> Ruling | None:
+        """What the words come to; None while nobody has judged it."""
+        return rule_on(self.record.answer, True, self.words)
 
     @property
     def wrong(self) -> bool | Missing:
         """Whether the answer was wrong, ``Missing("not_judged")`` or ``Missing("no_answer")``."""
-        if self.outcome is None:
-            return Missing("not_judged")
-        return judge(self.record.answer, self.outcome)
+        ruling = self.ruling
+        return Missing("not_judged") if ruling is None else ruling.wrong
 
-
-def judge(answer: str | None, outcome: Outcome) -> bool | Missing:
-    """Whether an answer was wrong: as the reviewer says, or by comparison with the reference.
-
-    The outcome names the rule. Where an earlier version kept none, that version's documents said:
-    "yes" and "no" by ``yes_no``, any other reference by ``match`` (docs/decisions/0012).
-    ``Missing("no_answer")`` when there is no text to compare.
-    """
-    if outcome.correct is not None:
-        return not outcome.correct
-    if answer is None or outcome.reference is None:
-        return Missing("no_answer")
-    rule = outcome.rule
-    if rule is None:
-        rule = "yes_no" if match_form(outcome.reference) in ("yes", "no") else "match"
-    try:
-        return judge_answer(answer, [outcome.reference], rule).wrong
-    except DataError:  # of that time: a reference without a word, which nothing equals
-        return True
+    @cached_property
+    def sample(self) -> Sample:
+        """What the test needs of it."""
+        record, ruling = self.record, self.ruling
+        assert record.audit_probability is not None  # recorded with every draw
+        known = ruling is not None and not isinstance(ruling.wrong, Missing)
+        return Sample(
+            id=record.id,
+            created=record.created,
+            group=sha256(f"audit group {record.image_sha256}".encode()).hexdigest(),
+            probability=record.audit_probability,
+            reference=record.audit_reference,
+            wrong=bool(ruling.wrong) if ruling is not None and known else None,
+            confirmed=ruling is not None and ruling.confirmed,
+        )
 
 
 class AuditTrail:
@@ -82,8 +107,13 @@ class AuditTrail:
         self._certificates = frozenset(certificates)
         self._seen: dict[str, int] = {}
         self._audits: dict[str, Audit] = {}
-        self.deleted: list[Tally] = []
-        """Audits that retention deleted, counted."""
+        self._gone: dict[str, int] | None = None
+        self.past: list[Sample] = []
+        """Audits whose records retention deleted."""
+        self.counts: list[Tally] = []
+        """Those that a version before 0005 deleted, of which only counts are left."""
+        self.now = datetime.now(UTC)
+        """When it was last read, by the database's clock: the same for all replicas."""
         self.changes = 0
         """Grows with every audit and every outcome of one."""
 
@@ -97,6 +127,9 @@ class AuditTrail:
                         for row in _new(connection, table, chain, self._seen.get(chain, 0), end):
                             take(row)
             self._forget(connection)
+            now = connection.scalar(select(func.now()))
+        assert now is not None
+        self.now = now if now.tzinfo is not None else now.replace(tzinfo=UTC)
         self._seen = ends
         return sorted(self._audits.values(), key=lambda a: (a.record.created, a.record.id))
 
@@ -107,61 +140,77 @@ class AuditTrail:
 
     def _take_outcome(self, row: RowMapping) -> None:
         audit = self._audits.get(row["answer_id"])
-        if audit is not None and _is_later(row, audit.outcome):
-            audit.outcome = outcome_of(row)
+        if audit is not None:
+            self._audits[row["answer_id"]] = audit.told(outcome_of(row))
             self.changes += 1
 
     def _forget(self, connection: Connection) -> None:
-        """What retention deleted is counted in the totals from then on, and no more here."""
-        gone = select(heads.c.chain, heads.c.sequence).where(heads.c.kind == "retention")
-        last: dict[str, int] = {}
-        for row in connection.execute(gone):
-            last[row.chain] = max(row.sequence, last.get(row.chain, 0))
+        """What retention deleted stands among the past audits from then on, and no more here."""
+        last = select(heads.c.chain, func.max(heads.c.sequence).label("last"))
+        last = last.where(heads.c.kind == "retention").group_by(heads.c.chain)
+        gone = {row.chain: row.last for row in connection.execute(last)}
+        if gone == self._gone:
+            return
+        self._gone = gone
+        self.changes += 1
         self._audits = {
             name: audit
             for name, audit in self._audits.items()
-            if audit.sequence > last.get(audit.chain, 0)
+            if audit.sequence > gone.get(audit.chain, 0)
         }
-        wanted = select(totals).where(totals.c.bundle == self._bundle)
+        wanted = select(past_audits).where(past_audits.c.bundle == self._bundle)
+        self.past = [
+            _sample(row)
+            for row in connection.execute(wanted).mappings()
+            if row["certificate"] in self._certificates
+        ]
         counted: dict[float, list[int]] = {}
-        for row in connection.execute(wanted):
+        for row in connection.execute(select(totals).where(totals.c.bundle == self._bundle)):
             if (row.certificate or None) in self._certificates:
                 sums = counted.setdefault(row.probability, [0, 0, 0])
                 for index, count in enumerate((row.wrong, row.correct, row.awaiting)):
                     sums[index] += count
-        deleted = [(p, sums[0], sums[1], sums[2]) for p, sums in sorted(counted.items())]
-        self.changes += deleted != self.deleted
-        self.deleted = deleted
+        self.counts = [(p, sums[0], sums[1], sums[2]) for p, sums in sorted(counted.items())]
 
 
-def add_to_totals(connection: Connection, chain: str, last: int) -> None:
-    """Count the audits of a chain of answers up to a row, in the transaction that deletes them."""
+def keep_audits(connection: Connection, chain: str, last: int) -> None:
+    """Keep what the test needs of a chain's audits, in the transaction that deletes the answers."""
     here = (answers.c.chain == chain, answers.c.sequence <= last)
     drawn = connection.execute(select(answers).where(*here, DRAWN)).mappings().all()
-    if not drawn:
+    audits = {row["id"]: Audit(chain, row["sequence"], answer_record(row)) for row in drawn}
+    if not audits:
         return
-    told: dict[str, Outcome] = {}
-    said = select(outcomes).where(outcomes.c.answer_id.in_([row["id"] for row in drawn]))
+    said = select(outcomes).where(outcomes.c.answer_id.in_(audits))
     for row in connection.execute(said).mappings():
-        if _is_later(row, told.get(row["answer_id"])):
-            told[row["answer_id"]] = outcome_of(row)
-    counts: Counter[tuple[str, str, float, bool | None]] = Counter()
-    for row in drawn:
-        outcome = told.get(row["id"])
-        wrong = None if outcome is None else judge(row["answer"], outcome)
-        known = None if isinstance(wrong, Missing) else wrong
-        place = (row["certificate"] or "", row["bundle"], row["audit_probability"])
-        counts[(*place, known)] += 1
-    dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
-    for (certificate, bundle, probability, known), count in counts.items():
-        found = {"wrong": 0, "correct": 0, "awaiting": 0}
-        found[{True: "wrong", False: "correct", None: "awaiting"}[known]] = count
-        added = dialect.insert(totals).values(
-            certificate=certificate, bundle=bundle, probability=probability, **found
-        )
-        sums = {name: totals.c[name] + added.excluded[name] for name in found}
-        keys = [totals.c.certificate, totals.c.bundle, totals.c.probability]
-        connection.execute(added.on_conflict_do_update(index_elements=keys, set_=sums))
+        audits[row["answer_id"]] = audits[row["answer_id"]].told(outcome_of(row))
+    kept = [(audit.record, audit.sample) for audit in audits.values()]
+    rows = [
+        {
+            "id": sample.id,
+            "created_us": microseconds(sample.created),
+            "bundle": record.bundle,
+            "certificate": record.certificate,
+            "audit_group": sample.group,
+            "probability": sample.probability,
+            "reference": sample.reference,
+            "wrong": sample.wrong,
+            "confirmed": sample.confirmed,
+        }
+        for record, sample in kept
+    ]
+    connection.execute(insert(past_audits), rows)
+
+
+def _sample(row: RowMapping) -> Sample:
+    return Sample(
+        id=row["id"],
+        created=moment(row["created_us"]),
+        group=row["audit_group"],
+        probability=row["probability"],
+        reference=row["reference"],
+        wrong=row["wrong"],
+        confirmed=row["confirmed"],
+    )
 
 
 def _new(
@@ -172,10 +221,3 @@ def _new(
     if table is answers:
         wanted = wanted.where(DRAWN)
     return connection.execute(wanted.order_by(table.c.sequence)).mappings()
-
-
-def _is_later(row: Mapping[Any, Any], said: Outcome | None) -> bool:
-    if said is None:
-        return True
-    told = outcome_of(row)  # type: ignore[arg-type]
-    return (told.created, told.version) > (said.created, said.version)

@@ -11,11 +11,10 @@ import pyarrow.parquet as pq
 
 from probes.types import Missing
 from service.records.answer import AnswerRecord
-from service.records.audits import judge
 from service.records.canonical import canonical_json
 from service.records.listing import Filter
-from service.records.outcome import Outcome
 from service.records.store import RecordStore
+from service.records.words import Ruling
 
 PAGE_ROWS = 1000
 TEXT, NUMBER, FLAG = pa.string(), pa.float64(), pa.bool_()
@@ -48,18 +47,21 @@ SCHEMA = pa.schema(
         "scope": TEXT,
         "audit": FLAG,
         "audit_probability": NUMBER,
-        "outcome_correct": FLAG,  # of the latest outcome
+        "audit_reference": NUMBER,
+        "outcome_correct": FLAG,  # of the outcome that counts
         "outcome_reference": TEXT,
         "outcome_rule": TEXT,
         "outcome_wrong": FLAG,  # as the judge says, by that rule
         "outcome_reviewer": TEXT,
         "outcome_created": TIME,
+        "outcome_cannot_tell": FLAG,
+        "outcome_note": TEXT,
     }
 )
 
 
 def export_parquet(store: RecordStore, path: Path, where: Filter | None = None) -> int:
-    """Write answers with their latest outcome, newest first; returns how many.
+    """Write answers with the outcome that counts, newest first; returns how many.
 
     The file appears under its name only when it is whole.
 
@@ -73,11 +75,8 @@ def export_parquet(store: RecordStore, path: Path, where: Filter | None = None) 
         with pq.ParquetWriter(draft, SCHEMA) as writer:
             while True:
                 page = store.page(where, limit=PAGE_ROWS, after=after)
-                latest = {
-                    outcome.answer_id: outcome
-                    for outcome in store.outcomes_of([record.id for record in page.answers])
-                }
-                rows = [_row(record, latest.get(record.id)) for record in page.answers]
+                rulings = store.rulings(page.answers)
+                rows = [_row(record, rulings.get(record.id)) for record in page.answers]
                 writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
                 count += len(rows)
                 if page.next is None:
@@ -89,18 +88,19 @@ def export_parquet(store: RecordStore, path: Path, where: Filter | None = None) 
     return count
 
 
-def _row(record: AnswerRecord, outcome: Outcome | None) -> dict[str, Any]:
+def _row(record: AnswerRecord, ruling: Ruling | None) -> dict[str, Any]:
     row = {name: getattr(record, name) for name in SCHEMA.names if hasattr(record, name)}
     if isinstance(record.risk, Missing):
         row |= {"risk": None, "risk_missing": record.risk.reason}
     for name in ("signals", "timings", "metadata", "candidate"):
         row[name] = None if row[name] is None else canonical_json(row[name])
-    if outcome is not None:
+    if ruling is not None:
+        outcome = ruling.outcome
+        row["outcome_cannot_tell"], row["outcome_note"] = outcome.cannot_tell, outcome.note
         row["outcome_correct"] = outcome.correct
         row["outcome_reference"] = outcome.reference
         row["outcome_rule"] = outcome.rule
-        wrong = judge(record.answer, outcome)
-        row["outcome_wrong"] = None if isinstance(wrong, Missing) else wrong
+        row["outcome_wrong"] = None if isinstance(ruling.wrong, Missing) else ruling.wrong
         row["outcome_reviewer"] = outcome.reviewer
         row["outcome_created"] = outcome.created
     return row

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, Table, delete, func, insert, select
 
-from service.records.audits import add_to_totals
+from service.records.audits import keep_audits
 from service.records.canonical import microseconds
 from service.records.chain import HEAD_EVERY
 from service.records.store import RecordStore
@@ -30,8 +30,9 @@ def delete_before(store: RecordStore, cutoff: datetime) -> Deleted:
 
     A chain is deleted from its start up to the first row that is young enough, so a row may stay
     a little longer than its age says, never shorter. Rows dated in the future (a clock that
-    jumped) keep nothing alive. Audits are counted before they go, so that the test of the promise
-    goes on. Run `verify` first: what is deleted cannot be verified any more.
+    jumped) keep nothing alive. Of an audit stays what the test of the promise needs
+    (`service.records.audits.Sample`), so that the test goes on as if nothing were deleted. Run
+    `verify` first: what is deleted cannot be verified any more.
 
     Raises:
         RecordsUnavailable: the database does not work now; what was deleted stays deleted.
@@ -39,7 +40,7 @@ def delete_before(store: RecordStore, cutoff: datetime) -> Deleted:
     with store.reading() as connection:
         chains = list(connection.scalars(select(tails.c.chain)))
     counts = {answers.name: 0, outcomes.name: 0}
-    for table in (answers, outcomes):  # in this order: an audit is counted with its outcome
+    for table in (answers, outcomes):  # in this order: an audit is kept with its outcome
         for chain in chains:
             if not chain.startswith(f"{table.name}:"):
                 continue
@@ -59,7 +60,7 @@ def _delete_chunk(store: RecordStore, table: Table, chain: str, cutoff_us: int) 
         last_hash = connection.scalar(select(table.c.hash).where(here, table.c.sequence == last))
         assert isinstance(last_hash, str)
         if table is answers:
-            add_to_totals(connection, chain, last)
+            keep_audits(connection, chain, last)
         gone = connection.execute(delete(table).where(here, table.c.sequence <= last))
         connection.execute(delete(heads).where(heads.c.chain == chain, heads.c.sequence <= last))
         head = store.key.sign(chain, last, last_hash, "retention")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, func, select, text
 
 from service.records import database
 from service.records.answer import AnswerRecord, answer_record, answer_row
@@ -18,6 +18,7 @@ from service.records.head import Head, SigningKey
 from service.records.listing import Filter, Page, page_of
 from service.records.outcome import Outcome, outcome_of, outcome_row
 from service.records.tables import answers, heads, outcomes, tails
+from service.records.words import Ruling, rule_on
 
 PAGE_ROWS = 500
 RACES = 3
@@ -78,7 +79,8 @@ class RecordStore:
 
     def add_outcome(self, outcome: Outcome) -> Literal["added", "unchanged"]:
         """Write an outcome. The same word twice from one reviewer is kept once; another word is a
-        correction: a new version beside the old one.
+        new version beside the old one. The database numbers the words on an answer: their order
+        hangs on no replica's clock. Which of them counts: `service.records.words`.
 
         Raises:
             UnknownAnswer: there is no such answer.
@@ -98,18 +100,24 @@ class RecordStore:
             tail = lock_tail(connection, outcomes, self.writer, self.key)
             if connection.scalar(select(1).where(answers.c.id == outcome.answer_id)) is None:
                 raise UnknownAnswer(f"there is no answer {outcome.answer_id} in the records")
-            said = connection.execute(
-                select(outcomes)
-                .where(outcomes.c.answer_id == row["answer_id"])
-                .where(outcomes.c.reviewer == row["reviewer"])
-                .order_by(outcomes.c.version.desc())
-                .limit(1)
-            ).one_or_none()
+            said = (
+                connection.execute(
+                    select(outcomes)
+                    .where(outcomes.c.answer_id == row["answer_id"])
+                    .where(outcomes.c.reviewer == row["reviewer"])
+                    .order_by(outcomes.c.version.desc())
+                    .limit(1)
+                )
+                .mappings()
+                .one_or_none()
+            )
             if said is not None:
-                same = ("correct", "reference", "rule")
-                if all(getattr(said, name) == row[name] for name in same):
+                if outcome_of(said).says == outcome_of(row).says:
                     return "unchanged"
-                row["version"] = said.version + 1
+                row["version"] = said["version"] + 1
+            here = outcomes.c.answer_id == row["answer_id"]
+            words = connection.scalar(select(func.max(outcomes.c.position)).where(here))
+            row["position"] = (words or 0) + 1
             append(connection, outcomes, tail, [row], self.key)
         return "added"
 
@@ -120,12 +128,27 @@ class RecordStore:
             row = found.mappings().one_or_none()
         return None if row is None else answer_record(row)
 
+    def own_latest(self, bundle: str, count: int) -> list[AnswerRecord]:
+        """This writer's newest answers with a risk by a bundle, oldest first."""
+        wanted = (
+            select(answers)
+            .where(answers.c.chain == f"{answers.name}:{self.writer}", answers.c.bundle == bundle)
+            .where((answers.c.stage == 2) | answers.c.risk.is_not(None))
+            .order_by(answers.c.sequence.desc())
+            .limit(count)
+        )
+        with self.reading() as connection:
+            rows = connection.execute(wanted).mappings().all()
+        return [answer_record(row) for row in reversed(rows)]
+
     def outcomes_of(self, answer_ids: Sequence[str]) -> list[Outcome]:
-        """What was said of these answers, oldest first. Raises RecordsUnavailable."""
+        """What was said of these answers, in that order. Raises RecordsUnavailable."""
         wanted = (
             select(outcomes)
             .where(outcomes.c.answer_id.in_(answer_ids))
-            .order_by(outcomes.c.created_us, outcomes.c.version)
+            .order_by(
+                func.coalesce(outcomes.c.position, 0), outcomes.c.created_us, outcomes.c.version
+            )
         )
         with self.reading() as connection:
             return [outcome_of(row) for row in connection.execute(wanted).mappings()]
@@ -146,15 +169,23 @@ class RecordStore:
             return page_of(connection, where or Filter(), limit, after)
 
     def judged(self, where: Filter | None = None) -> Iterator[tuple[AnswerRecord, Outcome | None]]:
-        """Answers, newest first, each with the latest word on it. Raises RecordsUnavailable."""
+        """Answers, newest first, each with the word that counts. Raises RecordsUnavailable."""
         after: str | None = ""
         while after is not None:
             page = self.page(where, limit=PAGE_ROWS, after=after)
-            told = self.outcomes_of([record.id for record in page.answers])
-            latest = {outcome.answer_id: outcome for outcome in told}
+            rulings = self.rulings(page.answers)
             for record in page.answers:
-                yield record, latest.get(record.id)
+                ruling = rulings.get(record.id)
+                yield record, None if ruling is None else ruling.outcome
             after = page.next
+
+    def rulings(self, records: Sequence[AnswerRecord]) -> Mapping[str, Ruling]:
+        """What the words on answers come to, by id, where there are any."""
+        told: dict[str, list[Outcome]] = {}
+        for outcome in self.outcomes_of([record.id for record in records]):
+            told.setdefault(outcome.answer_id, []).append(outcome)
+        found = {one.id: rule_on(one.answer, one.audit, told.get(one.id, ())) for one in records}
+        return {name: ruling for name, ruling in found.items() if ruling is not None}
 
     def heads(self) -> list[Head]:
         """The signed end of each chain. Kept elsewhere, they are anchors for `verify`."""

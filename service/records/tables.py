@@ -64,6 +64,7 @@ answers = Table(
     Column("metadata", JSON, nullable=False),
     Column("audit", Boolean, nullable=False),
     Column("audit_probability", Double),
+    Column("audit_reference", Double),
     Column("candidate", JSON(none_as_null=True)),
     Column("scope", String(8)),
     *_links(),
@@ -88,10 +89,14 @@ outcomes = Table(
     Column("created_us", BigInteger, nullable=False),
     Column("correct", Boolean),
     Column("reference", Text),
+    Column("position", BigInteger),  # among the words on this answer; null before 0005
+    Column("note", Text),
+    Column("cannot_tell", Boolean),
     Column("rule", Text),
     *_links(),
     UniqueConstraint("chain", "sequence"),
 )
+Index("ix_outcomes_position", outcomes.c.answer_id, outcomes.c.position, unique=True)
 
 tails = Table(
     "tails",
@@ -130,6 +135,38 @@ voids = Table(
     UniqueConstraint("chain", "sequence"),
 )
 
+void_history = Table(
+    "void_history",
+    metadata,
+    Column("certificate", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("alpha", Double, nullable=False),
+    Column("delta", Double, nullable=False),
+    Column("evidence", Double, nullable=False),
+    Column("wrong", Integer, nullable=False),
+    Column("audits", Integer, nullable=False),
+    *_links(),
+    UniqueConstraint("chain", "sequence"),
+)
+
+past_audits = Table(
+    "past_audits",
+    metadata,
+    Column("id", String(26), primary_key=True),
+    Column("created_us", BigInteger, nullable=False),
+    Column("bundle", Text, nullable=False),
+    Column("certificate", Text),
+    Column("audit_group", String(64), nullable=False),
+    Column("probability", Double, nullable=False),
+    Column("reference", Double),
+    Column("wrong", Boolean),
+    Column("confirmed", Boolean, nullable=False),
+)
+Index("ix_past_audits_bundle", past_audits.c.bundle)
+
+# Of the versions before 0005, and read for good: single voids, and audits as counts.
 totals = Table(
     "totals",
     metadata,
@@ -141,4 +178,4 @@ totals = Table(
     Column("awaiting", Integer, nullable=False),
 )
 
-CHAINED = (answers, outcomes, voids)
+CHAINED = (answers, outcomes, voids, void_history)

@@ -129,6 +129,14 @@ CASES = (
         PER_JOB,
     ),
     Case(
+        "VlmGatePromiseDoubted",
+        gauge("vlm_gate_promise_evidence_ratio", 0.5),
+        gauge("vlm_gate_promise_evidence_ratio", 0.25),
+        11,
+        "Audits have gathered 50% of the evidence that voids the certificate",
+        PER_JOB,
+    ),
+    Case(
         "VlmGateAuditsUnjudged",
         gauge("vlm_gate_audits_awaiting", 7),
         {**gauge("vlm_gate_audits_awaiting", 7), **audited(0.05, 1)},

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -14,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from deploy.grafana.boards import BOARDS
 from probes.bundle import Bundle
 from probes.drift import RiskHistogram
-from probes.types import Interval
+from probes.types import Interval, Reason
 from service.app import create_app
 from service.engines.fake import FakeEngine
 from service.promise import SIGNALS, Standing
@@ -45,10 +46,10 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> CollectorRegistry:
     gate.engine_started = gate.parity = True
     promise = gate.keeper.promise
     known = Interval(0.5, 0.4, 0.6)
-    promise.standing = Standing(known, dict.fromkeys(SIGNALS, known), 3, 1)
+    promise.standing = Standing(known, dict.fromkeys(SIGNALS, known), 3, 1, 0.3)
     assert isinstance(promise.drift.reference, RiskHistogram)
-    for _ in range(settings.drift_window):
-        promise.observe(0.1)
+    for number in range(settings.drift_window):
+        promise.observe(0.1, str(number))
     registry: CollectorRegistry = gate.telemetry.registry
     return registry
 
@@ -127,7 +128,7 @@ def test_every_decision_is_there_from_the_start(registry):
         ("escalate", "signal_unavailable"),
         ("reject", "risk_above_reject"),
     }
-    assert len(found) == 8
+    assert len(found) == len(get_args(Reason))
 
 
 def test_runbooks_and_guides_name_only_what_there_is(registry):

@@ -6,7 +6,7 @@ import pickle
 import re
 import shutil
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,16 @@ from probes import bundle_folder
 from probes.bundle import Bundle, check_identity
 from probes.bundle_folder import FORMAT
 from probes.calibration import fit_isotonic, fit_platt, fit_venn_abers
+from probes.certify import certify, policy_risk, stage_risks
 from probes.errors import BundleError
+from probes.guarantee import Certificate
 from probes.policy import Policy
+from probes.signals.question import QuestionModel
 from probes.train import train
 from probes.types import (
     Domain,
     HiddenStateProbe,
+    ImageDomain,
     Missing,
     SelfConsistency,
     Signals,
@@ -56,7 +60,7 @@ def signals(consistency: SelfConsistency | Missing, probe: Any = None) -> Signal
         self_consistency=consistency,
         attention=Missing("not_requested"),
         evidence=Missing("not_requested"),
-        domain=Domain(1.0, True),
+        domain=Domain((ImageDomain(1.0, True),)),
     )
 
 
@@ -110,6 +114,83 @@ def test_format_1_is_still_read(run: Any, tmp_path: Path) -> None:
     loaded = Bundle.load(tmp_path / "bundle")
     assert loaded.stage_one.calibration == platt
     assert loaded.slicing is None
+
+
+def test_format_2_is_still_read_and_has_no_question_side(run: Any, tmp_path: Path) -> None:
+    bundle = replace(run.trained, questions=Missing("no_question_side"))
+    old = bundle.save(tmp_path / "bundle")
+    path = tmp_path / "bundle" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    assert "questions" not in manifest["content"]
+    path.write_bytes(bundle_folder._canonical(manifest | {"format": 2}))
+    rehash(tmp_path / "bundle")
+    loaded = Bundle.load(tmp_path / "bundle")
+    assert (loaded.id, loaded.questions) == (old.id, Missing("no_question_side"))
+    assert stage_risks(run.store, loaded).inside.mean() > 0.8
+    with pytest.raises(BundleError, match="train the bundle again"):
+        loaded.with_questions("exact")
+
+
+def test_the_question_side_survives_and_is_part_of_the_id(run: Any, tmp_path: Path) -> None:
+    kept = run.trained.questions
+    assert isinstance(kept, QuestionModel)
+    assert (kept.mode, len(kept.questions)) == ("template", 3)  # few distinct questions
+    certified = certify(
+        run.store,
+        run.trained,
+        tmp_path / "any",
+        created=datetime(2026, 1, 1, tzinfo=UTC),
+        questions="any",
+    )
+    assert certified.id != run.trained.id
+    assert isinstance(certified.questions, QuestionModel)
+    assert (certified.questions.mode, certified.questions.limit) == ("any", kept.limit)
+    assert certified.questions.same_questions(kept)
+    assert all(
+        one.outcome.bundle == certified.id
+        for one in certified.attempts
+        if isinstance(one.outcome, Certificate)
+    )
+    assert run.trained.with_questions("template") is run.trained
+
+
+def test_what_the_questions_shut_out_the_certificate_does_not_count(run: Any) -> None:
+    asked = np.array([record.question for record in run.store.records])
+    kept = run.trained.questions
+    narrow = replace(
+        run.trained,
+        questions=replace(kept, questions=kept.questions[:1], counts=(1,), mode="exact"),
+    )
+    inside = stage_risks(run.store, narrow).inside
+    assert not inside[asked != kept.questions[0]].any()
+    assert inside[asked == kept.questions[0]].mean() > 0.8
+
+
+def test_a_degenerate_answer_is_never_accepted_offline(run: Any) -> None:
+    records = [replace(one, answer="yes yes yes") for one in run.store.records[:5]]
+    store = replace(run.store, records=(*records, *run.store.records[5:]))
+    stages = stage_risks(store, run.trained)
+    assert not stages.inside[:5].any()
+    assert np.isinf(policy_risk(stages, run.trained, "never")[:5]).all()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("mode", "some"), ("counts", [1]), ("limit", "high"), ("more", 1)]
+)
+def test_an_edited_question_side_is_refused(
+    run: Any, folder: Path, field: str, value: object
+) -> None:
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["content"]["questions"][field] = value
+    whole = bundle_folder._canonical(manifest["content"])
+    whole += (folder / "tensors.safetensors").read_bytes()
+    manifest["id"] = "b-" + hashlib.sha256(whole).hexdigest()[:12]
+    manifest["certificates"]["attempts"] = []
+    path.write_bytes(bundle_folder._canonical(manifest))
+    rehash(folder)
+    with pytest.raises(BundleError, match="questions"):
+        Bundle.load(folder)
 
 
 def test_it_is_small(folder: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from probes.audit import choose_audit
 from probes.drift import DriftMonitor, RiskHistogram
 from probes.metrics import auroc
-from probes.monitor import BETS, ErrorMonitor, log_capital
+from probes.monitor import BETS, MOST_ANSWERS, Draw, ErrorMonitor, log_capital, spread
 from probes.ranking import audited_auroc
 from probes.types import Interval, Missing
 
@@ -34,6 +35,10 @@ def test_the_audit_is_the_same_everywhere_and_keeps_what_a_lower_rate_selected()
 
 def test_the_audit_records_its_probability_and_covers_the_ends() -> None:
     assert choose_audit("a", 0.25, SECRET).inclusion_probability == 0.25
+    assert choose_audit("a", 0.25, SECRET).reference == 0.25
+    assert choose_audit("a", 0.25, SECRET, 0.1) == replace(
+        choose_audit("a", 0.25, SECRET), reference=0.1
+    )
     assert all(choose_audit(str(i), 1.0, SECRET).selected for i in range(100))
     assert not any(choose_audit(str(i), 0.0, SECRET).selected for i in range(100))
 
@@ -49,124 +54,132 @@ def test_a_short_secret_is_refused() -> None:
         choose_audit("a", 0.1, b"")
 
 
-def stream(count: int, rate: float, seed: int = 0) -> list[tuple[float, bool]]:
-    rng = np.random.default_rng(seed)
-    probability = rng.choice([0.02, 0.05, 0.1], size=count)
-    return list(zip(probability.tolist(), (rng.random(count) < rate).tolist(), strict=True))
+def draw(number: int, wrong: bool | None, group: str | None = None, **changes: float) -> Draw:
+    fields = {"probability": 0.1, "reference": 0.1, **changes}
+    return Draw(f"answer {number}", group or f"image {number}", wrong=wrong, **fields)
 
 
-def fed(audits: list[tuple[float, bool]], **settings: float) -> ErrorMonitor:
-    monitor = ErrorMonitor(
-        **({"alpha": 0.05, "delta": 0.05, "minimum_probability": 0.02} | settings)
-    )
-    for probability, wrong in audits:
-        monitor.open(probability)
-        monitor.close(probability, wrong)
-    return monitor
+def replayed(*wrongs: bool | None, alpha: float = 0.05, delta: float = 0.05) -> ErrorMonitor:
+    """One audit on each image."""
+    return ErrorMonitor.replay([draw(n, w) for n, w in enumerate(wrongs)], alpha, delta)
 
 
-def test_one_audit_has_the_capital_of_the_formula() -> None:
-    weight, rate = 0.4, 0.05
-    wrong = math.log(np.mean(1 + BETS * weight * (1 - rate) / rate))
-    right = math.log(np.mean(1 - BETS * weight))
-    assert log_capital(np.array([weight]), np.array([True]), rate)[0] == pytest.approx(wrong)
-    assert log_capital(np.array([weight]), np.array([False]), rate)[0] == pytest.approx(right)
+def test_one_image_has_the_capital_of_the_formula() -> None:
+    rate, weight = 0.05, 0.4
+    wrong = np.mean(1 + BETS * weight * (1 - rate) / rate)
+    right = np.mean(1 - BETS * weight)
+    later = 1 / math.log(math.e + 1) / 2  # has not begun to bet
+    for factor, found in ((wrong, weight), (right, 0.0)):
+        capital = log_capital(np.array([found]), np.array([weight]), rate)[0]
+        assert math.exp(capital) == pytest.approx((1 - later) * factor + later)
     # fair at the claim: the capital's mean is one
-    assert rate * math.exp(wrong) + (1 - rate) * math.exp(right) == pytest.approx(1.0)
+    assert rate * wrong + (1 - rate) * right == pytest.approx(1.0)
 
 
-def test_the_certificate_is_void_exactly_when_the_lower_bound_has_exceeded_alpha() -> None:
-    monitor = ErrorMonitor(alpha=0.05, delta=0.05, minimum_probability=0.02)
-    highest, turns = 0.0, 0
-    for probability, wrong in stream(400, 0.2):
-        monitor.open(probability)
-        monitor.close(probability, wrong)
-        interval = monitor.interval()
-        assert isinstance(interval, Interval)
-        assert 0 <= interval.lower <= interval.estimate <= interval.upper <= 1
-        was = highest > 0.05
-        highest = max(highest, interval.lower)
-        assert monitor.void == (highest > 0.05)
-        turns += monitor.void != was
-    assert turns == 1
+def test_the_mixture_over_starts_is_the_sum_that_it_says() -> None:
+    rng = np.random.default_rng(0)
+    wrong = (rng.random(12) < 0.3).astype(float)
+    waiting = [1 / math.log(math.e + k) for k in range(13)]
+    weights = [(waiting[k] - waiting[k + 1]) / 2 for k in range(12)]
+    weights[0] += 0.5
+    for n in range(1, 13):
+        factors = 1 + BETS * (wrong[:n, None] / 0.1 - 1)
+        started = sum(weights[k] * factors[k:].prod(axis=0).mean() for k in range(n))
+        found = log_capital(wrong, np.ones(12), 0.1)[n - 1]
+        assert math.exp(found) == pytest.approx(started + waiting[n] / 2)
 
 
-def test_a_voided_certificate_stays_void_when_the_error_falls_again() -> None:
-    monitor = fed([(0.1, True)] * 12 + [(0.1, False)] * 2000, minimum_probability=0.1)
+def test_an_image_is_one_bet_however_many_answers_it_has() -> None:
+    many = [draw(n, True, "one image") for n in range(40)]
+    monitor = ErrorMonitor.replay(many, 0.05, 0.05)
+    assert monitor.sums.tolist() == [[MOST_ANSWERS, 0, 0]]
+    assert not monitor.void
+    assert replayed(*[True] * 5).void
+
+
+def test_which_answers_of_an_image_count_does_not_hang_on_their_order() -> None:
+    mixed = [draw(n, n % 3 == 0, "one image") for n in range(40)]
+    sums = ErrorMonitor.replay(mixed, 0.05, 0.05).sums
+    assert (ErrorMonitor.replay(mixed[::-1], 0.05, 0.05).sums == sums).all()
+    assert 0 < sums[0, 0] < MOST_ANSWERS
+
+
+def test_a_late_answer_changes_its_image_where_it_stands() -> None:
+    early = [draw(0, True, "a"), draw(1, False, "b")]
+    monitor = ErrorMonitor.replay([*early, draw(2, False, "a")], 0.05, 0.05)
+    assert monitor.sums.tolist() == [[1, 1, 0], [0, 1, 0]]
+
+
+def test_a_later_rate_weighs_nothing_anew_and_no_two_references_share_a_bet() -> None:
+    early = [draw(n, n % 20 == 0, probability=1, reference=1) for n in range(100)]
+    late = [draw(n, False, probability=0.02, reference=0.02) for n in range(100, 103)]
+    both = ErrorMonitor.replay([*early, *late], 0.05, 0.05).sums
+    assert (both[:100] == ErrorMonitor.replay(early, 0.05, 0.05).sums).all()
+    assert (both.sum(axis=1) == 1).all()
+    straddling = draw(103, True, "image 0", probability=0.02, reference=0.02)
+    assert (ErrorMonitor.replay([*early, straddling], 0.05, 0.05).sums == both[:100]).all()
+
+
+def test_what_was_drawn_more_often_weighs_less() -> None:
+    near = [draw(0, True, "a", probability=0.4), draw(1, False, "a")]
+    assert ErrorMonitor.replay(near, 0.05, 0.05).sums == pytest.approx(np.array([[0.25, 1, 0]]))
+
+
+def test_a_void_stays_when_the_error_falls_again_and_goes_when_a_word_was_mistaken() -> None:
+    wrong, later = [True] * 5, [False] * 2000
+    monitor = replayed(*wrong, *later)
+    assert monitor.void
+    assert monitor.evidence == replayed(*wrong).evidence
     interval = monitor.interval()
     assert isinstance(interval, Interval)
     assert interval.lower < 0.05
-    assert monitor.void
+    assert not replayed(*wrong[1:], *later).void
 
 
-def test_the_state_is_json_and_does_not_depend_on_the_order() -> None:
-    audits = stream(300, 0.04)
-    one, two = fed(audits), fed(audits[::-1])
-    assert one.to_dict() == two.to_dict()
-    restored = ErrorMonitor.from_dict(json.loads(json.dumps(one.to_dict())))
-    replayed = ErrorMonitor.replay(audits, 0.05, 0.05, 0.02)
-    assert restored.to_dict() == one.to_dict() == replayed.to_dict()
-    assert restored.interval() == replayed.interval()
-    more = [(0.02, True)] * 40  # and all of them go on alike
-    assert fed(audits + more).void
-    for monitor in (restored, replayed):
-        for probability, wrong in more:
-            monitor.open(probability)
-            monitor.close(probability, wrong)
-        assert monitor.to_dict() == fed(audits + more).to_dict()
-
-
-def test_replay_finds_a_void_that_later_outcomes_hide() -> None:
-    audits: list[tuple[float, bool | None]] = [(0.1, True)] * 12
-    audits += [(0.1, False)] * 2000 + [(0.1, None)]
-    monitor = ErrorMonitor.replay(audits, 0.05, 0.05, 0.1)
-    assert monitor.void
-    assert monitor.awaiting == 1
-    assert not ErrorMonitor.replay([], 0.05, 0.05, 0.1).void
+def test_without_audits_the_evidence_is_what_it_began_with() -> None:
+    assert replayed().evidence == 0.05
+    assert replayed().interval() == Missing("no_outcomes")
+    assert replayed(None).interval() == Missing("no_outcomes")
+    assert replayed(None).evidence == replayed(False).evidence < 0.05
 
 
 def test_open_audits_count_as_right_below_and_as_wrong_above() -> None:
-    monitor = fed([(0.1, True)] * 5 + [(0.1, False)] * 95, minimum_probability=0.1)
-    before = monitor.interval()
-    for _ in range(20):
-        monitor.open(0.1)
-    between = monitor.interval()
-    assert isinstance(before, Interval)
+    known = [True] * 5 + [False] * 95
+    between = replayed(*known, *[None] * 20).interval()
+    all_right, all_wrong = (replayed(*known, *[w] * 20).interval() for w in (False, True))
+    before = replayed(*known).interval()
+    for interval in (between, all_right, all_wrong, before):
+        assert isinstance(interval, Interval)
+        assert 0 <= interval.lower <= interval.estimate <= interval.upper <= 1
     assert isinstance(between, Interval)
-    assert monitor.awaiting == 20
+    assert isinstance(before, Interval)
     assert between.estimate == before.estimate
-    all_right = fed([(0.1, True)] * 5 + [(0.1, False)] * 115, minimum_probability=0.1).interval()
-    all_wrong = fed([(0.1, True)] * 25 + [(0.1, False)] * 95, minimum_probability=0.1).interval()
-    assert isinstance(all_right, Interval)
-    assert isinstance(all_wrong, Interval)
     assert between.lower == all_right.lower < before.lower
     assert between.upper == all_wrong.upper > before.upper
 
 
 def test_the_estimate_weighs_by_the_inverse_probability() -> None:
-    interval = fed([(0.02, True), (0.1, False), (0.1, False)]).interval()
+    draws = [draw(0, True, probability=0.02, reference=0.02), draw(1, False), draw(2, False)]
+    interval = ErrorMonitor.replay(draws, 0.05, 0.05).interval()
     assert isinstance(interval, Interval)
     assert interval.estimate == pytest.approx(50 / 70)
 
 
-def test_without_outcomes_there_is_no_estimate() -> None:
-    monitor = ErrorMonitor(0.05, 0.05, 0.02)
-    assert monitor.interval() == Missing("no_outcomes")
-    monitor.open(0.02)
-    assert monitor.interval() == Missing("no_outcomes")
-
-
-def test_what_does_not_fit_is_refused_and_changes_nothing() -> None:
-    monitor = ErrorMonitor(0.05, 0.05, 0.02)
-    with pytest.raises(ValueError, match="no open audit"):
-        monitor.close(0.02, wrong=True)
-    for probability in (0.01, 1.5, math.nan):
-        with pytest.raises(ValueError, match="minimum"):
-            monitor.open(probability)
-    assert monitor.to_dict()["audits"] == []
-    for settings in ((0.0, 0.05, 0.1), (0.05, 1.0, 0.1), (0.05, 0.05, 0.0)):
+def test_what_does_not_fit_is_refused() -> None:
+    for changes in ({"probability": 1.5}, {"reference": 0.2}, {"reference": 0.0}):
+        with pytest.raises(ValueError, match="must lie in"):
+            draw(0, True, **changes)
+    with pytest.raises(ValueError, match="probability"):
+        draw(0, True, probability=math.nan)
+    for alpha, delta in ((0.0, 0.05), (0.05, 1.0)):
         with pytest.raises(ValueError, match="must lie"):
-            ErrorMonitor(*settings)
+            ErrorMonitor.replay([], alpha, delta)
+
+
+def test_counts_without_an_order_are_spread_evenly() -> None:
+    draws = spread(0.5, (2, 5, 1), "b-1")
+    assert [one.wrong for one in draws] == [False, True, False, False, None, False, True, False]
+    assert len({one.group for one in draws}) == 8
 
 
 def test_audited_auroc_is_the_weighted_auroc() -> None:
@@ -202,6 +215,11 @@ def test_the_histogram_has_bins_of_equal_mass_and_copes_with_ties() -> None:
     assert reference == RiskHistogram(
         tuple((k * 100 - 1) / 1000 for k in range(1, 10)), (100,) * 10
     )
+    images = np.repeat(np.arange(500).astype(str), 2)
+    grouped = RiskHistogram.of(np.arange(1000) / 1000, images)
+    assert isinstance(grouped, RiskHistogram)
+    assert (grouped.counts, grouped.images) == ((100,) * 10, 500)
+    assert RiskHistogram.from_dict(json.loads(json.dumps(grouped.to_dict()))) == grouped
     tied = RiskHistogram.of(np.repeat([0.1, 0.4, 0.9], [700, 200, 100]))
     assert tied == RiskHistogram((0.1, 0.4), (700, 200, 100))
     assert RiskHistogram.from_dict(json.loads(json.dumps(tied.to_dict()))) == tied
@@ -211,41 +229,53 @@ def test_the_histogram_has_bins_of_equal_mass_and_copes_with_ties() -> None:
         RiskHistogram((0.5,), (10, 0))
 
 
+def take(monitor: DriftMonitor, risks: Iterable[float], questions: int = 1) -> None:
+    """So many questions on each image."""
+    for number, risk in enumerate(risks):
+        monitor.update(risk, f"image {number // questions}")
+
+
 def test_the_drift_ratio_is_pearsons_over_its_mean_of_the_last_answers() -> None:
     reference = RiskHistogram((0.1, 0.4), (700, 200, 100))
-    monitor = DriftMonitor(reference, window=10)
-    risks = [0.9] * 30 + [0.1, 0.05, 0.1, 0.1, 0.2, 0.4, 0.3, 0.41, 0.9, 0.1]
-    for count, risk in enumerate(risks):
-        if count < 10:
-            assert monitor.ratio() == Missing("window_not_full")
-        monitor.update(risk)
-    pearson = (5 - 7) ** 2 / 7 + (3 - 2) ** 2 / 2 + (2 - 1) ** 2 / 1
-    assert monitor.ratio() == pytest.approx(pearson / (2 * 1.01))
-    assert DriftMonitor(reference, 10, recent=risks[-10:]).ratio() == monitor.ratio()
+    monitor = DriftMonitor(reference, window=100)
+    take(monitor, [0.9] * 99)
+    assert monitor.ratio() == Missing("window_not_full")
+    take(monitor, [0.9] * 30 + [0.1] * 50 + [0.4] * 30 + [0.41] * 20)
+    pearson = (50 - 70) ** 2 / 70 + (30 - 20) ** 2 / 20 + (20 - 10) ** 2 / 10
+    spread = (50 / 0.7 + 30 / 0.2 + 20 / 0.1) / 100 - 1
+    assert monitor.ratio() == pytest.approx(pearson / (spread + 2 * 100 / 1000))
 
 
-def test_the_drift_window_is_saved_and_goes_on_alike() -> None:
+def test_questions_on_one_image_weigh_as_much_as_they_differ() -> None:
+    """Three alike are one answer; then the ratio is that of the images alone."""
+    risks = np.random.default_rng(0).random(200)
+    reference = RiskHistogram((0.1, 0.4), (140, 40, 20), images=200)
+    one, three = DriftMonitor(reference, 200), DriftMonitor(reference, 600)
+    take(one, risks)
+    take(three, np.repeat(risks, 3), questions=3)
+    assert three.ratio() == pytest.approx(one.ratio())
+
+
+@pytest.mark.parametrize("questions", [1, 10])
+def test_one_still_scene_says_nothing(questions: int) -> None:
+    """A thousand answers on one frame, and ten questions in turn."""
+    monitor = DriftMonitor(RiskHistogram((0.1, 0.4), (700, 200, 100)))
+    for number in range(1000):
+        monitor.update(0.05 * (number % questions), "the frame")
+    assert monitor.ratio() == Missing("too_few_images")
+
+
+def test_the_same_image_later_is_the_same_image() -> None:
     reference = RiskHistogram((0.1, 0.4), (700, 200, 100))
-    monitor = DriftMonitor(reference, 50, recent=np.random.default_rng(0).random(80).tolist())
-    state = json.loads(json.dumps(monitor.to_dict()))
-    restored = DriftMonitor.from_dict(reference, state)
-    for risk in (0.05, 0.5, 0.3):
-        monitor.update(risk)
-        restored.update(risk)
-    assert restored.to_dict() == monitor.to_dict()
-    assert restored.ratio() == monitor.ratio()
-    assert sum(Counter(state["bins"]).values()) == 50
-    with pytest.raises(ValueError, match="bins"):
-        DriftMonitor.from_dict(reference, {"window": 50, "bins": [3]})
+    turns, rows = DriftMonitor(reference, 300), DriftMonitor(reference, 300)
+    risks = np.random.default_rng(1).random(300)
+    for number in range(600):  # the first 300 leave the window again
+        turns.update(float(risks[number % 300]), str(number % 100))
+    for number in range(300):
+        rows.update(float(risks[number % 3 * 100 + number // 3]), str(number // 3))
+    assert turns.ratio() == pytest.approx(rows.ratio())
+
+
+def test_a_risk_that_is_no_number_is_refused() -> None:
     with pytest.raises(ValueError, match="risk"):
-        monitor.update(math.nan)
-
-
-@pytest.mark.parametrize("wrongs", [0, 2, 6])
-def test_audits_whose_order_is_forgotten_still_count(wrongs: int) -> None:
-    old = [(0.5, False)] * 20 + [(0.25, True)] * 2 + [(0.5, None)]
-    new: list[tuple[float, bool | None]] = [(0.25, True)] * wrongs + [(0.5, False)] * 9
-    before = [(0.25, 2, 0, 0), (0.5, 0, 20, 1)]
-    whole = ErrorMonitor.replay([*old, *new], 0.05, 0.05, 0.25)
-    assert ErrorMonitor.replay(new, 0.05, 0.05, 0.25, before).to_dict() == whole.to_dict()
-    assert whole.void == (wrongs > 1)
+        DriftMonitor(RiskHistogram((0.1,), (5, 5))).update(math.nan, "image")

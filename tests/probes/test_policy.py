@@ -14,6 +14,7 @@ from probes.types import (
     Decision,
     Domain,
     HiddenStateProbe,
+    ImageDomain,
     Missing,
     RiskAssessment,
     SelfConsistency,
@@ -37,7 +38,7 @@ def assessment(
         self_consistency=Missing("not_requested"),
         attention=Missing("not_requested"),
         evidence=Missing("not_requested"),
-        domain=Domain(1.0, inside) if domain else Missing("engine_error"),
+        domain=Domain((ImageDomain(1.0, inside),)) if domain else Missing("engine_error"),
     )
     return RiskAssessment(score, 1, signals)
 
@@ -49,7 +50,8 @@ def assessment(
         (assessment(0.31), CERTIFICATE, ("escalate", "risk_above_threshold")),
         (assessment(0.81), CERTIFICATE, ("reject", "risk_above_reject")),
         (assessment(0.9, inside=False), CERTIFICATE, ("escalate", "out_of_domain")),
-        (assessment(0.1, inside=False), NONE, ("escalate", "no_certificate")),
+        (assessment(0.1, inside=False), NONE, ("escalate", "out_of_domain")),
+        (assessment(0.1), NONE, ("escalate", "no_certificate")),
         (assessment(0.1), Missing("certificate_void"), ("escalate", "certificate_void")),
         (assessment(Missing("x")), NONE, ("escalate", "signal_unavailable")),
         (assessment(0.1, probe=False), CERTIFICATE, ("escalate", "signal_unavailable")),

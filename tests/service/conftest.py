@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
@@ -154,6 +155,19 @@ def anyio_backend() -> str:
 def png() -> bytes:
     """The plate as a file."""
     return encode(PLATE)
+
+
+@pytest.fixture
+def frame(png: bytes) -> Callable[[object], bytes]:
+    """The plate in as many files as wanted: the same pixels, other bytes."""
+
+    def make(name: object) -> bytes:
+        content = b"tEXtframe\0" + str(name).encode()
+        size, check = len(content) - 4, zlib.crc32(content)
+        chunk = size.to_bytes(4, "big") + content + check.to_bytes(4, "big")
+        return png[:-12] + chunk + png[-12:]
+
+    return make
 
 
 @pytest.fixture

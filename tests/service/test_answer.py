@@ -61,7 +61,11 @@ async def test_every_field_of_the_response(serve, png):
     }  # fmt: skip
     assert signals["attention"]["role"] == "comparison_only"
     assert signals["evidence"] == {"missing": "not_requested"}
-    assert signals["domain"].keys() == {"distance", "inside"}
+    assert signals["domain"].keys() == {"distance", "inside", "part", "images", "question"}
+    domain = signals["domain"]
+    assert domain["images"] == [{"distance": domain["distance"], "inside": domain["inside"]}]
+    assert domain["question"] == {"missing": "no_question_side"}
+    assert signals["answer_form"] == {"degenerate": None}
     certificate = told["certificate"]
     assert certificate.keys() == {
         "id", "valid", "alpha", "delta", "n", "expires", "scope", "test", "unit", "estimand",
@@ -141,7 +145,8 @@ async def test_an_empty_answer_has_no_risk_and_escalates(serve, engine, png):
         counted = await metrics(client)
     assert told["risk"]["score"] is None
     assert told["risk"]["status"] == "empty_answer"
-    assert told["reason"] == "signal_unavailable"
+    assert told["reason"] == "degenerate_answer"
+    assert told["signals"]["answer_form"] == {"degenerate": "empty"}
     failure = 'vlm_gate_signal_failures_total{reason="empty_answer",signal="token_confidence"} 1.0'
     assert failure in counted
 

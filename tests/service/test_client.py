@@ -173,14 +173,17 @@ def test_options_key_and_trace_are_sent(answered, tmp_path: Path):
 
 
 def test_an_outcome_is_told():
-    service = Service(httpx.Response(201, json={}))
+    service = Service(httpx.Response(201, json={}), httpx.Response(201, json={}))
     with service.client() as client:
         client.outcome("01K", correct=False, reviewer="anna")
-        with pytest.raises(ValueError, match="either correct or reference"):
-            client.outcome("01K")
-    (request,) = service.requests
-    assert request.url.path == "/v1/outcomes"
-    assert json.loads(request.read()) == {"id": "01K", "correct": False, "reviewer": "anna"}
+        client.outcome("01K", cannot_tell=True, note="too dark")
+        for said in ({}, {"correct": True, "cannot_tell": True}, {"cannot_tell": False}):
+            with pytest.raises(ValueError, match="one of correct, reference and cannot_tell"):
+                client.outcome("01K", **said)
+    first, second = service.requests
+    assert first.url.path == "/v1/outcomes"
+    assert json.loads(first.read()) == {"id": "01K", "correct": False, "reviewer": "anna"}
+    assert json.loads(second.read()) == {"id": "01K", "cannot_tell": True, "note": "too dark"}
 
 
 def test_async_does_the_same(answered):

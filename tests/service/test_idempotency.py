@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 
 import pytest
 from starlette.responses import Response
@@ -168,3 +169,58 @@ async def test_answers_expire_and_are_bounded():
     assert len(replies) == 1
     with pytest.raises(Invalid):
         await replies.get(b"9", b"h", reply)
+
+
+def form(boundary: str, question: str, image: bytes, name: str = "question") -> bytes:
+    head = f"--{boundary}\r\nContent-Disposition: form-data; name="
+    return (
+        f'{head}"{name}"\r\n\r\n{question}\r\n{head}"image"; filename="a"\r\n\r\n'.encode()
+        + image
+        + f"\r\n--{boundary}--\r\n".encode()
+    )
+
+
+JSON_TYPE = "application/json"
+CLAIMED = "application/json; boundary=bb"
+FORM_TYPE = "multipart/form-data; boundary="
+REUSED: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
+    # type and what stands in the question, of the first request and of the one after
+    "JSON that claims a boundary": ((CLAIMED, "Is it --bb whole?"), (CLAIMED, "Is it -- whole?")),
+    "JSON that claims a boundary, once": (
+        ("application/json; boundary=x", "Is it --x whole?"), (JSON_TYPE, "Is it -- whole?"),
+    ),
+    "JSON that claims a quoted boundary": (
+        ('application/json; boundary="a"', "Is --a it?"),
+        ('application/json; boundary="a"', "Is -- it?"),
+    ),
+    "a form with its boundary in the question": (
+        (FORM_TYPE + "bb", "Is it a--bb whole?"), (FORM_TYPE + "bb", "Is it a-- whole?"),
+    ),
+    "a form with two boundaries claimed": (
+        (FORM_TYPE + "bb; x=boundary=q", "Is --q it?"),
+        (FORM_TYPE + "bb; x=boundary=q", "Is -- it?"),
+    ),
+    "a form in another charset": (
+        (FORM_TYPE + "bb", "Is it \u00fc?"),
+        (FORM_TYPE + "bb; charset=iso-8859-1", "Is it \u00fc?"),
+    ),
+    "a form whose boundary has a blank": (
+        (FORM_TYPE + '"b b"', "Is it --b b whole?"), (FORM_TYPE + '"b b"', "Is it -- whole?"),
+    ),
+    "JSON, then a form": ((JSON_TYPE, "Is it?"), (FORM_TYPE + "bb", "Is it?")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REUSED)
+async def test_another_question_under_the_same_key_is_refused(serve, png, name):
+    async with serve() as client:
+        statuses = []
+        for kind, question in REUSED[name]:
+            boundary = kind.partition("boundary=")[2].partition(";")[0].strip('"') or "none"
+            body = json.dumps(asked(png, question)).encode()
+            if kind.startswith("multipart"):
+                body = form(boundary, question, png)
+            headers = KEY | {"content-type": kind}
+            statuses.append((await client.post("/v1/answer", content=body, headers=headers)).json())
+    assert "answer" in statuses[0], statuses[0]
+    assert statuses[1].get("type") == "urn:vlm-gate:problem:idempotency_key_reused"

@@ -60,7 +60,7 @@ async def test_one_answer_counts_once(serve, bundled, png):
         "vlm_gate_attention_top30_mass_count 1.0",
         "vlm_gate_attention_spatial_entropy_count 1.0",
         "vlm_gate_self_consistency_agreement_count 1.0",
-        "vlm_gate_out_of_domain_total 1.0",
+        'vlm_gate_out_of_domain_total{part="image"} 1.0',
         'vlm_gate_threshold{kind="accept_below"} 0.5',
         "vlm_gate_certificate_valid 1.0",
         'model="fake"',

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.stats import binom, norm
 
-from probes.drift import DRIFT_LIMIT, DriftMonitor, RiskHistogram
-from probes.monitor import ErrorMonitor, log_capital
+from probes.monitor import Draw, ErrorMonitor, log_capital
 from probes.ranking import audited_auroc
-from probes.types import Interval, Missing
+from probes.types import Interval
 
 DELTA = 0.05
 RUNS = 600
 AUDITS_NEEDED = {0.05: 500, 0.10: 250}
 """Within so many audits an error rate of 2 alpha voids the certificate in 90 % of runs."""
 
-Draw = Callable[[np.random.Generator, float, int], tuple[NDArray[np.float64], NDArray[np.bool_]]]
+Stream = Callable[[np.random.Generator, float, int], tuple[NDArray[np.float64], NDArray[np.bool_]]]
+
+
+def voids(weight: NDArray[np.float64], wrong: NDArray[np.bool_], alpha: float) -> bool:
+    """Whether audits of one answer per image ever void a certificate."""
+    return bool(log_capital(weight * wrong, weight, alpha).max() >= math.log(1 / DELTA))
 
 
 def equal(
@@ -48,12 +53,12 @@ def at_most(voided: int, runs: int, delta: float = DELTA) -> bool:
 
 @pytest.mark.parametrize("draw", [equal, by_risk])
 @pytest.mark.parametrize("alpha", [0.05, 0.10])
-def test_at_alpha_at_most_delta_of_runs_are_ever_voided(alpha: float, draw: Draw) -> None:
+def test_at_alpha_at_most_delta_of_runs_are_ever_voided(alpha: float, draw: Stream) -> None:
     rng = np.random.default_rng(5)
     voided = 0
     for _ in range(RUNS):  # stopped at the most damning moment of 1,000 audits
         weight, wrong = draw(rng, alpha, 1000)
-        voided += bool(log_capital(weight, wrong, alpha).max() >= math.log(1 / DELTA))
+        voided += voids(weight, wrong, alpha)
     assert at_most(voided, RUNS)
     assert voided > 0
 
@@ -74,44 +79,45 @@ def test_audits_by_risk_without_weights_break_the_promise() -> None:
     voided = 0
     for _ in range(RUNS):
         _, wrong = by_risk(rng, 0.05, 1000)
-        voided += bool(log_capital(np.ones(1000), wrong, 0.05).max() >= math.log(1 / DELTA))
+        voided += voids(np.ones(1000), wrong, 0.05)
     assert not at_most(voided, RUNS)
 
 
 @pytest.mark.parametrize("draw", [equal, by_risk])
 @pytest.mark.parametrize("alpha", [0.05, 0.10])
-def test_at_twice_alpha_nine_of_ten_runs_are_voided_in_time(alpha: float, draw: Draw) -> None:
+def test_at_twice_alpha_nine_of_ten_runs_are_voided_in_time(alpha: float, draw: Stream) -> None:
     rng = np.random.default_rng(7)
     voided = 0
     for _ in range(RUNS):
         weight, wrong = draw(rng, 2 * alpha, AUDITS_NEEDED[alpha])
-        voided += bool(log_capital(weight, wrong, alpha).max() >= math.log(1 / DELTA))
+        voided += voids(weight, wrong, alpha)
     # significantly above 90 %, not by luck
     assert binom.sf(voided - 1, RUNS, 0.9) < 0.05
 
 
 def voided_with_delays(rng: np.random.Generator, rate: float, unseen: float) -> bool:
     """Errors are reported at once, right answers 50 audits later, some of these never."""
-    monitor = ErrorMonitor(alpha=0.10, delta=DELTA, minimum_probability=0.1)
-    pending = 0
-    for wrong in rng.random(400) < rate:
-        monitor.open(0.1)
+    draws: list[Draw] = []
+    pending = []
+    for number, wrong in enumerate(rng.random(400) < rate):
+        draws.append(Draw(str(number), str(number), 0.1, 0.1, True if wrong else None))
         if wrong:
-            monitor.close(0.1, wrong=True)
-        else:
-            pending += rng.random() >= unseen
-        if pending > 50:
-            monitor.close(0.1, wrong=False)
-            pending -= 1
-    return monitor.void
+            if ErrorMonitor.replay(draws, 0.10, DELTA).void:
+                return True
+        elif rng.random() >= unseen:
+            pending.append(number)
+        if len(pending) > 50:
+            known = pending.pop(0)
+            draws[known] = replace(draws[known], wrong=False)
+    return False
 
 
 def test_delays_and_gaps_that_depend_on_the_outcome_keep_the_level() -> None:
     rng = np.random.default_rng(8)
-    runs = 500
+    runs = 60
     assert at_most(sum(voided_with_delays(rng, 0.10, 0.5) for _ in range(runs)), runs)
-    detected = sum(voided_with_delays(rng, 0.20, 0.5) for _ in range(100))
-    assert detected >= 90
+    detected = sum(voided_with_delays(rng, 0.20, 0.5) for _ in range(30))
+    assert detected >= 26
 
 
 def test_the_weighted_bounds_cover_the_truth_at_all_times_and_naive_ones_do_not() -> None:
@@ -129,8 +135,11 @@ def test_the_weighted_bounds_cover_the_truth_at_all_times_and_naive_ones_do_not(
         audits = np.flatnonzero(labelled & accepted)
         inside = True
         for look in looks:
-            seen = [(float(probability[i]), bool(wrong[i])) for i in audits[:look]]
-            interval = ErrorMonitor.replay(seen, 0.10, DELTA, 0.05).interval()
+            seen = [
+                Draw(str(i), str(i), float(probability[i]), 0.05, bool(wrong[i]))
+                for i in audits[:look]
+            ]
+            interval = ErrorMonitor.replay(seen, 0.10, DELTA).interval()
             assert isinstance(interval, Interval)
             inside &= interval.lower <= truth <= interval.upper
         covered += inside
@@ -171,33 +180,3 @@ def test_the_auroc_interval_covers_the_auroc_of_all_answers(shift: float, high: 
         assert isinstance(interval, Interval)
         covered += interval.lower <= truth <= interval.upper
     assert covered >= 0.92 * 400
-
-
-def drift_path(rng: np.random.Generator, count: int, shape: float) -> NDArray[np.float64]:
-    """Drift ratios after every 20th answer: 1,000 as in the reference, then ``count`` others."""
-    reference = RiskHistogram.of(rng.beta(1, 6, size=2000))
-    assert isinstance(reference, RiskHistogram)
-    monitor = DriftMonitor(reference, recent=rng.beta(1, 6, size=1000).tolist())
-    ratios = []
-    for position, risk in enumerate(rng.beta(1, shape, size=count).tolist()):
-        monitor.update(risk)
-        if position % 20 == 19:
-            ratio = monitor.ratio()
-            assert not isinstance(ratio, Missing)
-            ratios.append(ratio)
-    return np.array(ratios)
-
-
-def test_without_drift_the_ratio_is_one_on_average_and_hardly_ever_alarms() -> None:
-    rng = np.random.default_rng(11)
-    paths = np.array([drift_path(rng, 10_000, 6) for _ in range(60)])
-    assert abs(paths.mean() - 1) < 0.1
-    alarms = int((paths.max(axis=1) > DRIFT_LIMIT).sum())
-    assert at_most(alarms, len(paths), 0.02)
-
-
-def test_risks_that_rise_by_a_half_alarm_within_one_window() -> None:
-    """Beta(1, 6) has mean 1/7; Beta(1, 3.67) has 3/14."""
-    rng = np.random.default_rng(12)
-    detected = [bool((drift_path(rng, 1000, 11 / 3) > DRIFT_LIMIT).any()) for _ in range(60)]
-    assert sum(detected) >= 57

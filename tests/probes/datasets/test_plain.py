@@ -175,3 +175,13 @@ def test_csv_whose_columns_do_not_fit(folder: Path, content: str, message: str) 
     (folder / "d.csv").write_text(content)
     with pytest.raises(DataError, match=message):
         load_dataset(folder / "d.csv")
+
+
+@pytest.mark.parametrize("field", ["image", "question", "id", "slice", "\ud800"])
+def test_half_a_surrogate_pair_is_a_problem_of_its_line(
+    write_lines: WriteLines, field: str
+) -> None:
+    odd = {**GOOD, field: "\udfff"}
+    (example,), (problem,) = load_jsonl(write_lines("d.jsonl", [odd, GOOD]))
+    assert example.id == "line-2"
+    assert "surrogate" in str(problem)

@@ -12,9 +12,11 @@ from probes.signals.domain import (
     image_features,
     measure_domain,
 )
-from probes.types import Domain, ImageArray, Missing, Trace
+from probes.signals.question import QuestionModel
+from probes.types import Domain, FloatArray, ImageArray, ImageDomain, Missing, Query, Trace
 
 FEATURES = len(IMAGE_FEATURES)
+NO_QUESTIONS = Missing("no_question_side")
 
 
 def features(image: ImageArray) -> dict[str, float]:
@@ -121,16 +123,29 @@ def test_measure_domain_joins_both_parts() -> None:
     mean = np.concatenate([[2.0], image_features(image)])
     domain = DomainModel(mean=mean, precision=np.eye(1 + FEATURES), limit=3.0, latent=1)
 
+    query = Query(image, "Is it whole?")
+
     def measured(value: float) -> Domain | Missing:
         readouts = {(1, "prompt_last"): np.array([0.0, value])}
-        return measure_domain(Trace(np.empty(0), 0.0, 0.0, readouts), image, probe, domain)
+        trace = Trace(np.empty(0), 0.0, 0.0, readouts)
+        return measure_domain(query, trace, probe, domain, NO_QUESTIONS)
+
+    def image_side(distance: float, inside: bool) -> Domain:
+        near = pytest.approx(distance, abs=1e-6)
+        return Domain((ImageDomain(near, inside),), NO_QUESTIONS)
 
     # The latent coordinate is the value less the probe's mean, 1; the domain's mean is 2.
-    assert measured(3.0) == Domain(distance=pytest.approx(0, abs=1e-6), inside=True)
-    assert measured(6.0) == Domain(distance=pytest.approx(3.0), inside=True)
-    assert measured(6.5) == Domain(distance=pytest.approx(3.5), inside=False)
+    assert measured(3.0) == image_side(0, True)
+    assert measured(6.0) == image_side(3.0, True)
+    assert measured(6.5) == image_side(3.5, False)
     empty = Trace(np.empty(0), 0.0, 0.0, {(1, "prompt_last"): Missing("engine_error")})
-    assert measure_domain(empty, image, probe, domain) == Missing("engine_error")
+    found = measure_domain(query, empty, probe, domain, NO_QUESTIONS)
+    assert found == Missing("engine_error")
+    asked = QuestionModel(("Is it bent?",), (1,), 0.0, "exact")
+    trace = Trace(np.empty(0), 0.0, 0.0, {(1, "prompt_last"): np.array([0.0, 3.0])})
+    both = measure_domain(query, trace, probe, domain, asked)
+    assert isinstance(both, Domain)
+    assert (both.part, both.inside, both.images[0].inside) == ("question", False, True)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 300), (97, 131), (128, 128), (256, 256), (600, 520)])
@@ -170,6 +185,10 @@ def test_features_known_ahead_are_the_ones_used() -> None:
     image = noise(16)
     domain = DomainModel(np.zeros(1 + FEATURES), np.eye(1 + FEATURES), 9.0, 1)
     trace = Trace(np.empty(0), 0.0, 0.0, {(1, "prompt_last"): np.array([0.0, 1.0])})
-    alone = measure_domain(trace, image, probe, domain)
-    assert measure_domain(trace, image, probe, domain, image_features(image)) == alone
-    assert measure_domain(trace, image, probe, domain, np.zeros(FEATURES)) != alone
+
+    def measured(features: FloatArray | None) -> Domain | Missing:
+        query = Query(image, "Is it whole?", features=features)
+        return measure_domain(query, trace, probe, domain, NO_QUESTIONS)
+
+    assert measured(image_features(image)) == measured(None)
+    assert measured(np.zeros(FEATURES)) != measured(None)

@@ -6,6 +6,7 @@ from probes.image_features import IMAGE_FEATURES
 from probes.probe import LinearProbe
 from probes.signals import measure
 from probes.signals.domain import DomainModel
+from probes.signals.question import QuestionModel
 from probes.signals.question_kind import KindModel
 from probes.types import (
     AttentionMaps,
@@ -23,6 +24,7 @@ from probes.types import (
 class Instruments:
     probe: LinearProbe
     domain: DomainModel
+    questions: QuestionModel | Missing
     kinds: KindModel | None = None
 
 
@@ -35,8 +37,9 @@ PROBE = LinearProbe(
     scale=np.ones(3),
     components=np.eye(3)[:1],
 )
+ASKED = QuestionModel(("Is there a dent?",), (1,), 5.0, "any")
 WIDTH = 1 + len(IMAGE_FEATURES)
-INSTRUMENTS = Instruments(PROBE, DomainModel(np.zeros(WIDTH), np.eye(WIDTH), 1e3, 1))
+INSTRUMENTS = Instruments(PROBE, DomainModel(np.zeros(WIDTH), np.eye(WIDTH), 1e3, 1), ASKED)
 QUERY = Query(np.full((16, 16, 3), 90, dtype=np.uint8), "Is there a dent?")
 ROWS = np.full((1, 4), 0.1)
 TRACE = Trace(

@@ -14,10 +14,11 @@ from probes.labels.abstention import abstains
 from probes.labels.rule import parse_rule
 from probes.policy import Policy
 from service.recertify import gather
-from service.records.audits import AuditTrail, judge
+from service.records.audits import AuditTrail
 from service.records.export import export_parquet
 from service.records.outcome import Outcome
 from service.records.store import RecordStore
+from service.records.words import judge
 from service.replay import replay
 from service.rules import Rules
 from tests.label_cases import CASES, Case

@@ -9,19 +9,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import insert
 
 from probes.bundle import Bundle
 from probes.drift import RiskHistogram
-from probes.monitor import ErrorMonitor
+from probes.monitor import Draw, ErrorMonitor
 from probes.policy import Policy
 from probes.types import Interval, Missing
 from service.promise import Promise, try_to_read
 from service.records.answer import AnswerRecord
+from service.records.chain import append, lock_tail
 from service.records.outcome import Outcome
 from service.records.retention import delete_before
 from service.records.store import RecordStore
+from service.records.tables import totals, voids
 from service.records.verify import verify
-from service.records.voids import voided
+from service.records.voids import last_changes, voided
 
 pytestmark = pytest.mark.anyio
 START = datetime.now(UTC) - timedelta(days=30)
@@ -48,6 +51,7 @@ class Line:
         records = []
         for _ in wrongs:
             self._count += 1
+            fields["image_sha256"] = changes.get("image_sha256", f"{self._count:064x}")
             records.append(self._record(created=START + timedelta(hours=self._count), **fields))
         self.store.append_answers(records)
         for record, wrong in zip(records, wrongs, strict=True):
@@ -55,9 +59,9 @@ class Line:
                 self.judge(record, wrong)
         return records
 
-    def judge(self, record: AnswerRecord, wrong: bool) -> None:
+    def judge(self, record: AnswerRecord, wrong: bool, reviewer: str = "ann") -> None:
         told = record.created + timedelta(minutes=1)
-        self.store.add_outcome(Outcome(record.id, told, correct=not wrong))
+        self.store.add_outcome(Outcome(record.id, told, correct=not wrong, reviewer=reviewer))
 
 
 @pytest.fixture
@@ -71,8 +75,8 @@ def bundle(bundled) -> Bundle:
     return made
 
 
-def read(store: RecordStore, bundle: Bundle) -> Promise:
-    promise = Promise(store, bundle, rate=0.5)
+def read(store: RecordStore, bundle: Bundle, **settings: Any) -> Promise:
+    promise = Promise(store, bundle, **settings)
     assert promise.void  # what was not read yet does not count as fine
     promise.read()
     return promise
@@ -87,10 +91,12 @@ def test_it_stands_while_audits_are_right(store, line, bundle) -> None:
     assert isinstance(error, Interval)
     assert error.estimate == pytest.approx(1 / 31)
     assert error.lower < 1 / 31 < error.upper
+    outcomes = [False] * 30 + [True] + [None] * 5
     monitor = ErrorMonitor.replay(
-        [(0.5, False)] * 30 + [(0.5, True)] + [(0.5, None)] * 5, 0.05, 0.05, 0.5
+        [Draw(str(n), str(n), 0.5, 0.5, wrong) for n, wrong in enumerate(outcomes)], 0.05, 0.05
     )
     assert error == monitor.interval()
+    assert promise.standing.evidence == monitor.evidence < 1
 
 
 def test_wrong_audits_void_it_for_all_replicas_and_for_good(
@@ -98,7 +104,7 @@ def test_wrong_audits_void_it_for_all_replicas_and_for_good(
 ) -> None:
     promise = read(store, bundle)
     other = open_store(url, migrated=False, writer="two", key=store.key)
-    Line(other, line._record).audit([True] * 3)  # told to another replica
+    Line(other, line._record).audit([True] * 5)  # told to another replica
     assert promise.state == "stands"
     promise.read()
     assert promise.state == "void"
@@ -122,8 +128,8 @@ def test_wrong_audits_void_it_for_all_replicas_and_for_good(
 
 def test_two_replicas_may_find_it_at_once(store, line, bundle, url, open_store) -> None:
     other = open_store(url, migrated=False, writer="two", key=store.key)
-    first, second = Promise(store, bundle, 0.5), Promise(other, bundle, 0.5)
-    line.audit([True] * 3)
+    first, second = Promise(store, bundle), Promise(other, bundle)
+    line.audit([True] * 5)
     first.read()
     second.read()
     first.read()
@@ -131,21 +137,126 @@ def test_two_replicas_may_find_it_at_once(store, line, bundle, url, open_store) 
     assert verify(store).ok
 
 
-def test_a_correction_counts_and_what_was_void_stays_so(store, line, bundle) -> None:
-    one, two = line.audit([True, None])
+def test_a_second_reviewers_word_lifts_what_a_mistaken_one_voided(store, line, bundle) -> None:
+    records = line.audit([True] * 5)
     promise = read(store, bundle)
-    store.add_outcome(Outcome(one.id, datetime.now(UTC), correct=True))
-    store.add_outcome(Outcome(two.id, datetime.now(UTC), reference="NO."))  # it said yes
+    assert promise.state == "void"
+    certificates = {"c-never", "c-auto"}
+    mistaken = records[2]
+    line.judge(mistaken, wrong=False)  # the same person thinks again: kept, and no more than that
     promise.read()
+    assert promise.state == "void"
+    line.judge(mistaken, wrong=False, reviewer="bob")
+    promise.read()
+    assert promise.state == read(store, bundle).state == "stands"
+    assert voided(store, certificates) == frozenset()
+    assert {change.number for change in last_changes(store, certificates).values()} == {2}
+    line.judge(mistaken, wrong=True, reviewer="eve")  # two of three
+    promise.read()
+    assert promise.state == "void"
+    line.judge(mistaken, wrong=False, reviewer="dan")  # no asking on until somebody agrees
+    promise.read()
+    assert promise.state == "void"
+    assert {change.number for change in last_changes(store, certificates).values()} == {3}
+    line.audit([False] * 400)
+    promise.read()
+    assert promise.state == "void"  # good answers later take nothing back
+    assert verify(store).ok
+
+
+def test_what_was_found_right_is_not_made_wrong_by_who_looks_for_it(store, line, bundle) -> None:
+    records = line.audit([False] * 200)
+    for record in records:
+        line.judge(record, wrong=True, reviewer="bob")
+    promise = read(store, bundle)
     error = promise.standing.error
     assert isinstance(error, Interval)
-    assert error.estimate == 0.5
-    line.audit([True] * 4)
+    # the second word counts on the drawn tenth alone
+    assert 0.05 < error.estimate < 0.15
+
+
+def test_a_second_word_may_be_asked_for_before_a_void_counts(store, line, bundle) -> None:
+    records = line.audit([True] * 5)
+    promise = read(store, bundle, confirmed=True)
+    assert (promise.state, promise.void) == ("suspected", True)
+    assert voided(store, {"c-never"}) == frozenset()
+    for record in records[:4]:
+        line.judge(record, wrong=True, reviewer="bob")
+    promise.read()
+    assert promise.state == "suspected"
+    line.judge(records[4], wrong=True, reviewer="bob")
     promise.read()
     assert promise.state == "void"
-    line.audit([False] * 40)
+    assert voided(store, {"c-never"}) == {"c-never"}
+
+
+def test_cannot_tell_counts_as_wrong(store, line, bundle) -> None:
+    for record in line.audit([None] * 5):
+        store.add_outcome(Outcome(record.id, record.created, cannot_tell=True))
+    promise = read(store, bundle)
+    assert promise.state == "void"
+    assert promise.standing.judged == 5
+
+
+def test_an_audit_past_its_deadline_counts_as_wrong_until_it_is_judged(store, line, bundle) -> None:
+    records = line.audit([None] * 5, audit_reference=0.5)
+    assert read(store, bundle, deadline_days=0).state == "stands"
+    assert read(store, bundle, deadline_days=60).state == "stands"
+    promise = read(store, bundle, deadline_days=10)
+    assert promise.state == "void"
+    assert (promise.standing.judged, promise.standing.awaiting) == (0, 5)
+    line.judge(records[0], wrong=False)
+    promise.read()
+    assert promise.state == "stands"
+
+
+def test_audits_of_before_the_deadline_was_a_rule_have_none(store, line, bundle) -> None:
+    line.audit([None] * 5)
+    assert read(store, bundle, deadline_days=10).state == "stands"
+
+
+def test_a_deadline_passes_while_nothing_is_written(store, line, bundle, monkeypatch) -> None:
+    line.audit([None] * 5, audit_reference=0.5)
+    promise = read(store, bundle, deadline_days=60)
+    assert promise.state == "stands"
+    assert promise._due is not None
+    promise._due = START  # as if the sixty days were over
+    promise._deadline = timedelta(days=10)
     promise.read()
     assert promise.state == "void"
+
+
+def test_all_answers_on_an_image_are_one_bet(store, line, bundle) -> None:
+    line.audit([True] * 30, image_sha256="ab" * 32)
+    assert read(store, bundle).state == "stands"  # one image proves nothing
+    line.audit([True] * 5)
+    assert read(store, bundle).state == "void"
+
+
+def test_the_order_of_words_is_the_databases(store, line, bundle) -> None:
+    one, *_ = line.audit([None])
+    now = datetime.now(UTC)
+    store.add_outcome(Outcome(one.id, now, correct=False, reviewer="ann"))
+    behind = now - timedelta(minutes=1)  # told to a replica whose clock is
+    store.add_outcome(Outcome(one.id, behind, correct=True, reviewer="bob"))
+    assert [word.reviewer for word in store.outcomes_of([one.id])] == ["ann", "bob"]
+    error = read(store, bundle).standing.error
+    assert isinstance(error, Interval)
+    assert error.estimate == 0
+
+
+def test_a_void_of_an_earlier_version_stays_until_a_word_is_corrected(store, line, bundle) -> None:
+    records = line.audit([True] * 3)  # which voided it, by the test of that time
+    row = {"certificate": "c-never", "created_us": 0, "alpha": 0.05, "delta": 0.05,
+           "wrong": 3, "audits": 3}  # fmt: skip
+    with store.writing() as connection:
+        append(connection, voids, lock_tail(connection, voids, "one", store.key), [row], store.key)
+    promise = read(store, bundle)
+    assert promise.state == "void"
+    line.judge(records[0], wrong=False, reviewer="bob")
+    promise.read()
+    assert promise.state == read(store, bundle).state == "stands"
+    assert verify(store).ok
 
 
 def test_only_audits_under_these_certificates_count(store, line, bundle) -> None:
@@ -160,6 +271,7 @@ def test_only_audits_under_these_certificates_count(store, line, bundle) -> None
 
 def test_retention_does_not_make_it_forget(store, line, bundle) -> None:
     line.audit([True] + [False] * 11 + [None] * 2)
+    line.audit([True, False], image_sha256=f"{1:064x}")  # of the first image, and younger
     running = read(store, bundle)
     before = running.standing
     deleted = delete_before(store, START + timedelta(hours=8))
@@ -167,14 +279,29 @@ def test_retention_does_not_make_it_forget(store, line, bundle) -> None:
     running.read()
     restarted = read(store, bundle)
     for promise in (running, restarted):
-        assert promise.standing.error == before.error
-        assert promise.standing.awaiting == before.awaiting
+        assert promise.standing == before
     line.audit([True])
     delete_before(store, START + timedelta(hours=10))
     running.read()
     restarted.read()
     assert running.standing == restarted.standing
     assert running.standing.error != before.error
+    delete_before(store, datetime.now(UTC))
+    assert read(store, bundle).standing.evidence == running.standing.evidence
+
+
+def test_counts_of_an_earlier_version_go_on_counting(store, line, bundle) -> None:
+    row = {"certificate": "c-never", "bundle": "b-test", "probability": 0.5,
+           "wrong": 3, "correct": 96, "awaiting": 1}  # fmt: skip
+    with store.writing() as connection:
+        connection.execute(insert(totals), row)
+    line.audit([True])
+    promise = read(store, bundle)
+    error = promise.standing.error
+    assert isinstance(error, Interval)
+    assert error.estimate == pytest.approx(4 / 100)
+    assert (promise.standing.judged, promise.standing.awaiting) == (100, 1)
+    assert promise.state == "stands"
 
 
 def test_signals_are_judged_by_the_audits(store, line, bundle) -> None:
@@ -215,28 +342,47 @@ def test_what_cannot_be_read_does_not_count_as_fine(store, bundle, monkeypatch) 
 
 
 def test_the_drift_is_shown_where_the_bundle_has_a_reference(store, bundle) -> None:
-    assert Promise(store, bundle, 0.5).drift is None
+    assert Promise(store, bundle).drift is None
     reference = RiskHistogram((0.5,), (500, 500)).to_dict()
-    promise = Promise(store, replace(bundle, training={"risk_reference": reference}), 0.5)
+    promise = Promise(store, replace(bundle, training={"risk_reference": reference}))
     names = {family.name for family in promise.collect()}
     assert "vlm_gate_risk_drift_ratio" not in names  # the window is not full
-    promise.observe(Missing("signal_unavailable"))
-    for _ in range(1000):
-        promise.observe(0.9)
+    promise.observe(Missing("signal_unavailable"), "none")
+    for number in range(1000):
+        promise.observe(0.9, str(number))
     samples = {family.name: family.samples for family in promise.collect()}
     assert samples["vlm_gate_risk_drift_ratio"][0].value == pytest.approx(500)
 
 
-async def test_a_void_promise_escalates_everything(url, serve, bundled, png) -> None:
-    async def ask() -> dict[str, Any]:
-        reply = await client.post("/v1/answer", data={"question": "q"}, files={"image": png})
+def test_a_restart_finds_the_drift_where_it_was(store, record, bundle) -> None:
+    drifting = replace(bundle, training={"risk_reference": RiskHistogram((0.1,), (9, 9)).to_dict()})
+    promise = read(store, drifting, window=120)
+    random = np.random.default_rng(0)
+    written = []
+    for number in range(300):
+        risk = float(random.random() / 4) if number % 7 else Missing("signal_unavailable")
+        image = f"{number // 2:064x}"
+        promise.observe(risk, image)
+        written.append(record(bundle="b-test", risk=risk, stage=1, image_sha256=image))
+    store.append_answers(written)
+    store.append_answers([record(bundle="b-other", risk=0.9, stage=1) for _ in range(20)])
+    restarted = read(store, drifting, window=120)
+    assert promise.drift is not None
+    assert restarted.drift is not None
+    assert restarted.drift.ratio() == pytest.approx(promise.drift.ratio())
+
+
+async def test_a_void_promise_escalates_everything(url, serve, bundled, frame) -> None:
+    async def ask(number: int = 0) -> dict[str, Any]:
+        sent = {"image": frame(number)}
+        reply = await client.post("/v1/answer", data={"question": "q"}, files=sent)
         body: dict[str, Any] = reply.json()
         return body
 
     async with serve(bundled(threshold=0.99), records_url=url, audit_rate=1.0) as client:
         promise = client._transport.app.state.gate.keeper.promise
-        for _ in range(3):
-            told = await ask()
+        for number in range(5):
+            told = await ask(number)
             assert told["reason"] == "audit"
             reply = await client.post("/v1/outcomes", json={"id": told["id"], "correct": False})
             assert reply.status_code == 200
@@ -254,6 +400,7 @@ async def test_a_void_promise_escalates_everything(url, serve, bundled, png) -> 
         'vlm_gate_audit_error_ratio{bound="estimate"} 1.0',
         "vlm_gate_audits_awaiting 0.0",
         'vlm_gate_audit_error_ratio{bound="upper"} 1.0',
+        "vlm_gate_promise_evidence_ratio 1.2",
     ):
         assert line in metrics
     async with serve(bundled(threshold=0.99), records_url=url) as client:  # after a restart

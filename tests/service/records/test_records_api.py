@@ -5,6 +5,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from service.key_file import SCOPES, new_key, save_keys, utc_now
+
 pytestmark = pytest.mark.anyio
 
 
@@ -30,7 +32,8 @@ async def test_an_outcome_is_kept_once_and_can_be_corrected(client, png) -> None
         ({"reference": "no"}, "added"),
     ):
         told = await client.post("/v1/outcomes", json={"id": one, **body})
-        assert (told.status_code, told.json()) == (200, {"id": one, "status": status})
+        # the latest word counts on an answer that was not drawn for an audit
+        assert told.json() == {"id": one, "status": status, "counts": True}
     outcomes = (await client.get(f"/v1/answers/{one}")).json()["outcomes"]
     said = [(o["reviewer"], o["version"], o["correct"], o["reference"]) for o in outcomes]
     assert said == [
@@ -60,6 +63,10 @@ async def test_an_answer_nobody_gave_is_a_404(client) -> None:
         ({"id": "", "correct": True}, "id"),
         ({"id": "../x", "correct": True}, "id"),
         ({"correct": True}, "id"),
+        ({"id": "01A", "correct": True, "cannot_tell": True}, "body"),
+        ({"id": "01A", "cannot_tell": False}, "body"),
+        ({"id": "01A", "cannot_tell": True, "rule": "match"}, "rule"),
+        ({"id": "01A", "correct": True, "note": "x" * 501}, "note"),
         ({"id": "01A", "correct": True, "reviewr": "ann"}, "reviewr"),
         ({"id": "01A", "correct": True, "reviewer": "x" * 129}, "reviewer"),
         ([], "body"),
@@ -135,3 +142,59 @@ async def test_without_records_there_is_nothing_to_read(serve) -> None:
     assert [reply.status_code for reply in replies] == [404] * 3
     assert {reply.json()["type"] for reply in replies} == {"urn:vlm-gate:problem:records_off"}
     assert ready.json() == {"ready": True, "state": "ready"}
+
+
+async def test_what_nobody_can_tell_is_told_and_a_rule_goes_with_its_reference(client, png) -> None:
+    one = await answered(client, png)
+    for body in (
+        {"cannot_tell": True, "note": "too dark"},
+        {"reference": "yes", "rule": "match"},
+    ):
+        assert (await client.post("/v1/outcomes", json={"id": one, **body})).status_code == 200
+    first, second = (await client.get(f"/v1/answers/{one}")).json()["outcomes"]
+    assert (first["cannot_tell"], first["note"], first["counts"]) == (True, "too dark", False)
+    assert (second["reference"], second["rule"], second["counts"]) == ("yes", "match", True)
+
+
+@pytest.fixture
+def people(tmp_path) -> dict[str, dict[str, str]]:
+    """Headers of two reviewers; the file that knows them is ``keys.json``."""
+    made = {name: new_key(name, SCOPES, utc_now()) for name in ("ann", "bob")}
+    save_keys(tmp_path / "keys.json", [kept for _, kept in made.values()])
+    return {name: {"authorization": f"Bearer {whole}"} for name, (whole, _) in made.items()}
+
+
+async def test_the_reviewer_is_who_holds_the_key(
+    serve, bundled, url, people, png, tmp_path
+) -> None:
+    """Whatever they call themselves; and their second thoughts on an audit do not count."""
+    settings = {"records_url": url, "audit_rate": 1.0, "api_keys_file": tmp_path / "keys.json"}
+    async with serve(bundled(threshold=0.99), **settings) as client:
+        sent = {"data": {"question": "q"}, "files": {"image": png}, "headers": people["ann"]}
+        asked = (await client.post("/v1/answer", **sent)).json()
+        assert asked["reason"] == "audit"
+
+        async def tell(who: str, **body: object) -> bool:
+            said = {"id": asked["id"], **body}
+            reply = await client.post("/v1/outcomes", json=said, headers=people[who])
+            return bool(reply.json()["counts"])
+
+        async def due(who: str) -> list[dict[str, object]]:
+            query = {"second_word": "true"}
+            reply = await client.get("/v1/answers", params=query, headers=people[who])
+            return list(reply.json()["answers"])
+
+        assert await due("bob") == []  # nobody has said anything yet
+        assert await tell("ann", correct=False, reviewer="bob", note="a scratch")
+        assert not await tell("ann", correct=True, reviewer="carol")
+        assert await due("ann") == []
+        assert [(one["id"], one["outcomes"]) for one in await due("bob")] == [(asked["id"], [])]
+        assert await tell("bob", correct=True)
+        assert await due("bob") == []
+        where = f"/v1/answers/{asked['id']}"
+        told = (await client.get(where, headers=people["ann"])).json()["outcomes"]
+    ann, bob = told[0]["reviewer"], told[2]["reviewer"]
+    assert [one["reviewer"] for one in told] == [ann, ann, bob]
+    assert ann != bob
+    assert [one["note"] for one in told] == ["bob: a scratch", "carol", None]
+    assert [one["counts"] for one in told] == [False, False, True]

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from probes.bundle import Bundle
 from probes.calibration import PlattMap
 from probes.policy import Policy
+from probes.signals.question import QuestionModel
 from probes.types import Missing
 from service.cli import app
 from service.records.head import SigningKey
@@ -195,3 +196,31 @@ async def test_the_command_prints_tables(ask, bundled, url, tmp_path, monkeypatc
     missing = CliRunner().invoke(app, ["policy", "replay", "--policy", str(tmp_path / "none")])
     assert missing.exit_code == 1
     assert "cannot be read" in missing.stderr
+
+
+@pytest.mark.parametrize("limit", [0.0, 5.0, 1e3])
+async def test_the_question_side_is_replayed_under_another_limit(
+    ask, bundled, url, opened, limit
+) -> None:
+    questions = QuestionModel(tuple(sorted(QUESTIONS[:20])), (1,) * 20, 5.0, "any")
+    served = replace(bundled(threshold=0.5), questions=questions)
+    then = await ask(served, records_url=url)
+    bundle = replace(served, id="b-other", questions=replace(questions, limit=limit))
+    now = await ask(bundle)
+    pairs = Counter((a["decision"], b["decision"]) for a, b in zip(then, now, strict=True))
+    found = replay(opened(), Rules(bundle, bundle.policy), served)
+    assert (found.decisions, sum(found.reasons.values())) == (pairs, 0)
+
+
+async def test_other_training_questions_cannot_be_replayed(ask, bundled, url, opened) -> None:
+    questions = QuestionModel(("Is plate 1 whole?",), (1,), 5.0, "any")
+    served = replace(bundled(threshold=0.5), questions=questions)
+    await ask(served, records_url=url)
+    for other in (
+        replace(questions, counts=(2,)),
+        replace(questions, mode="exact"),
+        Missing("no_question_side"),
+    ):
+        bundle = replace(served, id="b-other", questions=other)
+        found = replay(opened(), Rules(bundle, bundle.policy), served)
+        assert found.reasons == {"another_bundle": len(QUESTIONS)}

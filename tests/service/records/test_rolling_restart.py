@@ -37,6 +37,7 @@ CLIENTS = 6
 PAUSE_SECONDS = 0.05
 """Between an answer and a client's next question, so that three replicas can start beside them."""
 AUDIT_RATE = 0.2
+Frame = Callable[[object], bytes]
 LIMIT_SECONDS = 300
 
 HAPROXY = """
@@ -179,7 +180,7 @@ async def is_up(client: httpx.AsyncClient) -> bool:
 
 
 async def ask_on(
-    client: httpx.AsyncClient, png: bytes, name: int, done: asyncio.Event, told: list[Any]
+    client: httpx.AsyncClient, frame: Frame, name: int, done: asyncio.Event, told: list[Any]
 ) -> None:
     """A client that keeps its connection and asks until told to stop; what came is kept."""
     number = 0
@@ -190,7 +191,8 @@ async def ask_on(
             "self_consistency": "never",
         }
         try:
-            told.append(await client.post("/v1/answer", data=question, files={"image": png}))
+            sent = {"image": frame(f"{name}-{number}")}
+            told.append(await client.post("/v1/answer", data=question, files=sent))
         except httpx.TransportError as error:
             told.append(error)
         await asyncio.sleep(PAUSE_SECONDS)
@@ -255,7 +257,7 @@ async def agree(clients: list[httpx.AsyncClient], told: list[Any], folder: Path)
 
 
 async def test_a_rolling_restart_loses_no_request_and_no_record(
-    postgres, tmp_path: Path, bundle: Bundle, png: bytes, open_store
+    postgres, tmp_path: Path, bundle: Bundle, frame: Frame, open_store
 ) -> None:
     url = postgres.empty_database()
     async with asyncio.timeout(LIMIT_SECONDS):
@@ -271,7 +273,7 @@ async def test_a_rolling_restart_loses_no_request_and_no_record(
             async with httpx.AsyncClient(base_url=balanced, timeout=LIMIT_SECONDS) as client:
                 await until(lambda: is_up(client))
                 asking = [
-                    asyncio.create_task(ask_on(client, png, name, done, told))
+                    asyncio.create_task(ask_on(client, frame, name, done, told))
                     for name in range(CLIENTS)
                 ]
                 for replica in replicas:

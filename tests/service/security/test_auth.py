@@ -14,7 +14,14 @@ from service.app import create_app
 from service.auth import OPEN_PATHS, Authenticator, ScopeNeeded
 from service.key_file import SCOPES, load_keys, new_key, revoke, save_keys, utc_now
 from service.settings import Settings, SettingsError
-from service.tokens import COOLDOWN_SECONDS, FRESH_SECONDS, STALE_SECONDS, JwksError, JwksUrl
+from service.tokens import (
+    COOLDOWN_SECONDS,
+    FRESH_SECONDS,
+    STALE_SECONDS,
+    JwksError,
+    JwksUrl,
+    subject_id,
+)
 
 pytestmark = pytest.mark.anyio
 ASKED = "Is there a scratch?"
@@ -241,3 +248,71 @@ def test_keys_allow_any_address(keys_file):
     assert settings.image_url_hosts == ()
     two = Settings(engine="fake", image_url_hosts="a.example, b.example")
     assert two.image_url_hosts == ("a.example", "b.example")
+
+
+SKIPPED: dict[str, object] = {
+    "a key of an unknown kind": {"kty": "AKP", "kid": "k9", "alg": "ML-DSA-44"},
+    "a curve that nobody has": {"kty": "EC", "kid": "k9", "crv": "secp192r1", "x": "AA", "y": "AA"},
+    "an algorithm that nobody has": {
+        "kty": "RSA", "kid": "k9", "alg": "XX", "n": "AQAB", "e": "AQAB",
+    },
+    "a key without its numbers": {"kty": "RSA", "kid": "k9"},
+    "numbers that are none": {"kty": "RSA", "kid": "k9", "n": 1, "e": None},
+    "a point that is not on the curve": {
+        "kty": "EC", "kid": "k9", "crv": "P-256", "x": "AAAA", "y": "AAAA",
+    },
+    "null": None,
+    "a word": "k1",
+    "a list": [],
+    "a kind that is a list": {"kty": ["RSA"], "kid": "k9"},
+    "a key without an id": {"kty": "RSA", "n": "AQAB", "e": "AQAB"},
+    "a key to encrypt with": {"kty": "RSA", "kid": "k9", "use": "enc", "n": "AQAB", "e": "AQAB"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SKIPPED)
+async def test_a_key_that_is_not_understood_is_left_out(serve, png, provider, bearer, name):
+    """RFC 7517, 5: the others count all the same."""
+    provider.jwks.write_text(json.dumps({"keys": [SKIPPED[name], provider.public("k1")]}))
+    async with serve(**provider.settings) as client:
+        assert (await ask(client, png, bearer(provider.token()))).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "text", ["null", "[]", "7", '""', '{"keys": null}', '{"keys": "k1"}', '{"keys": [null]}',
+             '{"keys": {}}', "[" * 100_000, "\xff"],
+)  # fmt: skip
+def test_what_is_no_jwks_stops_the_start_by_name(provider, text):
+    provider.jwks.write_bytes(text.encode("latin-1"))
+    with pytest.raises(SettingsError, match="JWT_JWKS"):
+        Authenticator.from_settings(Settings(engine="fake", **provider.settings))
+
+
+ODD_CLAIMS: dict[str, tuple[dict[str, object], int]] = {
+    "half a pair as a subject": ({"sub": "\ud800"}, 200),
+    "another half as a subject": ({"sub": "camera \udfff"}, 200),
+    "half a pair in the scope": ({"scope": "answer \ud800"}, 200),
+    "half a pair in a claim that nobody reads": ({"name": "\ud800"}, 200),
+    "a scope that is a list": ({"scope": ["answer"]}, 403),
+    "an end at infinity": ({"exp": float("inf")}, 401),
+    "an end that is no number": ({"exp": float("nan")}, 401),
+    "an end that is a list": ({"exp": []}, 401),
+    "a beginning at infinity": ({"nbf": float("inf")}, 401),
+    "a subject that is a number": ({"sub": 7}, 401),
+    "an audience that is a number": ({"aud": 7}, 401),
+    "an issuer that is a list": ({"iss": ["https://id.example"]}, 401),
+}
+
+
+@pytest.mark.parametrize("name", ODD_CLAIMS)
+async def test_odd_claims_are_read_or_refused(serve, png, provider, bearer, name):
+    claims, status = ODD_CLAIMS[name]
+    encoded = json.dumps(provider.claims(**claims)).encode()
+    token = jwt.api_jws.encode(encoded, provider.known, algorithm="ES256", headers={"kid": "k1"})
+    async with serve(**provider.settings) as client:
+        assert (await ask(client, png, bearer(token))).status_code == status
+
+
+def test_subjects_that_differ_in_half_a_pair_are_two():
+    ids = {subject_id({"iss": "i", "sub": sub}) for sub in ("\ud800", "\ud801", "?", "\ufffd")}
+    assert len(ids) == 4

@@ -141,23 +141,19 @@ ODD: dict[str, tuple[dict[str, Any], int, str]] = {
     ),
     "a byte order mark": (asked(b"\xef\xbb\xbf" + GOOD), 400, "body"),
     "a name of 100 kB": (asked(b'{"' + b"a" * 100_000 + b'": 1}'), 400, "body"),
-    # Slices of records: names may hold anything.
-    **{
-        f"a slice with {what}": (
-            {"method": "GET", "url": "/v1/answers", "params": {"slice": text}}, 200, "",
-        )
-        for what, text in {
-            "a quote": 'a"b:1',
-            "a single quote": "a'b:1",
-            "a backslash": "a\\b:1",
-            "a NUL in its name": "a\0b:1",
-            "a NUL in its value": "a:\0",
-            "a path's marks": "$.a[0]:1",
-            "no name": ":1",
-            "half a pair": "%ed%a0%80:1",
-        }.items()
-    },
 }  # fmt: skip
+SLICES = {
+    "a word": "line",
+    "a quote": 'a"b',
+    "a single quote": "a'b",
+    "a backslash": "a\\b",
+    "a path's marks": "$.a[0]",
+    "a dot": "a.b",
+    "an umlaut": "\u00fc",
+    "a sign of four bytes": "\U0001f600",
+    "a NUL": "a\0b",
+}
+"""Names of metadata, which may hold anything."""
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -176,20 +172,19 @@ async def test_it_gets_its_status(serve, png, name):
         assert json.loads(reply.content.decode())["field"] != "question"
 
 
-SLICES = ("line", 'a"b', "a'b", "a\\b", "$.a[0]", "ü", "a.b", "\U0001f600", "a\0b")
-
-
 @pytest.mark.parametrize("url", ["sqlite:///records.db", "postgresql"])
 async def test_a_slice_is_found_by_any_name(serve, png, request, url):
     if url == "postgresql":
         url = request.getfixturevalue("postgres").empty_database()
     image = base64.b64encode(png).decode()
     async with serve(records_url=url, records_strict=True) as client:
-        for number, name in enumerate(SLICES):
+        for number, name in enumerate(SLICES.values()):
             body = {"question": "a?", "image": image, "metadata": {name: f"{number}"}}
             assert (await client.post("/v1/answer", json=body)).status_code == 200
-        for number, name in enumerate(SLICES):
+        for number, name in enumerate(SLICES.values()):
             for value, count in ((f"{number}", 1), ("other", 0)):
                 told = await client.get("/v1/answers", params={"slice": f"{name}:{value}"})
                 assert told.status_code == 200
                 assert len(told.json()["answers"]) == count, name
+        for odd in (":1", "a:\0", "%ed%a0%80:1"):
+            assert (await client.get("/v1/answers", params={"slice": odd})).status_code == 200

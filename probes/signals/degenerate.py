@@ -1,0 +1,76 @@
+"""Answers that nobody could mean: nothing, markup of the model's own, or a loop.
+
+A risk is calibrated on answers that are right or wrong. What a model stammers when it has lost the
+thread is neither, and its risk means nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+
+from probes.labels.text import normalise
+from probes.types import AnswerForm
+
+_MARKUP = re.compile(r"<\|[^|<>]*\|>|<(?:unk|pad|s|/s|bos|eos|image|mask)>|<0x[0-9A-F]{2}>|\ufffd")
+_WHOLE = 3
+"""Times that a unit stands in a row when it is the whole answer: "no no no"."""
+_WITHIN = 4
+"""Times in a row within a longer answer, where several words take :data:`_WHOLE`."""
+_STAMMER, _STAMMERED = 5, 0.75
+"""An answer of so many words, of which one word is this share: "no no no 1 no"."""
+_LETTERS = re.compile(r"([^\W\d_]{2,20}?)\1{2,}|([^\W\d_])\2{4,}")
+"""A loop without blanks: nonono, aaaaa."""
+_DIGITS = re.compile(r"(\d{1,4}?)\1{11,}")
+"""Numbers repeat digits by themselves (1000000), but not a dozen times."""
+_LONGEST = 12
+"""Words of the longest unit that is looked for: a judgement must not cost more than an answer."""
+_NUMERALS = 6
+"""Times that a number stands in a row: a display may well show 0 0 0."""
+
+
+def measure_form(answer: str) -> AnswerForm:
+    """Whether an answer is degenerate, and how.
+
+    >>> measure_form("no no no 1 no")
+    AnswerForm(degenerate='repeats')
+    >>> measure_form("a red washer and a red screw")
+    AnswerForm(degenerate=None)
+    """
+    if _MARKUP.search(answer) or any(_controls(character) for character in answer):
+        return AnswerForm("not_words")
+    text = normalise(answer)
+    if not text:
+        return AnswerForm("empty")
+    words = text.split()
+    if _LETTERS.search(text) or _DIGITS.search(text) or _stammers(words) or _loops(words):
+        return AnswerForm("repeats")
+    return AnswerForm(None)
+
+
+def _controls(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cn", "Co", "Cs") and character not in "\n\r\t"
+
+
+def _stammers(words: list[str]) -> bool:
+    (word, count), *_ = Counter(words).most_common(1)
+    return len(words) >= _STAMMER and not word.isnumeric() and count >= _STAMMERED * len(words)
+
+
+def _loops(words: list[str]) -> bool:
+    """Whether some run of words comes again and again."""
+    for length in range(1, min(_LONGEST, len(words) // _WHOLE) + 1):
+        run = 0
+        for at in range(length, len(words)):
+            run = run + 1 if words[at] == words[at - length] else 0
+            times = 1 + run // length
+            if times < _WHOLE:
+                continue
+            if all(word.isnumeric() for word in words[at - length + 1 : at + 1]):
+                enough = _NUMERALS
+            else:
+                enough = _WHOLE if length > 1 or run + 1 == len(words) else _WITHIN
+            if times >= enough:
+                return True
+    return False

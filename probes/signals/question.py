@@ -1,0 +1,162 @@
+"""The domain's question side: whether a question is one of those that the gate was trained on.
+
+The words decide, not the hidden states: what a model read of a foreign question at the last prompt
+token looks like what it read of any other (docs/decisions/0013). A trigram model of the training
+questions, reduced to what they are about, gives each word's surprise; a question is as foreign as
+its most surprising word. Fixed lines can ask for the training questions themselves, or their
+templates, instead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, get_args
+
+import numpy as np
+
+from probes.errors import TrainingError
+from probes.signals.question_templates import Template, fits_template, learn_templates
+from probes.signals.question_words import skeleton
+from probes.types import QuestionDomain
+
+QuestionMode = Literal["exact", "template", "any"]
+QUESTION_MODES: tuple[QuestionMode, ...] = get_args(QuestionMode)
+FEW_QUESTIONS = 50
+"""A dataset with at most so many distinct questions is a fixed line's: its templates bound it."""
+
+_ORDER = 3
+_UNSEEN = 1 / 50_000
+"""Chance of any word where nothing is known: a language has about so many."""
+_START, _END = "<", ">"
+
+
+@dataclass(frozen=True, eq=False)
+class QuestionModel:
+    """What the gate knows of the questions it was trained on.
+
+    Args:
+        questions: the distinct ones of the fit split, blanks collapsed, sorted.
+        counts: how often each was asked, >= 1.
+        limit: largest surprise, in bits, that counts as inside in mode ``any``.
+        mode: ``exact``: the training questions alone; ``template``: also with other seen values in
+            the places where they differ; ``any``: whatever is no more surprising than ``limit``.
+    """
+
+    questions: tuple[str, ...]
+    counts: tuple[int, ...]
+    limit: float
+    mode: QuestionMode
+
+    def __post_init__(self) -> None:
+        if self.mode not in QUESTION_MODES:
+            raise ValueError(f"mode: {self.mode!r}; use one of {', '.join(QUESTION_MODES)}")
+        if len(self.questions) != len(self.counts) or not self.questions:
+            raise ValueError(f"counts: {len(self.counts)} for {len(self.questions)} questions")
+        if any(type(count) is not int or count < 1 for count in self.counts):
+            raise ValueError("counts: each is a whole number of at least 1")
+
+    @cached_property
+    def templates(self) -> tuple[Template, ...]:
+        """What the training questions have in common, and the values of their slots."""
+        return learn_templates(self.questions)
+
+    @cached_property
+    def _followers(self) -> Mapping[tuple[str, ...], tuple[Counter[str], int, int]]:
+        """How often each word followed none, one or two words, any did, and a word just once."""
+        found: defaultdict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+        for question, count in zip(self.questions, self.counts, strict=True):
+            for before, word in _steps(question):
+                for length in range(_ORDER):
+                    found[before[_ORDER - 1 - length :]][word] += count
+        return {
+            before: (words, words.total(), sum(count == 1 for count in words.values()))
+            for before, words in found.items()
+        }
+
+    @cached_property
+    def _exact(self) -> frozenset[str]:
+        return frozenset(self.questions)
+
+    def prepare(self) -> None:
+        """Work out what judging takes, so that no request waits for it."""
+        _ = self._followers, self._exact
+        if self.mode == "template":
+            _ = self.templates
+
+    def surprise(self, question: str) -> float:
+        """Surprise of the question's least expected word, >= 0, bits."""
+        return max(-math.log2(self._chance(word, before)) for before, word in _steps(question))
+
+    def _chance(self, word: str, before: tuple[str, ...]) -> float:
+        """Of a word after two others, interpolated with shorter contexts.
+
+        What a context keeps for words that it never saw goes by how many it saw just once (method X
+        of Witten & Bell 1991): a line that has often asked the same few things surprises rarely.
+        """
+        chance = _UNSEEN
+        for length in range(_ORDER):
+            known = self._followers.get(before[_ORDER - 1 - length :])
+            if known is None:
+                break
+            seen, total, once = known
+            chance = (seen[word] + (once + 1) * chance) / (total + once + 1)
+        return chance
+
+    def inside(self, question: str, surprise: float | None = None) -> bool:
+        """Whether a question is one of the domain's. ``surprise``: where it is known already."""
+        if self.mode == "any":
+            bits = self.surprise(question) if surprise is None else surprise
+            return bits <= self.limit
+        text = collapse(question)
+        if text in self._exact:
+            return True
+        return self.mode == "template" and fits_template(text, self.templates)
+
+    def same_questions(self, other: QuestionModel) -> bool:
+        """Whether both give every question the same surprise."""
+        return (self.questions, self.counts) == (other.questions, other.counts)
+
+
+def fit_questions(
+    fit: Sequence[str], select: Sequence[str], quantile: float, distinct: int
+) -> QuestionModel:
+    """Learn the questions of the fit split, and the limit on those of the selection split.
+
+    Args:
+        fit: every question of the fit split, as often as it was asked.
+        select: likewise of the selection split; other images, so asked anew.
+        quantile: share of new questions that is to be inside, such as 0.98.
+        distinct: how many different questions the whole dataset has.
+
+    Raises TrainingError without questions in either split.
+    """
+    if not fit or not select:
+        raise TrainingError("questions: the fit or the selection split has none; collect more")
+    counted = Counter(map(collapse, fit))
+    texts = tuple(sorted(counted))
+    model = QuestionModel(texts, tuple(counted[text] for text in texts), math.inf, "any")
+    bits = {question: model.surprise(question) for question in set(select)}
+    limit = np.quantile([bits[question] for question in select], quantile)
+    mode: QuestionMode = "template" if distinct <= FEW_QUESTIONS else "any"
+    return QuestionModel(model.questions, model.counts, float(limit), mode)
+
+
+def measure_question(question: str, model: QuestionModel) -> QuestionDomain:
+    """How far one question is from those of training."""
+    surprise = model.surprise(question)
+    return QuestionDomain(surprise, model.inside(question, surprise), model.mode)
+
+
+def collapse(question: str) -> str:
+    """Single blanks: the form in which whole questions are compared."""
+    return " ".join(question.split())
+
+
+def _steps(question: str) -> list[tuple[tuple[str, ...], str]]:
+    """Each word of a question's skeleton, and its end, with the two before it."""
+    words = (*(_START,) * (_ORDER - 1), *skeleton(question), _END)
+    return [(words[at - _ORDER + 1 : at], words[at]) for at in range(_ORDER - 1, len(words))]
