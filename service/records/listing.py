@@ -77,13 +77,8 @@ def _restricted(where: Filter, dialect: str) -> Select[tuple[object, ...]]:
 def _has(name: str, value: str, dialect: str) -> ColumnElement[bool]:
     """Whether the metadata has this. A path of SQLite's cannot name what holds a quote."""
     if dialect != "sqlite":
-<<<<<<< HEAD
         found: ColumnElement[bool] = answers.c.metadata[name].as_string() == value
         return found
-=======
-        there: ColumnElement[bool] = answers.c.metadata[name].as_string() == value
-        return there
->>>>>>> main
     pairs = func.json_each(answers.c.metadata).table_valued("key", "value")
     return select(1).select_from(pairs).where(pairs.c.key == name, pairs.c.value == value).exists()
 
