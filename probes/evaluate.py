@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from probes.examples import pick_examples
 from probes.flags import flags
 from probes.guarantee import Certificate
 from probes.judge import RISKS, Judged, accuracy_table, error_rate, judge, signal_table
+from probes.ledger import Try, told
 from probes.measured import measure_inside
 from probes.per_layer import attention_layers, probe_layers
 from probes.store import Store
@@ -48,6 +49,7 @@ def evaluate(
     *,
     domains: Mapping[str, Store] | None = None,
     blank: Store | None = None,
+    tries: Sequence[Try] | None = None,
     resamples: int = RESAMPLES,
 ) -> dict[str, Any]:
     """Judge a bundle and write ``evaluation.json`` and ``manifest.json`` to a new folder.
@@ -55,6 +57,7 @@ def evaluate(
     Args:
         domains: other stores of the same model, by name: accuracy and risk away from home.
         blank: companion run with blank images, for the control that sees none.
+        tries: claims that were tested on this data, by the ledger; None where nobody looked.
 
     Returns what was written. Raises StoreError for a store that does not belong to the bundle or a
     folder that exists, TrainingError when the test split holds too little.
@@ -105,6 +108,7 @@ def evaluate(
         "certificates": certificate_table(store, bundle, test, risks),
         "accepted": accepted_table(store, bundle, test, risks),
         "serving_alpha": bundle.alpha,
+        "tries": None if tries is None else told(tries),
         "out_of_domain": out_of_domain(store, bundle, test, resamples),
         "domains": {
             name: judge_domain(other, bundle, thresholds, resamples)

@@ -140,6 +140,15 @@ class Ledger:
                 yield folder / LEDGER
 
 
+def told(tries: Sequence[Try]) -> str:
+    """What was spent, and what cannot be known."""
+    spent = sum(one.share for one in tries)
+    return (
+        f"{len(tries)} claims were tested on these images; together they may spend {spent:.1%} of "
+        "delta. Tries whose ledgers were deleted, or made on another machine, cannot be seen."
+    )
+
+
 def anchors(images: Iterable[str], model: str) -> tuple[str, ...]:
     """By what the data of a run are known again: a sketch of its images.
 

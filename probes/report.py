@@ -101,6 +101,7 @@ def summary(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
         f"{test['dropped']} lack one. Intervals are 95 %, bootstrapped by image. For AUROC, R and "
         "coverage more is better; for AURC, E-AURC, Brier and ECE less.",
         *_likeness(evaluation.get("likeness")),
+        *([evaluation["tries"]] if evaluation.get("tries") else []),
         _risk_sentence(evaluation),
         "Out of the domain of validity: "
         f"{format_interval(domain['share'], percent=True)} of the test split.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from probes.guarantee import NoCertificate
 from probes.table import format_interval
 
 NOTHING_KNOWN = "tells right from wrong no better than chance"
@@ -56,16 +57,7 @@ def tested_without(none: Mapping[str, Any]) -> str:
 
 
 def _why(none: Mapping[str, Any]) -> str:
-    reason = none["reason"].replace("_", " ")
-    tested = tested_without(none)
-    told = [f"{reason}: {tested}" if tested else reason]
-    if none.get("groups") is not None:
-        told.append(f"{none['groups']} groups tested")
-    if none.get("level") is not None and none["level"] != none.get("delta"):
-        told.append(f"at {none['level']:.4g} of delta {none['delta']:g}")
-    if none.get("more_groups") is not None:
-        told.append(f"about {none['more_groups']} groups more would do")
-    return f" ({', '.join(told)})"
+    return f" ({NoCertificate(**none).told()})"
 
 
 def _percent(alpha: float) -> str:

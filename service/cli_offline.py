@@ -17,14 +17,18 @@ from rich.table import Table
 from probes.bundle import Bundle
 from probes.errors import DataError
 from probes.guarantee import ESTIMANDS, Certificate
+from probes.ledger import Ledger, anchors
+from probes.ledger import told as ledger_told
 from probes.risk_words import has_probe, made_of
 from probes.signals.question import QuestionMode
+from probes.store import Store
 from probes.types import Missing
 from service.cli_collect import collect, warn_of_labels
 from service.cli_errors import no_certificate, told
 from service.cli_recertify import Loosen, MostPerGroup, ValidDays, recertify
 from service.cli_records import Day
 from service.cli_replay import replay
+from service.settings import SettingsError, load_settings
 
 StoreFolder = Annotated[Path, typer.Argument(help="folder that collect wrote", file_okay=False)]
 BundleFolder = Annotated[Path, typer.Argument(help="folder of a bundle", file_okay=False)]
@@ -128,10 +132,8 @@ def certify(
     """
     from probes.certify import ALPHA
     from probes.certify import certify as run_certification
-    from probes.ledger import Ledger, anchors
     from probes.slices import Slicing
     from probes.store import load
-    from service.settings import SettingsError, load_settings
 
     if from_records:
         if bundle is not None or since is None:
@@ -145,11 +147,7 @@ def certify(
         raise typer.BadParameter("write: certify RUN BUNDLE --out NEW")
     with told(SettingsError), Console(stderr=True).status("certify"):
         loaded = load(store)
-        images = (record.image_hash for record in loaded.records)
-        ledger = Ledger(
-            anchors(images, loaded.setup.model.revision), (store, load_settings().tries_folder),
-            warn=lambda message: typer.echo(f"warning: {message}", err=True),
-        )  # fmt: skip
+        ledger = _ledger(store, loaded)
         certified = run_certification(
             loaded, Bundle.load(bundle), out, created=datetime.now(UTC), share=ledger.share,
             alpha=ALPHA if alpha is None else alpha, also=also or (), most=most_per_group,
@@ -158,10 +156,21 @@ def certify(
             questions=questions,
         )  # fmt: skip
     Console().print(_certificates(certified))
+    typer.echo(ledger_told(ledger.tries))
     if not (certified.certificates or certified.slice_certificates):
         no_certificate(
-            f"no threshold passed at alpha {alpha:g}; the bundle in {out} accepts nothing"
+            f"no threshold passed at alpha {certified.alpha:g}; the bundle in {out} accepts nothing"
         )
+
+
+def _ledger(folder: Path, store: Store) -> Ledger:
+    """The tries on a run's data, kept in its folder and in that of the settings."""
+    images = (record.image_hash for record in store.records)
+    return Ledger(
+        anchors(images, store.setup.model.revision),
+        (folder, load_settings().tries_folder),
+        warn=lambda message: typer.echo(f"warning: {message}", err=True),
+    )
 
 
 def evaluate(
@@ -180,15 +189,16 @@ def evaluate(
     from probes.evaluate import evaluate as run_evaluation
     from probes.store import load
 
-    with told(), Console(stderr=True).status("evaluate"):
+    with told(SettingsError), Console(stderr=True).status("evaluate"):
         others = {}
         for pair in domain or []:
             name, equals, folder = pair.partition("=")
             if not (name and equals and folder):
                 raise DataError(f"domain: {pair!r}; write NAME=FOLDER")
             others[name] = load(Path(folder))
+        loaded = load(store)
         found = run_evaluation(
-            load(store), Bundle.load(bundle), out, domains=others,
+            loaded, Bundle.load(bundle), out, domains=others, tries=_ledger(store, loaded).tries,
             blank=None if blank is None else load(blank),
         )  # fmt: skip
     for flag in found["flags"]:

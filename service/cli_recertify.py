@@ -48,7 +48,7 @@ def recertify(
 
     if since is None:
         raise typer.BadParameter("give --since DAY: fix the window before you look at it")
-    now = datetime.now(UTC)
+    now, settings = datetime.now(UTC), load_settings()
     with open_records() as store:
         loaded = Bundle.load(bundle)
         found = gather(store, loaded, utc(since) or now, utc(until) or now)
@@ -61,7 +61,7 @@ def recertify(
             "step": "recertify", "bundle": loaded.id, "data": found.fingerprint,
             "alpha": asked.alpha, "delta": asked.delta, "most_per_group": asked.most,
         }  # fmt: skip
-        ledger = Ledger(f"recertify:{loaded.id}", (load_settings().state_folder,))
+        ledger = Ledger(f"recertify:{loaded.id}", (settings.state_folder, settings.tries_folder))
         certificate = certify_judged(
             loaded, found.risk, found.wrong, found.images, limit=found.limit,
             data=found.fingerprint, alpha=asked.alpha, delta=asked.delta,

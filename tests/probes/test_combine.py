@@ -17,6 +17,7 @@ from probes.train import train
 from probes.types import (
     Domain,
     HiddenStateProbe,
+    ImageDomain,
     Missing,
     QuestionKind,
     Signals,
@@ -109,7 +110,7 @@ def signals(columns: dict[str, Any], row: int, kind: QuestionKind | Missing) -> 
         self_consistency=Missing("not_requested"),
         attention=Missing("not_requested"),
         evidence=Missing("not_requested"),
-        domain=Domain(1.0, True),
+        domain=Domain((ImageDomain(1.0, True),)),
         question_kind=kind,
     )
 

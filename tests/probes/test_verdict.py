@@ -60,10 +60,18 @@ def test_without_a_certificate_nothing_is_accepted() -> None:
 def test_the_reason_is_told_by_what_was_tested() -> None:
     found = evaluation(certificate=False)
     none = found["certificates"][0]["none"]
-    none |= {"k": 9, "n": 80, "groups": 300, "level": 0.04, "delta": 0.05, "more_groups": 120}
+    none |= {
+        "threshold": 0.1,
+        "k": 9,
+        "n": 80,
+        "groups": 300,
+        "level": 0.04,
+        "delta": 0.05,
+        "more_groups": 120,
+    }
     (first, *_) = verdict(found)
     for fact in (
-        "error rate too high", "9 of 80", "300 groups", "0.04 of delta 0.05", "120 groups more",
+        "error rate too high", "9 of 80 wrong", "300 groups", "0.04 of delta 0.05", "120 more",
     ):  # fmt: skip
         assert fact in first
     assert "delta" not in verdict(evaluation(certificate=False))[0]

@@ -1,0 +1,44 @@
+"""Certifying from the command line spends from the data's delta, and says so."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from probes.bundle import Bundle
+from probes.ledger import LEDGER
+from probes.train import train
+from service.cli import app
+
+
+def certify(store: Path, bundle: Path, out: Path) -> tuple[Bundle, str]:
+    done = CliRunner().invoke(app, ["certify", str(store), str(bundle), "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    return Bundle.load(out), done.output
+
+
+def test_each_seed_is_a_further_try_and_the_same_again_is_none(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / "state"
+    monkeypatch.setenv("VLM_GATE_TRIES_FOLDER", str(state))
+    store = tmp_path / "store"
+    shutil.copytree(run.root / "store", store)
+    other = tmp_path / "seed-1"
+    train(run.store, other, seed=1, shares=run.trained.training["split"]["shares"])
+    first, said = certify(store, run.root / "trained", tmp_path / "first")
+    modes = len(first.attempts)
+    assert f"{modes} claims were tested on these images" in said
+    again, _ = certify(store, run.root / "trained", tmp_path / "again")
+    assert again.id == first.id or len(again.attempts) == modes
+    (store / LEDGER).unlink()  # the run is collected anew
+    _, said = certify(store, other, tmp_path / "second")
+    assert f"{2 * modes} claims were tested on these images" in said
+    assert "cannot be seen" in said
+    assert len((state / LEDGER).read_text().splitlines()) == 2 * modes
+    shares = [attempt.outcome.level for attempt in Bundle.load(tmp_path / "second").attempts]
+    assert max(shares) <= 0.05 * 0.2 / 2**modes + 1e-12
