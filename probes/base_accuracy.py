@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from probes.labels.abstention import abstains
 from probes.labels.rule import rule_name
 from probes.labels.text import normalise, spoken
+from probes.signals.degenerate import measure_form
 from probes.store import Record
 
 ENOUGH = 10
@@ -29,6 +30,7 @@ class BaseAccuracy:
         majority_rate: its share.
         abstentions: answers that say they give none; they count as wrong.
         unparsed: other answers that hold nothing the rule reads; they count as wrong too.
+        degenerate: answers that nobody could mean, such as loops; the gate never accepts one.
         one_reading: what every answer was read as, where the references differ; else empty.
         plain_yes_no: every reference is yes or no, and rule ``match`` judges them.
     """
@@ -40,6 +42,7 @@ class BaseAccuracy:
     majority_rate: float
     abstentions: int
     unparsed: int
+    degenerate: int
     one_reading: str
     plain_yes_no: bool
 
@@ -63,6 +66,11 @@ class BaseAccuracy:
             found.append(
                 f"kind {self.kind}: {self.abstentions} of {self.answers} answers are abstentions, "
                 f"{self.unparsed} more hold nothing that the rule reads; all count as wrong"
+            )
+        if self.degenerate:
+            found.append(
+                f"kind {self.kind}: {self.degenerate} of {self.answers} answers are degenerate "
+                "(empty, markup or a loop); the gate escalates such answers"
             )
         if self.one_reading:
             found.append(
@@ -101,6 +109,7 @@ def base_accuracy(records: Sequence[Record]) -> tuple[BaseAccuracy, ...]:
                 majority_rate=count / len(part),
                 abstentions=abstentions,
                 unparsed=len(unparsed) - abstentions,
+                degenerate=sum(measure_form(r.answer).degenerate is not None for r in part),
                 one_reading=readings.pop() if many and len(readings) == 1 else "",
                 plain_yes_no=yes_no and all(rule_name(r.rule) == "match" for r in part),
             )

@@ -22,8 +22,8 @@ def check_bundle(bundle: Bundle) -> None:
     features = (len(domain.mean),)
     _check_shape("domain.mean", domain.mean, features)
     _check_shape("domain.precision", domain.precision, features * 2)
-    if domain.latent != len(probe.components):
-        raise BundleError("domain.latent", f"is {domain.latent}, not {len(probe.components)}")
+    if domain.latent not in (0, len(probe.components)):
+        raise BundleError("domain.latent", f"is {domain.latent}, not 0 or {len(probe.components)}")
     if not 0 <= probe.layer <= model.layers:
         raise BundleError("probe.layer", f"is {probe.layer}, not from 0 to {model.layers}")
     for layer in bundle.attention_layers:

@@ -96,7 +96,7 @@ def measure_distance(
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
     """Distance from the domain of validity, (n,), and whether there is one, (n,)."""
     latent, present = latent_states(store, probe)
-    points = np.concatenate([latent, store.arrays.image_features], axis=1)
+    points = np.concatenate([latent[:, : domain.latent], store.arrays.image_features], axis=1)
     return domain.distance(points), present
 
 

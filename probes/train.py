@@ -33,11 +33,11 @@ from probes.drift import RiskHistogram
 from probes.errors import StoreError
 from probes.images import load_image
 from probes.layers import fit_layers, read_places
-from probes.measured import Measured, latent_states, measure_columns, measure_risk, states
+from probes.measured import Measured, measure_columns, measure_risk, states
 from probes.policy import Policy
 from probes.probe import LinearProbe, with_components
 from probes.sampling import image_hash
-from probes.signals.domain import DomainModel, fit_domain
+from probes.signals.domain import fit_domain
 from probes.signals.question import QuestionModel, collapse, fit_questions
 from probes.signals.question_kind import KindModel, fit_kinds
 from probes.splits import SPLITS, SplitName, split_by_image
@@ -45,7 +45,7 @@ from probes.store import Store
 from probes.types import FloatArray, Missing, Query
 
 SHARES: Mapping[SplitName, float] = {"fit": 0.35, "select": 0.15, "calibrate": 0.25, "test": 0.25}
-DOMAIN_QUANTILE = 0.95
+DOMAIN_QUANTILE = 0.97
 QUESTION_QUANTILE = 0.98
 """Higher than the image side's: the two shares of the site's own requests outside add up."""
 GOLDEN = 8
@@ -85,7 +85,7 @@ def train(
     say("fusion and calibration")
     stage_one, stage_two, risks_tried = _train_risks(store, measured, select, kinds, seed)
     say("domain of validity")
-    domain = _train_domain(store, probe, select)
+    domain = fit_domain(store.arrays.image_features[select], DOMAIN_QUANTILE)
     questions = _train_questions(store, fit, select)
     say("golden examples")
     bundle = Bundle(
@@ -214,12 +214,6 @@ def _train_risks(
         measured.take(more, rows), more, store.wrong[rows], store.groups[rows], seed=seed
     )
     return first, second, {**tried, "second_calibration_candidates": [_plain(one) for one in maps]}
-
-
-def _train_domain(store: Store, probe: LinearProbe, select: NDArray[np.bool_]) -> DomainModel:
-    latent, present = latent_states(store, probe)
-    rows = select & present
-    return fit_domain(latent[rows], store.arrays.image_features[rows], DOMAIN_QUANTILE)
 
 
 def _train_questions(

@@ -1,7 +1,8 @@
 """Domain of validity: whether a request looks like what the gate was calibrated on.
 
-The image side is one Mahalanobis distance over the hidden state's leading principal coordinates and
-a few cheap features of the image itself; the question side is :mod:`probes.signals.question`.
+The image side is one Mahalanobis distance over a few cheap features of the image itself; in bundles
+of formats 1 and 2 over the hidden state's leading principal coordinates too. The question side is
+:mod:`probes.signals.question`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class DomainModel:
         mean: of [latent coordinates, image features], shape (d,).
         precision: inverse covariance, shape (d, d).
         limit: the largest distance that counts as inside.
-        latent: how many of the d are latent coordinates.
+        latent: how many of the d are latent coordinates; 0 but in bundles of formats 1 and 2.
     """
 
     mean: FloatArray
@@ -54,43 +55,41 @@ class DomainModel:
         return np.asarray(np.sqrt(np.maximum(squared, 0.0)), dtype=np.float64)
 
 
-def fit_domain(latent: FloatArray, image: FloatArray, quantile: float) -> DomainModel:
+def fit_domain(image: FloatArray, quantile: float) -> DomainModel:
     """Fit mean, shrunk covariance (Ledoit and Wolf 2004) and limit.
 
     The limit is the quantile of distances to models fitted without the request's image (five
     folds): requests lie closer to a model that has seen them.
 
     Args:
-        latent: latent coordinates of the requests, shape (n, k).
-        image: their image features, shape (n, m); equal rows are one image.
-        quantile: share of new requests that is to be inside, such as 0.95.
+        image: image features of the requests, shape (n, d); equal rows are one image.
+        quantile: share of new requests that is to be inside, such as 0.97.
 
     Raises TrainingError with fewer than ten requests per dimension.
     """
-    points = np.concatenate([latent, image], axis=1).astype(np.float64)
+    points = image.astype(np.float64)
     count, dimensions = points.shape
     if count < 10 * dimensions:
         raise TrainingError(
             f"domain: {count} requests for {dimensions} dimensions; "
             f"collect at least {10 * dimensions}"
         )
-    least = np.concatenate([np.full(latent.shape[1], 1e-6), _LEAST_SPREAD])
     fold = np.unique(image, axis=0, return_inverse=True)[1] % _FOLDS
     distances = np.empty(count)
     for held_out in range(_FOLDS):
         inside = fold != held_out
-        partial = DomainModel(*_normal(points[inside], least), math.inf, latent.shape[1])
+        partial = DomainModel(*_normal(points[inside]), math.inf, 0)
         distances[~inside] = partial.distance(points[~inside])
     limit = float(np.quantile(distances, quantile))
-    return DomainModel(*_normal(points, least), limit, latent.shape[1])
+    return DomainModel(*_normal(points), limit, 0)
 
 
-def _normal(points: FloatArray, least: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Mean and precision of points (n, d), no spread below ``least`` (d,)."""
+def _normal(points: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Mean and precision of points (n, d), no spread below :data:`_LEAST_SPREAD`."""
     from sklearn.covariance import LedoitWolf
 
     mean = points.mean(axis=0)
-    spread = np.maximum(points.std(axis=0), least)
+    spread = np.maximum(points.std(axis=0), _LEAST_SPREAD)
     fitted = LedoitWolf(assume_centered=True).fit((points - mean) / spread)
     # A feature below its floor has less than unit variance: give it what it lacks.
     missing = np.maximum(1.0 - np.diag(fitted.covariance_), 0.0)
@@ -114,7 +113,7 @@ def measure_domain(
     if isinstance(projected, Missing):
         return projected
     features = image_features(query.image) if query.features is None else query.features
-    point = np.concatenate([projected[1:], features])
+    point = np.concatenate([projected[1 : 1 + domain.latent], features])
     distance = float(domain.distance(point[np.newaxis])[0])
     image = ImageDomain(distance=distance, inside=distance <= domain.limit)
     if isinstance(questions, Missing):

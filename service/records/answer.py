@@ -43,7 +43,7 @@ class AnswerRecord:
         audit: drawn for a random audit.
         audit_probability: with what probability it could be drawn, 0 to 1, if it could.
         audit_reference: what the test of the promise weighs it by, fixed at the draw: above 0, at
-            most ``audit_probability``. None where it was not drawn, and in records of before 0005.
+            most ``audit_probability``. None where it was not drawn, and in records of before 0006.
         question: its text; the recorder drops it unless told to keep it.
         answer: its text.
         candidate: what other rules would have said: bundle, decision, risk, or ``missing``.

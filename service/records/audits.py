@@ -30,7 +30,7 @@ class Sample:
         id: the answer's. created: when it was accepted.
         group: of one image; a hash of its hash, which names no file.
         probability: with which it was drawn.
-        reference: fixed at the draw; None in records of versions before 0005.
+        reference: fixed at the draw; None in records of versions before 0006.
         wrong: None while that is not known.
         confirmed: two reviewers did not find it right.
     """
@@ -111,7 +111,7 @@ class AuditTrail:
         self.past: list[Sample] = []
         """Audits whose records retention deleted."""
         self.counts: list[Tally] = []
-        """Those that a version before 0005 deleted, of which only counts are left."""
+        """Those that a version before 0006 deleted, of which only counts are left."""
         self.now = datetime.now(UTC)
         """When it was last read, by the database's clock: the same for all replicas."""
         self.changes = 0

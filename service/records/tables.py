@@ -89,7 +89,7 @@ outcomes = Table(
     Column("created_us", BigInteger, nullable=False),
     Column("correct", Boolean),
     Column("reference", Text),
-    Column("position", BigInteger),  # among the words on this answer; null before 0005
+    Column("position", BigInteger),  # among the words on this answer; null before 0006
     Column("note", Text),
     Column("cannot_tell", Boolean),
     Column("rule", Text),
@@ -166,7 +166,7 @@ past_audits = Table(
 )
 Index("ix_past_audits_bundle", past_audits.c.bundle)
 
-# Of the versions before 0005, and read for good: single voids, and audits as counts.
+# Of the versions before 0006, and read for good: single voids, and audits as counts.
 totals = Table(
     "totals",
     metadata,

@@ -1,7 +1,7 @@
 """What audits have shown of certificates: each finding in the order in which it was made.
 
 The state follows from the audits and is computed from them; here stands when it changed, and why.
-A certificate is void while its last line says so. What a version before 0005 found is a void too.
+A certificate is void while its last line says so. What a version before 0006 found is a void too.
 """
 
 from __future__ import annotations

@@ -67,7 +67,12 @@ async def test_every_field_of_the_response(serve, png):
     assert domain["question"] == {"missing": "no_question_side"}
     assert signals["answer_form"] == {"degenerate": None}
     certificate = told["certificate"]
-    assert certificate.keys() == {"id", "valid", "alpha", "delta", "n", "expires"}
+    assert certificate.keys() == {
+        "id", "valid", "alpha", "delta", "n", "expires", "scope", "test", "unit", "estimand",
+        "most_per_group", "groups", "level",
+    }  # fmt: skip
+    assert (certificate["scope"], certificate["test"]) == ("all", "binomial")
+    assert certificate["estimand"] == "random_question_of_random_image"
     assert (certificate["id"], certificate["valid"], certificate["n"]) == ("c-always", True, 812)
     assert told["model"] == {"name": "fake", "revision": "fake"}
     assert (told["bundle"], told["mode"]) == ("b-test", "enforce")

@@ -65,7 +65,7 @@ async def test_every_case_of_the_table(collected: Callable[..., Any]) -> None:
 async def test_what_was_not_read_is_counted_and_shown(
     collected: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answers = ["yes", "I don't know", "Keine Ahnung", "a plate", "No"]
+    answers = ["yes", "I don't know", "Keine Ahnung", "a plate", "No", "no no no no"]
     line = {"references": ["yes"], "rule": "yes_no", "kind": "presence"}
     one = {"references": ["yes"], "kind": "one"}
     other = {"references": ["no"], "kind": "one"}
@@ -79,7 +79,8 @@ async def test_what_was_not_read_is_counted_and_shown(
     warn_of_labels(store)
     told = capsys.readouterr().err
     for words in (
-        "kind presence: 2 of 5 answers are abstentions, 1 more hold nothing that the rule reads",
+        "kind presence: 2 of 6 answers are abstentions, 1 more hold nothing that the rule reads",
+        "kind presence: 1 of 6 answers are degenerate (empty, markup or a loop)",
         "kind one: each of 10 answers was read as 'same', and their references differ",
         "kind one: all references are yes or no, judged by rule match; name rule yes_no",
     ):

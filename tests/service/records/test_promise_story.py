@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from probes.betting import Ladder
 from probes.bundle import Bundle, CertificateAttempt
-from probes.guarantee import Certificate
+from probes.guarantee import Certificate, certify
 from service.cli import app
 from service.key_file import SCOPES, new_key, save_keys, utc_now
 
@@ -64,24 +66,23 @@ class Line:
         return wrong
 
 
-def again_the_same(bundle: Bundle, folder: Path) -> None:
-    """Certified another time on the same data: another moment, and nothing else."""
-
-    def later(attempt: CertificateAttempt) -> CertificateAttempt:
-        assert isinstance(attempt.outcome, Certificate)
-        fields = attempt.outcome.to_dict()
-        now = datetime.now(UTC)
-        fields |= {"created": now.isoformat(), "expires": (now + timedelta(days=9)).isoformat()}
-        del fields["id"]
-        return replace(attempt, outcome=Certificate.sealed(**fields))
-
-    replace(bundle, attempts=tuple(later(one) for one in bundle.attempts)).save(folder)
+def certified(bundle: Bundle, created: datetime) -> Bundle:
+    """With the certificate that the run's judged answers give, whenever that is."""
+    found = certify(
+        np.full(200, 0.2), np.zeros(200, dtype=bool), np.arange(200),
+        Ladder(np.array([0.9]), np.array([0.9]), 1),
+        alpha=0.05, delta=0.05, self_consistency="never", samples=0, bundle=bundle.id,
+        model="fake", data="the run", created=created, valid_days=30,
+    )  # fmt: skip
+    assert isinstance(found, Certificate)
+    return replace(bundle, attempts=(CertificateAttempt(0.05, "never", found),))
 
 
 async def test_from_a_mistaken_word_to_a_new_certificate(
     url, serve, bundled, saved, frame, tmp_path, monkeypatch
 ) -> None:
-    first = saved(bundled(threshold=0.9), tmp_path / "first")
+    now = datetime.now(UTC)
+    first = saved(certified(bundled(), now), tmp_path / "first")
     current = tmp_path / "current"
     current.symlink_to(tmp_path / "first")
     started = datetime.now(UTC) - timedelta(seconds=1)
@@ -113,10 +114,11 @@ async def test_from_a_mistaken_word_to_a_new_certificate(
         assert await line.evidence() < 1
 
         await line.void()  # errors that nobody can correct
-        again_the_same(first, tmp_path / "same")
+        same = certified(first, now + timedelta(days=1)).save(tmp_path / "same")
+        assert same.certificates["never"].expires != first.certificates["never"].expires
         put("same")
         await reload()
-        stays = await line.reason()
+        assert await line.reason() == "certificate_void"
 
         for _ in range(130):
             await line.tell("bob", await line.ask(), correct=True)
@@ -124,10 +126,24 @@ async def test_from_a_mistaken_word_to_a_new_certificate(
             monkeypatch.delenv(name)
         monkeypatch.setenv("VLM_GATE_RECORDS_URL", url)
         since = started.strftime("%Y-%m-%dT%H:%M:%S%z")
-        command = ["certify", str(current), "--from-records", "--since", since, "--alpha", "0.2"]
+        command = ["recertify", str(current), "--since", since, "--alpha", "0.2", "--loosen"]
         ended = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "again")])
         assert ended.exit_code == 0, ended.output
         put("again")
         await reload()
         assert await line.reason() == "audit"  # accepted, and drawn at rate 1
-    assert stays == "certificate_void"
+        policy = (await client.get("/v1/policy", headers=line.people["ann"])).json()
+        assert policy["loosened_from"] == 0.05
+
+
+async def test_a_bundle_of_before_is_served_and_says_what_its_certificate_is(
+    url, serve, bundled, saved, tmp_path
+) -> None:
+    old = saved(bundled(), tmp_path / "old")
+    told = CliRunner().invoke(app, ["bundle", "inspect", str(tmp_path / "old")])
+    assert "old kind" in told.stdout
+    async with serve(old, records_url=url, audit_rate=1.0) as client:
+        policy = (await client.get("/v1/policy")).json()
+        evidence = (await client.get("/metrics")).text
+    assert policy["certificates"]["never"]["test"] == "binomial"
+    assert "vlm_gate_promise_evidence_ratio 0.05" in evidence

@@ -24,7 +24,6 @@ from service.promise import Promise
 from service.recertify import gather
 from service.records.outcome import Outcome
 from service.records.store import RecordStore
-from service.records.voids import Finding, make_void
 
 pytestmark = pytest.mark.anyio
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -232,7 +231,7 @@ def test_the_command_says_what_it_needs(tmp_path: Path) -> None:
     assert "--since" in told.stderr
 
 
-def test_certifying_the_same_data_again_lifts_no_void(store, bundled) -> None:
+def test_certifying_the_same_data_again_lifts_no_void(store, bundled, record) -> None:
     def promise(data: str, created: datetime) -> Promise:
         found = certify(
             np.full(200, 0.2), np.zeros(200, dtype=bool), np.arange(200),
@@ -242,13 +241,19 @@ def test_certifying_the_same_data_again_lifts_no_void(store, bundled) -> None:
         )  # fmt: skip
         assert isinstance(found, Certificate)
         attempt = CertificateAttempt(0.05, "never", found)
-        made = Promise(store, replace(bundled(), attempts=(attempt,)), rate=0.1)
+        made = Promise(store, replace(bundled(), attempts=(attempt,)))
         made.read()
         return made
 
     first = promise("run-1", START)
     assert not first.void
-    make_void(store, first._certificates, Finding(alpha=0.05, delta=0.05, wrong=9, audits=40))
+    for number in range(9):
+        audit = record(
+            bundle="b-test", certificate=min(first._certificates), image_sha256=f"{number:064x}",
+            reason="audit", audit=True, audit_probability=0.1, audit_reference=0.1,
+        )  # fmt: skip
+        store.append_answers([audit])
+        store.add_outcome(Outcome(audit.id, audit.created, correct=False))
     assert promise("run-1", START).void
     assert promise("run-1", START + timedelta(days=30)).void  # a later expiry, the same claim
     assert not promise("run-2", START).void
