@@ -45,7 +45,7 @@ CRUMBS, CRUMB_BYTES = 4096, 32
 """A body may come in so many chunks, and in more only of so many bytes each in the mean."""
 HEAD_SECONDS = 10.0
 REST_SECONDS = 10.0
-PAUSE_SECONDS = 0.05
+PAUSE_SECONDS = 0.1
 """Between two pieces of a body that its answer did not wait for: nobody is in a hurry for it."""
 HELD_BYTES = 64 * 1024
 

@@ -106,7 +106,7 @@ BODIES: dict[str, tuple[str, Make]] = {
     "a form's field without an end": (FORM, filled(field(b"a", b"")[:-4], b"a", b"\r\n--xyz--")),
     "a form's field in punycode": (
         FORM + "; charset=punycode",
-        filled(field(b"question", b"")[:-2], "ü".encode(), b"\r\n--xyz--", 1_000_000),
+        filled(field(b"question", b"")[:-2], b"a", b"\r\n--xyz--", 1_000_000),
     ),
     "headers of a form's part": (FORM, filled(b"--xyz\r\n", b"a: b\r\n")),
     "a header of a form's part": (FORM, filled(b"--xyz\r\nContent-Disposition: ", b"a;")),
