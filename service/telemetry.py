@@ -125,8 +125,7 @@ class Telemetry:
             ["scope"],
             registry=registry,
         )
-        for scope in get_args(Scope):
-            self.accepted_scope.labels(scope)
+        self._accepted_under = {name: self.accepted_scope.labels(name) for name in get_args(Scope)}
         self.accepted_risk = Counter(
             "vlm_gate_accepted_risk",
             "Sum of the risks of accepted answers: how many of them are expected to be wrong",
@@ -231,7 +230,7 @@ class Telemetry:
         for pair in self._slices.keys() & metadata.items():
             self.slice_decisions.labels(self._slices[pair], decision.decision).inc()
         if decision.scope is not None and decision.decision == "accept":
-            self.accepted_scope.labels(decision.scope).inc()
+            self._accepted_under[decision.scope].inc()
         if not isinstance(risk, Missing):
             self.risk.observe(risk, exemplar)
             if decision.decision == "accept":
