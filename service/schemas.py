@@ -222,8 +222,8 @@ class SignalsBody(BaseModel):
     attention: AttentionSignal | MissingPart
     evidence: EvidenceSignal | MissingPart
     domain: DomainSignal | MissingPart
-    image: ImageSignal | MissingPart
-    question_kind: QuestionKindSignal | MissingPart
+    image: ImageSignal | MissingPart = MissingPart(missing="not_measured")
+    question_kind: QuestionKindSignal | MissingPart = MissingPart(missing="not_measured")
     answer_form: AnswerFormSignal | MissingPart = MissingPart(missing="not_measured")
 
 
