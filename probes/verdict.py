@@ -33,10 +33,11 @@ def _acceptance(evaluation: Mapping[str, Any]) -> str:
         )
     one, test = row["certificate"], row["test"]
     share = f", of which {error_on_test(test)} are wrong" if test["accepted"] else ""
+    unit = one.get("unit", "image")
     return (
         f"Accept an answer when its risk is at most {one['threshold']:.3f}. At most "
-        f"{_percent(alpha)} of the accepted answers are then wrong, with confidence "
-        f"{_percent(1 - one['delta'])} "
+        f"{_percent(alpha)} of the accepted answers are then wrong, for {unit}s like those of "
+        f"calibration, with confidence {_percent(1 - one['delta'])} "
         f"({one['k']} wrong of {one['n']} when calibrated). On the test split this accepts "
         f"{test['coverage']:.1%} of the answers{share}. Everything else goes to a person."
     )

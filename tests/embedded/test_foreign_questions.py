@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from probes.bundle import Bundle
-from probes.labels import is_wrong
+from probes.labels import judge
 from probes.signals import measure
 from probes.signals.question import QuestionModel
 from probes.types import Domain, Generation, Missing, Query
@@ -157,7 +157,7 @@ async def _judged(bundle: Bundle, engine: Engine) -> list[bool | None]:
         rule = "yes_no" if pair.original.answer in ("yes", "no") else "match"
         domain = measure(query, generation, bundle).domain
         inside = isinstance(domain, Domain) and domain.inside
-        return not is_wrong(generation.answer, pair.original.answers, rule).wrong, inside
+        return not judge(generation.answer, pair.original.answers, rule).wrong, inside
 
     judged: list[bool | None] = []
     for pair in made:
