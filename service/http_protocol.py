@@ -98,7 +98,7 @@ class StrictProtocol(HttpToolsProtocol):
         """Bytes since something was understood: the parser keeps them, so they are bounded."""
         self._head = self._lines = 0
         self._raw = b""
-        """What came while a head was on its way, for what the parser does not tell of it."""
+        """What came since the last head was whole, for what the parser does not tell of a head."""
         self._chunks = self._received = 0
         self._resuming = False
         """A parser is being told how the body is framed whose head another one ended at."""
@@ -132,8 +132,7 @@ class StrictProtocol(HttpToolsProtocol):
             return
         self._unread += len(data)
         self._unset_keepalive_if_required()
-        if self._arriving or self._whole:
-            self._raw = self._raw[-HEAD_BYTES:] + data
+        self._raw = self._raw[-HEAD_BYTES:] + data  # a body's end may bring the next head along
         try:
             self._parse(data)
         except httptools.HttpParserError:

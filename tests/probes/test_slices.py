@@ -76,14 +76,18 @@ def test_a_request_is_served_by_the_certificate_of_its_slice(sliced: Bundle) -> 
 
 
 def test_a_slice_whose_test_failed_escalates(sliced: Bundle) -> None:
-    always = [one for one in sliced.attempts if one.self_consistency == "always" and one.slices]
-    failed = [one.slices[0] for one in always if isinstance(one.outcome, NoCertificate)]
-    assert failed
-    for name in failed:
-        found = sliced.certificate_for(
-            sliced.policy, "always", 6, shortened=False, now=CREATED, slice=name
-        )
-        assert found == Missing("no_certificate")
+    """Not even the certificate of all slices together serves it."""
+    failed = CertificateAttempt(
+        0.2, "never", NoCertificate("error_rate_too_high", 9), ("presence",)
+    )
+    others = tuple(
+        one for one in sliced.attempts
+        if (one.self_consistency, one.slices) != ("never", ("presence",))
+    )  # fmt: skip
+    bundle = replace(sliced, attempts=(*others, failed))
+    assert served(bundle) == sliced.certificates["never"]
+    assert served(sliced, task="presence") == sliced.slice_certificates["never", "presence"]
+    assert served(bundle, task="presence") == Missing("no_certificate")
 
 
 def test_small_slices_share_a_certificate_that_says_so(sliced: Bundle) -> None:
