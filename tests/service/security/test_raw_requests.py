@@ -164,3 +164,19 @@ async def test_more_requests_at_once_than_are_kept_waiting_are_not_read(engine, 
         good = await sent(port, GOOD * 19 + last, end=False)
     assert told.count(b"HTTP/1.1 200") < 500
     assert good.count(b"HTTP/1.1 200") == 20
+
+
+async def test_the_end_of_a_body_may_bring_the_next_head_along(engine, bundled):
+    """The answer came before the body was sent; its end and the next request come in one piece."""
+    head = b"POST /nowhere HTTP/1.1\r\nHost: gate\r\nContent-Length: 200000\r\n\r\n"
+    async with listening(engine, bundled(), records_url="") as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head + bytes(150_000))
+        early = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+        length = int(early.partition(b"content-length: ")[2].split(b"\r\n")[0])
+        await reader.readexactly(length)
+        writer.write(bytes(50_000) + GOOD.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        told = await asyncio.wait_for(reader.read(), 20)
+        writer.close()
+    assert early.startswith(b"HTTP/1.1 404")
+    assert told.startswith(b"HTTP/1.1 200")
