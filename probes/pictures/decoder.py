@@ -137,9 +137,7 @@ def _render(picture: Container) -> tuple[Image.Image, str | None]:
     return _keyed(values, values, tuple(scale * value for value in picture.key)), None
 
 
-def _wide(
-    picture: Container, image: ImageFile.ImageFile
-) -> tuple[Image.Image, str | None]:
+def _wide(picture: Container, image: ImageFile.ImageFile) -> tuple[Image.Image, str | None]:
     """A picture of 12 or 16 bits, its samples scaled from their range; and what `_doubt` says."""
     samples, mode = _samples(picture, image)
     white = picture.white or 2**picture.depth - 1

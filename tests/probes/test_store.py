@@ -214,9 +214,7 @@ class Picky(synthetic.SyntheticEngine):  # type: ignore[name-defined, misc]
 
 
 def test_a_question_that_the_engine_refuses_costs_its_own_line(tmp_path: Path) -> None:
-    found = synthetic.examples_of(
-        synthetic.write_dataset(tmp_path / "data", images=4, questions=1)
-    )
+    found = synthetic.examples_of(synthetic.write_dataset(tmp_path / "data", images=4, questions=1))
     examples = [
         found[0],
         dataclasses.replace(found[1], question="<loc0000> is it red?"),

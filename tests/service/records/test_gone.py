@@ -76,9 +76,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", TAKEN)
-def test_what_is_taken_away_is_told(
-    name: str, path: Path, open_store: Open, record: Make
-) -> None:
+def test_what_is_taken_away_is_told(name: str, path: Path, open_store: Open, record: Make) -> None:
     take, message = TAKEN[name]
     store = open_store(f"sqlite:///{path}")
     store.append_answers([record() for _ in range(20)])
@@ -138,7 +136,7 @@ def test_a_log_that_is_deleted_loses_nothing(path: Path, open_store: Open, recor
     kept = [record() for _ in range(3)]
     store.append_answers(kept[:1])
     Path(f"{path}-wal").unlink()
-    with pytest.raises(RecordsUnavailable, match="records.db-wal was deleted"):
+    with pytest.raises(RecordsUnavailable, match=r"records\.db-wal was deleted"):
         store.append_answers(kept[1:2])
     store.append_answers(kept[1:2], again=True)
     store.append_answers(kept[2:])

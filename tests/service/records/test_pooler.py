@@ -1,4 +1,4 @@
-"""PostgreSQL behind a pooler: no options at the start of a connection, no state that outlives one."""
+"""PostgreSQL behind a pooler: no options at a connection's start, no state beyond a transaction."""
 
 from __future__ import annotations
 
