@@ -165,8 +165,8 @@ def _doubt(picture: Container, largest: int) -> str | None:
     if bits == 16 or not 0 < largest < 2**bits:
         return None
     return (
-        f"no 16-bit sample is above {largest}: dark, or of fewer bits; scale them, or say the range "
-        "by PNG's sBIT or TIFF's MaxSampleValue"
+        f"no 16-bit sample is above {largest}: dark, or of fewer bits; scale them, or say the "
+        "range by PNG's sBIT or TIFF's MaxSampleValue"
     )
 
 

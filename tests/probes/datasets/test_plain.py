@@ -210,8 +210,11 @@ READ: dict[str, bytes] = {
     "UTF-8 with a mark": f"{MARK}{HEADED}".encode(),
     "UTF-16, low byte first": f"{MARK}{HEADED}".encode("utf-16-le"),
     "UTF-16, high byte first": f"{MARK}{SEMICOLONS}".encode("utf-16-be"),
-    "UTF-16, tabs, CRLF": f"{MARK}{HEADED}".replace(",", "\t").replace("\n", "\r\n").encode("utf-16-le"),
-    "capital letters": HEADED.replace("image,question,answers", "IMAGE,Question, Answers ").encode(),
+    "UTF-16, tabs, CRLF": f"{MARK}{HEADED}".replace(",", "\t").replace("\n", "\r\n").encode(
+        "utf-16-le"
+    ),
+    "capital letters": HEADED.replace("image,question", "IMAGE,Question").encode(),
+    "blanks in the head": HEADED.replace("question,answers", " question , Answers ").encode(),
     "CRLF": HEADED.replace("\n", "\r\n").encode(),
     "CR": HEADED.replace("\n", "\r").encode(),
     "no end of the last line": HEADED.strip().encode(),

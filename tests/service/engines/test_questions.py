@@ -61,7 +61,7 @@ REFUSED = [
 @pytest.mark.parametrize(("name", "question", "message"), REFUSED)
 def test_what_has_a_meaning_is_refused(name: str, question: str, message: str) -> None:
     query = Query(np.zeros((28, 28, 3), np.uint8), question)
-    with pytest.raises(QueryRefused, match="^question: contains") as caught:
+    with pytest.raises(QueryRefused, match=r"^question: contains") as caught:
         prompts(name).prompt(query)
     assert message in str(caught.value)
     assert "remove it" in str(caught.value)

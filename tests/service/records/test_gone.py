@@ -48,15 +48,23 @@ def all_three(path: Path) -> None:
         path.with_name(name).unlink()
 
 
-def linked(path: Path) -> None:
+def away(path: Path) -> None:
     path.rename(path.with_name("elsewhere"))
+
+
+def back(path: Path) -> None:
+    path.with_name("elsewhere").rename(path)
+
+
+def linked(path: Path) -> None:
+    away(path)
     path.symlink_to("nowhere")
 
 
 TAKEN: dict[str, tuple[Taking, str]] = {
     "deleted": (Path.unlink, "deleted or moved"),
     "deleted with its log": (all_three, "deleted or moved"),
-    "moved away": (lambda path: path.rename(path.with_name("elsewhere")), "deleted or moved"),
+    "moved away": (away, "deleted or moved"),
     "folder removed": (lambda path: shutil.rmtree(path.parent), "deleted or moved"),
     "folder moved": (lambda path: path.parent.rename(f"{path.parent}-old"), "deleted or moved"),
     "a dead link": (linked, "deleted or moved"),
@@ -116,12 +124,14 @@ def test_a_file_that_comes_back_gets_what_waited(
         await recorder.start()
         assert await recorder.submit_and_wait(kept[0])
         assert recorder.healthy
-        path.rename(path.with_name("elsewhere"))
+        away(path)
         assert not recorder.healthy  # before anything is written
         assert not recorder.accepting
         waiting = [asyncio.ensure_future(recorder.submit_and_wait(one)) for one in kept[1:]]
-        await asyncio.to_thread(recorder._stop.wait, 0.2)
-        path.with_name("elsewhere").rename(path)
+        recorder.tried.clear()
+        assert await asyncio.to_thread(recorder.tried.wait, 60)
+        assert not any(one.done() for one in waiting)
+        back(path)
         assert all(await asyncio.gather(*waiting))
         assert recorder.healthy
         await recorder.close()
