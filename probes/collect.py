@@ -78,9 +78,9 @@ async def collect(
 ) -> Store:
     """Collect a run into a folder; one that was cut off goes on where it stopped.
 
-    An example whose image cannot be decoded or is damaged is left out, and named in the store with
-    its line and the reason: the service accepts no answer about it. Errors of the engine end the
-    run; finished shards stay.
+    An example whose image cannot be decoded or is damaged, or whose question the engine refuses, is
+    left out, and named in the store with its line and the reason: the service accepts no answer
+    about it. Other errors of the engine end the run; finished shards stay.
 
     Args:
         layers: hidden-state indices to read; :func:`default_layers` if None. All three positions
@@ -120,7 +120,7 @@ async def collect(
         )
     if not writer.rows:
         first = next(iter(writer.skipped.values()))
-        raise DataError(f"none of {len(examples)} images could be used; the first: {first}")
+        raise DataError(f"none of {len(examples)} examples could be used; the first: {first}")
     return writer.finish()
 
 
@@ -172,11 +172,10 @@ async def _collect_shard(
         async with gate:
             try:
                 image = await asyncio.to_thread(load, example.image_path)
+                row = await _ask(example, image, engine, readout, setup)
             except DataError as error:
                 skipped[example.id] = f"{example.where}: {error}" if example.where else str(error)
                 row = None
-            else:
-                row = await _ask(example, image, engine, readout, setup)
             report(1)
             return row
 

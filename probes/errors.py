@@ -2,6 +2,7 @@
 
 GateError
 ├── DataError          a dataset, image or record cannot be used; names the record
+│   └── QuestionRefused  the model cannot be asked a question; names the mend
 ├── StoreError         a run's folder is damaged or does not fit; names the file
 ├── BundleError        a bundle cannot be loaded; names the field
 └── TrainingError      there is not enough, or not the right, data to fit on
@@ -16,6 +17,10 @@ class GateError(Exception):
 
 class DataError(GateError):
     """A dataset, an image or a record cannot be used."""
+
+
+class QuestionRefused(DataError):
+    """The model cannot be asked this question; the message names the field and the mend."""
 
 
 class StoreError(GateError):

@@ -44,7 +44,7 @@ def migrate() -> None:
             raise RecordsError("VLM_GATE_RECORDS_URL is empty: there are no records to migrate")
         if make_url(url).get_backend_name() == "sqlite":
             settings.state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        engine = database.connect(url)
+        engine = database.connect(url, prepared=settings.records_prepared_statements)
         try:
             database.migrate(engine)
         finally:

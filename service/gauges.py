@@ -60,6 +60,12 @@ class Gauges(Collector):
                 "1 where the self-test before readiness failed",
                 not gate.parity,
             )
+        if gate.keeper is not None:
+            yield _gauge(
+                "vlm_gate_records_failing",
+                "1 while the records' database does not take answers, or is gone",
+                not gate.keeper.recorder.healthy,
+            )
 
     def _promise(self) -> Iterator[Metric]:
         gate = self._gate

@@ -49,12 +49,15 @@ class Keeper:
         telemetry: counts the losses.
 
     Raises:
-        RecordsError: the URL, the signing key or the audit's secret cannot be used.
+        RecordsError: the URL, the database's folder, the signing key or the audit's secret cannot
+            be used.
     """
 
     def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
         self._settings = settings
         self.store = open_store(settings)
+        if self.store.file is not None:
+            self.store.file.check_folder()
         self._rate = settings.audit_rate
         self._secret = load_or_create_secret(settings.audit_secret_path) if self._rate > 0 else b""
         self.promise: Promise | None = None
@@ -255,7 +258,12 @@ def open_store(settings: Settings) -> RecordStore:
             f"{PREFIX}STATE_FOLDER: {error}; name a folder that can be written, or set "
             f"{PREFIX}RECORDS_URL= (empty) to keep no records"
         ) from error
-    return RecordStore(url, writer=socket.gethostname(), key=key)
+    return RecordStore(
+        url,
+        writer=socket.gethostname(),
+        key=key,
+        prepared=settings.records_prepared_statements,
+    )
 
 
 def _unavailable(detail: str) -> Unavailable:

@@ -203,6 +203,10 @@ class Settings(BaseSettings):
         default=None,
         description="database of the records; by default SQLite in the state folder, empty: none",
     )
+    records_prepared_statements: bool = Field(
+        default=True,
+        description="let PostgreSQL prepare statements; false behind a pooler of transactions",
+    )
     records_strict: bool = Field(
         default=False, description="give an answer only once its record is committed"
     )

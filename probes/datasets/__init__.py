@@ -58,7 +58,7 @@ def load_dataset(
 
 def detect_format(path: Path) -> Format:
     """Tell the format by the name's end and the first records. Raises DataError when it cannot."""
-    if path.suffix.lower() == ".csv":
+    if path.suffix.lower() in (".csv", ".tsv"):
         return "csv"
     head = read_bytes(path)[:_HEAD_BYTES]
     if re.search(rb'"questions"\s*:\s*\[', head):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, TypeAlias
 
 from probes.errors import DataError
@@ -99,8 +99,15 @@ def number(record: Mapping[str, Any], name: str) -> int:
 
 
 def image(images: Path, name: str) -> Path:
-    """Path of a named image, which must be there."""
+    """Path of a named image, which must be there. Windows' separators are read as any others."""
     path = images / name
+    if "\\" in name and not has_image(path):
+        if PureWindowsPath(name).drive:
+            raise DataError(
+                f"image: {name} is a path of one Windows machine; name the file as it lies below "
+                f"{images.name or images}, such as {PureWindowsPath(name).name}"
+            )
+        path = images / name.replace("\\", "/")
     if not has_image(path):
         raise DataError(f"image: {name} does not exist in {images.name or images}")
     return path

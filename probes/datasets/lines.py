@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -27,11 +28,23 @@ def read_lines(path: Path, parse: Parse) -> Iterator[tuple[str, Example | DataEr
 
 
 def read_bytes(path: Path) -> bytes:
-    """A whole file, without a byte order mark. Raises DataError when it cannot be read."""
+    """A whole file as UTF-8, without a byte order mark; with one it may be UTF-16.
+
+    Raises DataError when it cannot be read.
+    """
     try:
-        return path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+        content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
+    utf_32 = content[:4].count(0) > 1
+    if not utf_32 and content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            return content.decode("utf-16", "surrogatepass").encode("utf-8", "surrogatepass")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: no whole UTF-16 ({error}); save it as UTF-8") from error
+    if b"\0" in content[:4]:
+        raise DataError(f"{path}: neither UTF-8 nor marked as UTF-16; save it as UTF-8")
+    return content.removeprefix(codecs.BOM_UTF8)
 
 
 def _object(raw: bytes) -> Mapping[str, Any]:

@@ -7,12 +7,11 @@ names the scene, part or batch that the image shows, where several images show o
 (:mod:`probes.labels.rule`: a name, or an object with parameters) is ``match`` if left out, whatever
 the answers are; ``aliases`` are texts that mean another one. In JSON answers are a list; in CSV
 they stand in one cell, split by ``|``, and a rule's object and the aliases are JSON in their cells.
+Both may be UTF-8, or UTF-16 with a byte order mark.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -21,6 +20,7 @@ from typing import Any
 
 from probes.datasets.example import Example, Found, Loaded, gather, image, text
 from probes.datasets.lines import read_bytes, read_lines
+from probes.datasets.sheet import Row, read_sheet
 from probes.errors import DataError
 from probes.labels import check_references
 from probes.labels.rule import Rule, parse_rule
@@ -43,53 +43,30 @@ def read_jsonl(path: Path, images: Path) -> Found:
 
 
 def read_csv(path: Path, images: Path) -> Iterator[tuple[str, Example | DataError]]:
-    """One record per row, commas between, columns named by the first row.
+    """One record per row of a table (:mod:`probes.datasets.sheet`).
 
     A record is told by the line it begins on. Raises DataError when the columns do not fit.
     """
     content = read_bytes(path).decode("utf-8", errors="surrogateescape")
-    rows = csv.reader(io.StringIO(content, newline=""), strict=True)
     try:
-        head = next(rows, [])
-    except csv.Error as error:
-        raise DataError(f"{path}: line 1: {error}") from error
-    head = [name.strip() for name in head]
-    _check_head(path, head)
-    while True:
-        line = rows.line_num + 1
-        where = f"line {line}"
-        try:
-            row = next(rows)
-            if any(cell.strip() for cell in row):
-                yield where, _example(images, _record(head, row), line)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield where, DataError(f"not CSV ({error}); double the quotes inside a quoted cell")
-        except DataError as error:
-            yield where, error
+        for line, row in read_sheet(content, COLUMNS, _REQUIRED):
+            yield f"line {line}", _of_row(images, row, line)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
-def _check_head(path: Path, head: list[str]) -> None:
-    for name in head:
-        if name not in COLUMNS:
-            raise DataError(f"{path}: column {name!r} is none of {', '.join(COLUMNS)}")
-        if head.count(name) > 1:
-            raise DataError(f"{path}: column {name!r} stands twice")
-    for name in _REQUIRED:
-        if name not in head:
-            raise DataError(f"{path}: has no column {name!r}; name the columns in the first line")
+def _of_row(images: Path, row: Row, line: int) -> Example | DataError:
+    if isinstance(row, DataError):
+        return row
+    try:
+        return _example(images, _record(row), line)
+    except DataError as error:
+        return error
 
 
-def _record(head: list[str], row: list[str]) -> dict[str, Any]:
-    """Blank cells count as left out."""
-    if len(row) != len(head):
-        raise DataError(f"has {len(row)} cells for {len(head)} columns; quote cells with commas")
-    if any("\udc80" <= letter <= "\udcff" for cell in row for letter in cell):
-        raise DataError("not UTF-8 text")
-    record: dict[str, Any] = {
-        name: cell for name, cell in zip(head, row, strict=True) if cell.strip()
-    }
+def _record(row: Mapping[str, str]) -> dict[str, Any]:
+    """A row's cells as JSON would hold them."""
+    record: dict[str, Any] = dict(row)
     if "aliases" in record:
         try:
             record["aliases"] = json.loads(record["aliases"])

@@ -15,7 +15,6 @@ Kind = Literal[
     "too_many_pixels",
     "too_many_bytes",
     "aspect_ratio",
-    "ambiguous_depth",
 ]
 MOST_PARTS = 4096
 """Chunks, segments or entries that a file may have: walking them must cost little."""
@@ -64,6 +63,8 @@ class Container:
         key: PNG's one transparent colour, a sample value per channel, at the file's depth.
         depth: bits of a sample.
         white: the largest sample value, where the file says one of its own (TIFF's MaxSampleValue).
+        told: bits that were significant before they were scaled to the depth, where the file says
+            so (PNG's sBIT; TIFF's MaxSampleValue of all 16 bits).
         inverted: 0 is white, and Pillow does not know.
         damage: what was found broken while taking it apart, if anything.
     """
@@ -79,6 +80,7 @@ class Container:
     key: tuple[int, ...] | None = None
     depth: int = 8
     white: int | None = None
+    told: int | None = None
     inverted: bool = False
     damage: str | None = None
 

@@ -31,8 +31,8 @@ MAX_ASPECT_RATIO = 100
 """Longer side over shorter: beyond, processors that scale by the shorter side exhaust memory."""
 MOST_SCANNED = 8
 """Times the most pixels that all scans of a picture may go over."""
-AMBIGUOUS = 2**14
-"""16-bit samples that all lie below it may be 10, 12 or 14 bits, and may be dark."""
+AMBIGUOUS_BITS = 14
+"""16-bit samples that all fit into them may be 10, 12 or 14 bits, and may be dark."""
 _REFUSED = {
     b"GIF8": "GIF",
     b"%PDF": "PDF",
@@ -83,8 +83,8 @@ def decode(file: bytes, limits: Limits) -> Decoded:
     with _decoding():
         picture: Container = module.take_apart(file)
         _check(picture, limits)
-        image = _render(picture)
-        damage: str | None = picture.damage or module.find_damage(picture)
+        image, doubt = _render(picture)
+        damage: str | None = picture.damage or module.find_damage(picture) or doubt
         if picture.orientation in _TURNS:
             image = image.transpose(Image.Transpose(_TURNS[picture.orientation]))
         try:
@@ -118,8 +118,10 @@ def _check(picture: Container, limits: Limits) -> None:
         raise too_many_parts("scans", most)
 
 
-def _render(picture: Container) -> Image.Image:
-    """The stored picture in one of Pillow's 8-bit modes, transparency included."""
+def _render(picture: Container) -> tuple[Image.Image, str | None]:
+    """The stored picture in one of Pillow's 8-bit modes, transparency included; and why its
+    samples' range is in doubt, if it is.
+    """
     image = _open(picture)
     if image.mode in _MODES_16BIT or ";16" in _layout(image):
         return _wide(picture, image)
@@ -129,33 +131,43 @@ def _render(picture: Container) -> Image.Image:
         )
     image.load()
     if picture.key is None:
-        return image
+        return image, None
     scale = 255 // (2**picture.depth - 1)  # of 1, 2 and 4 bits
     values = np.asarray(image.convert("L") if image.mode == "1" else image)
-    return _keyed(values, values, tuple(scale * value for value in picture.key))
+    return _keyed(values, values, tuple(scale * value for value in picture.key)), None
 
 
-def _wide(picture: Container, image: ImageFile.ImageFile) -> Image.Image:
-    """A picture of 12 or 16 bits, its samples scaled from their range."""
+def _wide(picture: Container, image: ImageFile.ImageFile) -> tuple[Image.Image, str | None]:
+    """A picture of 12 or 16 bits, its samples scaled from their range; and what `_doubt` says."""
     samples, mode = _samples(picture, image)
     white = picture.white or 2**picture.depth - 1
     alpha = mode in ("LA", "RGBA", "RGBa")
     colours = samples[..., :-1] if alpha else samples
-    if white == 65535 and 0 < colours.max() < AMBIGUOUS:
-        raise PictureRefused(
-            f"the largest of the 16-bit samples is {colours.max()}: the picture may be dark, or of "
-            "fewer bits; scale it to 16 bits, or write a TIFF with MaxSampleValue",
-            "ambiguous_depth",
-        )
+    doubt = _doubt(picture, int(colours.max())) if white == 65535 else None
     values = to_8_bit(samples, white)
     if alpha and white != 65535:
         values[..., -1] = to_8_bit(samples[..., -1], 65535)
     if picture.inverted:
         values = 255 - values
     if picture.key is not None:
-        return _keyed(values, samples, picture.key)
+        return _keyed(values, samples, picture.key), doubt
     made = Image.fromarray(values.squeeze(-1) if mode == "L" else values, mode)
-    return made.convert("RGBA") if mode == "RGBa" else made
+    return (made.convert("RGBA") if mode == "RGBa" else made), doubt
+
+
+def _doubt(picture: Container, largest: int) -> str | None:
+    """Why 16-bit samples may stand for a smaller range than the file's, if they may.
+
+    Cameras write 10, 12 or 14 bits into 16 without scaling them. A file that says how many bits
+    were scaled (PNG, section 11.3.2.4) is believed unless its samples fit into those.
+    """
+    bits = AMBIGUOUS_BITS if picture.told is None else picture.told
+    if bits == 16 or not 0 < largest < 2**bits:
+        return None
+    return (
+        f"no 16-bit sample is above {largest}: dark, or of fewer bits; scale them, or say the "
+        "range by PNG's sBIT or TIFF's MaxSampleValue"
+    )
 
 
 def _samples(picture: Container, image: ImageFile.ImageFile) -> tuple[NDArray[np.uint16], str]:

@@ -35,6 +35,7 @@ class _Parts:
     header: bytes = b""
     palette: bytes | None = None
     alpha: bytes | None = None
+    significant: bytes | None = None
     rows: list[bytes] = field(default_factory=list)
     exif: bytes | None = None
     xmp: bytes | None = None
@@ -51,6 +52,8 @@ class _Parts:
                 self.palette = data
             case b"tRNS" if self.alpha is None and not self.rows:
                 self.alpha = data
+            case b"sBIT" if self.significant is None and not self.rows:
+                self.significant = data
             case b"IDAT":
                 self.rows.append(data)
             case b"eXIf":
@@ -93,6 +96,7 @@ def take_apart(file: bytes) -> Container:
         profile=parts.profile or None,
         key=_key(parts.alpha, colour),
         depth=depth,
+        told=_significant(parts.significant, colour, depth),
         damage=parts.damage or None,
     )
 
@@ -179,6 +183,14 @@ def _key(alpha: bytes | None, colour: int) -> tuple[int, ...] | None:
     if alpha is None or count is None or len(alpha) < 2 * count:
         return None
     return struct.unpack_from(f">{count}H", alpha)
+
+
+def _significant(bits: bytes | None, colour: int, depth: int) -> int | None:
+    """The most significant bits of a colour, where sBIT says what it may: alpha's are left out."""
+    if bits is None or colour == 3 or len(bits) != CHANNELS[colour]:
+        return None
+    most = max(bits[:-1] if colour in (4, 6) else bits)
+    return most if 1 <= most <= depth else None
 
 
 def _unfold(data: bytes, most: int = MOST_PROFILE_BYTES) -> bytes:

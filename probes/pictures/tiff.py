@@ -111,6 +111,7 @@ def take_apart(file: bytes) -> Container:
         profile=profile or None,
         depth=depth,
         white=_white(found, depth),
+        told=16 if depth == 16 and _most(found) == 65535 else None,
         inverted=inverted,
         damage=None if found.whole else "the file is cut short",
     )
@@ -232,8 +233,13 @@ def _white(found: Directory, depth: int) -> int | None:
 
     The entry is there for statistics, so only what can be a range is believed: 1023, 4095, ...
     """
-    most = max(max(found.numbers(tag, (0,))) for tag in WHITES)
+    most = _most(found)
     return most if depth == 16 and most in {2**bits - 1 for bits in range(9, 16)} else None
+
+
+def _most(found: Directory) -> int:
+    """The largest sample value that the file says it may hold; 0 where it says none."""
+    return max(max(found.numbers(tag, (0,))) for tag in WHITES)
 
 
 def _valid(orientation: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from probes.errors import QuestionRefused
 from probes.types import (
     AnswerScore,
     FloatArray,
@@ -24,7 +25,7 @@ class EngineOverloaded(EngineError):
     """The engine's own queue is full."""
 
 
-class QueryRefused(EngineError):
+class QueryRefused(EngineError, QuestionRefused):
     """The model cannot be asked this query; the message names the field and the mend.
 
     The service turns it into a 422.

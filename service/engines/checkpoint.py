@@ -31,12 +31,13 @@ from service.engines.decoding import (
     TokenScores,
     cut,
 )
-from service.engines.families import Family, check_question, family_of, image_token_id
+from service.engines.families import Family, family_of, image_token_id
 from service.engines.identity import identify
 from service.engines.lens import Lens
 from service.engines.patch_boxes import Grid
 from service.engines.processors import load_processor, process
 from service.engines.prompts import Prompt, collate, image_columns, word_rows
+from service.engines.questions import Questions
 from service.engines.taps import Taps
 from service.engines.traces import NOT_REQUESTED, attention_maps, hidden_readouts, question_maps
 from service.engines.words import Words, find_words
@@ -87,6 +88,7 @@ class Checkpoint:
         self._model, self._processor = model.eval(), processor
         self._device = model.device
         self._family: Family = family_of(model.config, processor)
+        self._questions = Questions(processor, self._family)
         self._image_token = image_token_id(model.config)
         self.taps = Taps(model)
         self._lens = Lens(model, self._processor.tokenizer)
@@ -138,8 +140,8 @@ class Checkpoint:
 
     def prepare(self, query: Query, entered: float) -> Prompt:
         """The query's tensors, on the host. Raises QueryRefused."""
-        check_question(query.question, self._processor)
-        prompt = self._family.prompt(self._processor, query.question)
+        question = self._questions.plain(query.question)
+        prompt = self._family.prompt(self._processor, question)
         inputs = process(self._processor, query.image, prompt)
         tokens = inputs["input_ids"].shape[1]
         if self._context is not None and tokens + query.max_tokens > self._context:
@@ -150,17 +152,18 @@ class Checkpoint:
         positions = (inputs["input_ids"][0] == self._image_token).nonzero().squeeze(-1)
         return Prompt(
             inputs=inputs,
+            question=question,
             image_positions=positions,
             grid=self._family.grid(self._model.config, inputs, len(positions)),
             max_tokens=query.max_tokens,
             entered=entered,
         )
 
-    def words(self, prompt: Prompt, question: str) -> Words | Missing:
+    def words(self, prompt: Prompt) -> Words | Missing:
         """The question's words among the prompt's tokens."""
         token_ids = prompt.inputs["input_ids"][0].tolist()
         end = int(prompt.image_positions.max()) + 1 if len(prompt.image_positions) else 0
-        return find_words(self._processor.tokenizer, token_ids, end, question)
+        return find_words(self._processor.tokenizer, token_ids, end, prompt.question)
 
     def check_answer(self, token_ids: Sequence[int], max_tokens: int) -> None:
         """Raise ValueError for tokens that no answer has."""

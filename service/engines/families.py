@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from probes.types import FloatArray, Missing
-from service.engines.base import EngineError, QueryRefused
+from service.engines.base import EngineError
 from service.engines.patch_boxes import (
     Grid,
     ImageSize,
@@ -114,25 +114,3 @@ def family_of(config: Any, processor: Any) -> Family:
             "chat template; use an instruction-tuned checkpoint"
         )
     return GENERIC
-
-
-def control_tokens(tokenizer: Any) -> list[str]:
-    """Tokens that steer the model, those of the chat template included."""
-    added = getattr(tokenizer, "added_tokens_decoder", {})
-    named = [token.content for token in added.values() if token.special]
-    return [*dict.fromkeys([*tokenizer.all_special_tokens, *named])]
-
-
-def check_question(question: str, processor: Any) -> None:
-    """Refuse a question that would speak for the template: one image, one turn.
-
-    Raises QueryRefused.
-    """
-    if processor.image_token in question:
-        raise QueryRefused(
-            f"question: contains the image placeholder {processor.image_token}; "
-            "one image per question is supported, remove it"
-        )
-    for token in control_tokens(processor.tokenizer):
-        if token in question:
-            raise QueryRefused(f"question: contains the model's control token {token}; remove it")

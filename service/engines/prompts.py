@@ -20,6 +20,7 @@ class Prompt:
 
     Args:
         inputs: the processor's tensors, batch of one; ``input_ids`` is (1, tokens).
+        question: as the model is asked it.
         image_positions: columns of the image tokens, (image_tokens,).
         grid: rows and columns of the image tokens, or ``None`` when they do not form one.
         max_tokens: most tokens that the answer may have.
@@ -27,6 +28,7 @@ class Prompt:
     """
 
     inputs: Mapping[str, Tensor]
+    question: str
     image_positions: Tensor
     grid: Grid | None
     max_tokens: int

@@ -98,7 +98,7 @@ class TransformersEngine:
 
         def prepare() -> Greedy:
             prompt = self._prompt(loaded, query, entered)
-            words = loaded.words(prompt, query.question) if readout.question else NOT_REQUESTED
+            words = loaded.words(prompt) if readout.question else NOT_REQUESTED
             return Greedy(prompt, readout, words)
 
         answer = await batcher.submit(prepare)

@@ -17,12 +17,12 @@ from service.engines.families import (
     PALIGEMMA,
     QWEN2_VL,
     Family,
-    check_question,
     family_of,
     image_token_id,
 )
 from service.engines.patch_boxes import Grid
 from service.engines.processors import load_processor, process
+from service.engines.questions import Questions
 
 SIZES_KEPT = 256
 
@@ -41,6 +41,7 @@ class Prompts:
         except (OSError, ValueError, ImportError, RuntimeError) as error:
             raise EngineError(f"model: {source} cannot be loaded: {error}") from error
         self.family: Family = family_of(self.config, self.processor)
+        self._questions = Questions(self.processor, self.family)
         self._image_token = image_token_id(self.config)
         self.ends = _end_tokens(source, self.processor.tokenizer)
         self._grids: OrderedDict[tuple[int, int], Grid | None] = OrderedDict()
@@ -57,14 +58,13 @@ class Prompts:
 
     def whole(self, query: Query) -> list[int]:
         """The prompt's tokens as the checkpoint's own processor makes them."""
-        text = self.family.prompt(self.processor, query.question)
+        text = self.family.prompt(self.processor, self._questions.plain(query.question))
         tokens: list[int] = process(self.processor, query.image, text)["input_ids"][0].tolist()
         return tokens
 
     def prompt(self, query: Query) -> dict[str, Any]:
         """vLLM's prompt. Raises QueryRefused."""
-        check_question(query.question, self.processor)
-        text = self.family.prompt(self.processor, query.question)
+        text = self.family.prompt(self.processor, self._questions.plain(query.question))
         tokenizer = self.processor.tokenizer
         if self.family is PALIGEMMA:
             # vLLM sets the image's tokens, the begin token and the line's end itself.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Literal
 
 from alembic import command
@@ -16,22 +17,33 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from service.records.canonical import canonical_json
+from service.records.database_file import DatabaseFile
 from service.records.errors import InvalidRecord, RecordsError, RecordsUnavailable
 
 Synchronous = Literal["normal", "full"]
 BUSY_SECONDS = 5.0
 """How long SQLite waits for another writer."""
+STATEMENT_MS = 10_000
+"""How long PostgreSQL works on one statement."""
 MIGRATION_LOCK = 0x766C6D67
 """PostgreSQL's advisory lock while replicas that start together migrate."""
 
 
-def connect(url: str, *, synchronous: Synchronous = "normal") -> Engine:
+def connect(
+    url: str,
+    *,
+    synchronous: Synchronous = "normal",
+    prepared: bool = True,
+    file: DatabaseFile | None = None,
+) -> Engine:
     """An engine for a database; nothing is opened yet.
 
     Args:
         url: ``sqlite:///folder/records.db`` or ``postgresql://user:password@host/name``.
         synchronous: SQLite only. ``normal`` survives a crash of the process; ``full`` a power
             loss too, and waits for the disk at every commit.
+        prepared: PostgreSQL only. False where a pooler gives every transaction another server.
+        file: SQLite only. Looked at whenever a connection is taken: see `sqlite_file`.
 
     Raises:
         RecordsError: the URL is malformed or names another kind of database.
@@ -41,16 +53,25 @@ def connect(url: str, *, synchronous: Synchronous = "normal") -> Engine:
     except ArgumentError as error:
         raise RecordsError("the records' URL is malformed; see docs for its form") from error
     if parsed.get_backend_name() == "sqlite" and parsed.database not in {None, "", ":memory:"}:
-        return _sqlite(parsed, synchronous)
+        return _sqlite(parsed, synchronous, file)
     if parsed.get_backend_name() == "postgresql":
-        return _postgresql(parsed.set(drivername="postgresql+psycopg"))
+        return _postgresql(parsed.set(drivername="postgresql+psycopg"), prepared)
     raise RecordsError(
         f"{parsed.render_as_string(hide_password=True)} cannot hold records; "
         "use sqlite:///path/to/file or postgresql://..."
     )
 
 
-def _sqlite(url: URL, synchronous: Synchronous) -> Engine:
+def sqlite_file(url: str) -> DatabaseFile | None:
+    """The file of a database that is one, by the URL that `connect` takes."""
+    with suppress(ArgumentError):
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite" and parsed.database:
+            return DatabaseFile(Path(parsed.database))
+    return None
+
+
+def _sqlite(url: URL, synchronous: Synchronous, file: DatabaseFile | None) -> Engine:
     engine = create_engine(
         url, connect_args={"timeout": BUSY_SECONDS}, json_serializer=canonical_json
     )
@@ -61,13 +82,29 @@ def _sqlite(url: URL, synchronous: Synchronous) -> Engine:
         _write_ahead(connection)
         connection.execute(f"PRAGMA synchronous={synchronous}")
         connection.execute("PRAGMA journal_size_limit=67108864")
+        if file is not None:
+            connection.execute("SELECT 1 FROM sqlite_master LIMIT 1")  # opens the log
+            file.remember()
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         writes = connection.get_execution_options().get("writes", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
+    if file is not None:
+        for moment in ("do_connect", "checkout"):
+            event.listen(engine, moment, lambda *_: check_file(engine, file))
     return engine
+
+
+def check_file(engine: Engine, file: DatabaseFile) -> None:
+    """Raise sqlite3.OperationalError, and close what is open, where the file is not the one."""
+    try:
+        file.check()
+    except sqlite3.OperationalError:
+        engine.dispose()
+        file.forget_log()
+        raise
 
 
 def _write_ahead(connection: Any) -> None:
@@ -83,17 +120,20 @@ def _write_ahead(connection: Any) -> None:
             time.sleep(0.01)
 
 
-def _postgresql(url: URL) -> Engine:
-    return create_engine(
-        url,
-        json_serializer=canonical_json,
-        pool_pre_ping=True,
-        connect_args={
-            "connect_timeout": 5,
-            "options": "-c statement_timeout=10000",
-            "tcp_user_timeout": 10000,
-        },
+def _postgresql(url: URL, prepared: bool) -> Engine:
+    """Nothing here is an option of the connection's start, or kept by it: poolers drop both."""
+    arguments: dict[str, Any] = {"connect_timeout": 5, "tcp_user_timeout": 10000}
+    if not prepared:
+        arguments["prepare_threshold"] = None
+    engine = create_engine(
+        url, json_serializer=canonical_json, pool_pre_ping=True, connect_args=arguments
     )
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {STATEMENT_MS}")
+
+    return engine
 
 
 @contextmanager

@@ -113,9 +113,10 @@ class Recorder:
 
     @property
     def healthy(self) -> bool:
-        """Whether the database took what it was last given."""
+        """Whether the database took what it was last given, and is still there."""
         since = self._busy_since
-        return self._works and (since is None or monotonic() - since < STALL_SECONDS)
+        prompt = since is None or monotonic() - since < STALL_SECONDS
+        return self._works and prompt and self._store.there
 
     @property
     def accepting(self) -> bool:

@@ -12,7 +12,13 @@ from sqlalchemy import Connection, func, select, text
 from service.records import database
 from service.records.answer import AnswerRecord, answer_record, answer_row
 from service.records.chain import append, lock_tail
-from service.records.database import Synchronous, connect, translated
+from service.records.database import (
+    Synchronous,
+    check_file,
+    connect,
+    sqlite_file,
+    translated,
+)
 from service.records.errors import InvalidRecord, UnknownAnswer
 from service.records.head import Head, SigningKey
 from service.records.listing import Filter, Page, page_of
@@ -33,16 +39,23 @@ class RecordStore:
         writer: name of this writer. Stable over restarts is best (a host's name); two processes
             that share a name wait for each other, and nothing worse.
         key: signs the ends of the chains.
-        synchronous: see `connect`.
+        synchronous, prepared: see `connect`.
 
     Raises:
         RecordsError: the URL cannot be used.
     """
 
     def __init__(
-        self, url: str, *, writer: str, key: SigningKey, synchronous: Synchronous = "normal"
+        self,
+        url: str,
+        *,
+        writer: str,
+        key: SigningKey,
+        synchronous: Synchronous = "normal",
+        prepared: bool = True,
     ) -> None:
-        self.engine = connect(url, synchronous=synchronous)
+        self.file = sqlite_file(url)
+        self.engine = connect(url, synchronous=synchronous, prepared=prepared, file=self.file)
         self._writing = self.engine.execution_options(writes=True)
         self.writer = writer
         self.key = key
@@ -54,6 +67,13 @@ class RecordStore:
     def close(self) -> None:
         """Close the connections."""
         self.engine.dispose()
+        if self.file is not None:
+            self.file.forget_log()
+
+    @property
+    def there(self) -> bool:
+        """Whether the file that was opened, where the database is one, lies where it was."""
+        return self.file is None or self.file.there
 
     def append_answers(self, records: Sequence[AnswerRecord], *, again: bool = False) -> None:
         """Write answers in one transaction: all or none.
@@ -198,9 +218,15 @@ class RecordStore:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """One transaction that writes; committed at the end of the block."""
-        with translated(), self._writing.begin() as connection:
-            yield connection
+        """One transaction that writes; committed at the end of the block.
+
+        Raises RecordsUnavailable too where SQLite committed to a file that has gone.
+        """
+        with translated():
+            with self._writing.begin() as connection:
+                yield connection
+            if self.file is not None:
+                check_file(self.engine, self.file)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

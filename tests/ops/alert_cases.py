@@ -192,6 +192,13 @@ CASES = (
         PER_JOB,
     ),
     Case(
+        "VlmGateRecordsFailing",
+        gauge("vlm_gate_records_failing", 1),
+        gauge("vlm_gate_records_failing", 0),
+        5,
+        "The records of gate:8080 cannot be written",
+    ),
+    Case(
         "VlmGateRecordsDropped",
         counter("vlm_gate_records_dropped_total", 3),
         counter("vlm_gate_records_dropped_total", 0),

@@ -18,7 +18,7 @@ from PIL import Image
 
 from probes.collect import collect, dataset_hash, default_layers
 from probes.datasets import Example
-from probes.errors import DataError, StoreError
+from probes.errors import DataError, QuestionRefused, StoreError
 from probes.images import load_image
 from probes.measured import measure_columns, measure_distance, measure_risk
 from probes.pictures import Limits
@@ -168,7 +168,7 @@ def test_a_bad_image_is_left_out_and_named(tmp_path: Path) -> None:
     assert [record.id for record in store.records] == ["0-0"]
     assert "cannot be decoded" in store.skipped["1-0"]
     shutil.copy(tmp_path / "data" / "1.png", tmp_path / "data" / "0.png")
-    with pytest.raises(DataError, match="none of 2 images"):
+    with pytest.raises(DataError, match="none of 2 examples"):
         gather(synthetic.examples_of(path), tmp_path / "run2")
 
 
@@ -180,6 +180,7 @@ ODD = {
     "clear": (cases()["png 6 8"].file, None),
     "damaged": (damaged()["jpeg zeroed"], "is damaged"),
     "checksum": (damaged()["png checksum of the rows"], "is damaged"),
+    "12 bits in 16": (damaged()["png of 12 bits in 16"], "of fewer bits; scale them"),
     "gif": (b"GIF89a" + bytes(40), "GIF files are not read"),
     "cut": (lost()["jpeg cut"], "cannot be decoded"),
     "empty": (b"", "the image is empty"),
@@ -201,6 +202,31 @@ def test_odd_images_are_used_or_left_out_with_their_line_and_the_reason(tmp_path
             assert why.startswith(f"line {index + 1}: image: {index}.png")
     used = {f"{index}-0" for index, (_, said) in enumerate(ODD.values()) if said is None}
     assert {record.id for record in store.records} == used
+
+
+class Picky(synthetic.SyntheticEngine):  # type: ignore[name-defined, misc]
+    """Refuses questions as an engine with a vocabulary does."""
+
+    async def generate(self, query: Query, readout: Any) -> Any:
+        if "<loc0000>" in query.question or len(query.question) > 500:
+            raise QuestionRefused("question: remove <loc0000>, or shorten it")
+        return await super().generate(query, readout)
+
+
+def test_a_question_that_the_engine_refuses_costs_its_own_line(tmp_path: Path) -> None:
+    found = synthetic.examples_of(synthetic.write_dataset(tmp_path / "data", images=4, questions=1))
+    examples = [
+        found[0],
+        dataclasses.replace(found[1], question="<loc0000> is it red?"),
+        dataclasses.replace(found[2], question="is it red? " * 60),
+        found[3],
+    ]
+    store = gather(examples, tmp_path / "run", Picky())
+    assert [record.id for record in store.records] == ["0-0", "3-0"]
+    assert store.skipped == {
+        f"{line - 1}-0": f"line {line}: question: remove <loc0000>, or shorten it"
+        for line in (2, 3)
+    }
 
 
 def test_an_image_that_went_away_costs_its_own_line(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ SOME = (
     "tiff jpeg zeroed",
     "bmp run-length without an end",
     "webp profile of rubbish",
+    "png of 12 bits in 16",
 )
 EASY = Policy(mode="manual", accept_below=1.0)
 QUESTION = {"question": "Is it whole?"}

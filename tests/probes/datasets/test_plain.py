@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,8 +130,8 @@ def test_csv_cells_hold_a_rule_with_parameters_and_aliases(folder: Path) -> None
 
 BAD_ROWS: list[tuple[bytes, str]] = [
     (b"a.png,Is it red?", "has 2 cells for 7 columns"),
-    (b"a.png,Is it red?,yes,,,,,", "has 8 cells for 7 columns"),
-    (b"a.png,Is it \xff?,yes,,,,", "not UTF-8"),
+    (b"a.png,Is it red?,yes,,,,,x", "has 8 cells for 7 columns"),
+    (b"a.png,Is it \xff?,yes,,,,", "save the file as UTF-8"),
     (b"a.png,,yes,,,,", "question:"),
     (b"a.png,Is it red?,,,,,", "answers:"),
     (b"a.png,Is it red?,yes||no,,,,", "answers:"),
@@ -164,7 +165,13 @@ def test_every_malformed_row_is_told_and_the_rest_is_used(folder: Path) -> None:
     ("content", "message"),
     [
         ("", "no column 'image'"),
-        ("image;question;answers\n", "is none of"),
+        ("image|question|answers\n", "separated by commas, semicolons or tabs"),
+        ("a.png,Is it red?,yes\n", "line 1: column 'a.png' is none of"),
+        ("\n\nImage,image,question,answers\n", "line 3: column 'image' stands twice"),
+        ("image;question,answers\n", "is none of"),
+        ("image,,question,answers\n", "column '' is none of"),
+        ("sep=|\nimage|question|answers\n", "line 1: sep=|: use commas"),
+        ("sep=;\nimage,question,answers\n", "line 2: column"),
         ("image,question\n", "no column 'answers'"),
         (HEAD + ",image\n", "stands twice"),
         ('"image\n', "line 1"),
@@ -185,3 +192,119 @@ def test_half_a_surrogate_pair_is_a_problem_of_its_line(
     (example,), (problem,) = load_jsonl(write_lines("d.jsonl", [odd, GOOD]))
     assert example.id == "line-2"
     assert "surrogate" in str(problem)
+
+
+HEADED = "image,question,answers\na.png,Is it red?,yes\na.png,How many?,2|two\n"
+SEMICOLONS = HEADED.replace(",", ";")
+MARK = "\ufeff"
+READ: dict[str, bytes] = {
+    "commas": HEADED.encode(),
+    "semicolons": SEMICOLONS.encode(),
+    "tabs": HEADED.replace(",", "\t").encode(),
+    "semicolons, quoted": b'"image";"question";"answers"\na.png;"Is it red?";yes\n'
+    b'a.png;"How many?";2|two\n',
+    "sep=;": f"sep=;\n{SEMICOLONS}".encode(),
+    "sep=, in quotes": f'"SEP=,"\r\n{HEADED}'.encode(),
+    "sep=tab": f"sep=\t\n{HEADED}".replace(",", "\t").encode(),
+    "a mark and sep=;": f"{MARK}sep=;\r\n{SEMICOLONS}".encode(),
+    "UTF-8 with a mark": f"{MARK}{HEADED}".encode(),
+    "UTF-16, low byte first": f"{MARK}{HEADED}".encode("utf-16-le"),
+    "UTF-16, high byte first": f"{MARK}{SEMICOLONS}".encode("utf-16-be"),
+    "UTF-16, tabs, CRLF": f"{MARK}{HEADED}".replace(",", "\t").replace("\n", "\r\n").encode(
+        "utf-16-le"
+    ),
+    "capital letters": HEADED.replace("image,question", "IMAGE,Question").encode(),
+    "blanks in the head": HEADED.replace("question,answers", " question , Answers ").encode(),
+    "CRLF": HEADED.replace("\n", "\r\n").encode(),
+    "CR": HEADED.replace("\n", "\r").encode(),
+    "no end of the last line": HEADED.strip().encode(),
+    "blank lines": f"\n , ,\n{HEADED}".replace("\na", "\n\n,,\na").encode(),
+    "blank columns": HEADED.replace("\n", ",,\n").encode(),
+    "blanks behind commas": HEADED.replace(",", ", ").encode(),
+    "blanks before quotes": b'image, question, answers\na.png, "Is it red?", yes\n'
+    b'a.png, "How many?", "2|two"\n',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READ)
+@pytest.mark.parametrize("suffix", ["csv", "TSV"])
+def test_a_table_is_read_as_it_is_written(folder: Path, name: str, suffix: str) -> None:
+    path = folder / f"d.{suffix}"
+    path.write_bytes(READ[name])
+    examples, problems = load_dataset(path)
+    assert problems == ()
+    assert [(one.question.strip(), one.references) for one in examples] == [
+        ("Is it red?", ("yes",)),
+        ("How many?", ("2", "two")),
+    ]
+
+
+def test_lines_are_counted_as_an_editor_counts_them(folder: Path) -> None:
+    lines = [
+        "sep=;",
+        "image;question;answers",
+        'a.png;"Is it;',
+        ' red?";yes',
+        "a.png;x",
+        "",
+        "b;c;d",
+    ]
+    for end in ("\n", "\r\n", "\r"):
+        (folder / "d.csv").write_bytes(end.join(lines).encode())
+        (example,), problems = load_dataset(folder / "d.csv")
+        assert (example.where, example.question) == ("line 3", f"Is it;{end} red?")
+        assert [str(one) for one in problems] == [
+            "line 5: has 2 cells for 3 columns; quote cells with semicolons",
+            f"line 7: image: b does not exist in {folder.name}",
+        ]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (r"sub\b.png", None),
+        (r"sub/b.png", None),
+        (r".\sub\b.png", None),
+        (r"odd\name.png", None),
+        (r"sub\gone.png", r"image: sub\gone.png does not exist"),
+        (r"C:\data\b.png", r"name the file as it lies below"),
+        (r"d:\b.png", r"such as b.png"),
+        (r"\\server\share\b.png", r"a path of one Windows machine"),
+    ],
+)
+def test_paths_of_windows(folder: Path, suffix: str, name: str, message: str | None) -> None:
+    (folder / "sub").mkdir()
+    for other in ("sub/b.png", r"odd\name.png"):
+        (folder / other).write_bytes((folder / "a.png").read_bytes())
+    rows = {
+        "csv": f"image,question,answers\n{name},q?,a\na.png,q?,a\n",
+        "jsonl": "\n".join(json.dumps({**GOOD, "image": one}) for one in (name, "a.png")),
+    }
+    (folder / f"d.{suffix}").write_text(rows[suffix])
+    examples, problems = load_dataset(folder / f"d.{suffix}")
+    assert len(examples) == (2 if message is None else 1)
+    if message is not None:
+        assert str(problems[0]).startswith(f"line {2 if suffix == 'csv' else 1}: image: ")
+        assert message in str(problems[0])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (HEADED.encode("utf-16-le"), "save it as UTF-8"),
+        (HEADED.encode("utf-16-be"), "save it as UTF-8"),
+        (HEADED.encode("utf-32"), "save it as UTF-8"),
+        (f"{MARK}{HEADED}".encode("utf-16-le")[:-1], "no whole UTF-16"),
+    ],
+)
+def test_other_encodings_are_told(folder: Path, content: bytes, message: str) -> None:
+    (folder / "d.csv").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        load_dataset(folder / "d.csv")
+
+
+def test_json_lines_of_utf_16(folder: Path) -> None:
+    (folder / "d.jsonl").write_text(f"{MARK}{json.dumps(GOOD)}\n", encoding="utf-16-le")
+    (example,), problems = load_dataset(folder / "d.jsonl")
+    assert (example.question, problems) == (GOOD["question"], ())

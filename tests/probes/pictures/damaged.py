@@ -92,6 +92,7 @@ def _pngs() -> dict[str, bytes]:
         "png end cut": whole[:-3],
         "png more rows than it has": rows(zlib.compress(zlib.decompress(data) + bytes(73))),
         "png a letter in a text": whole.replace(b"a\0b", b"a\0c"),
+        "png of 12 bits in 16": png(samples(1, 12), 0, 16),
         "png profile of rubbish": png(
             COLOUR, 2, 8, before=chunk(b"iCCP", b"p\0\0" + zlib.compress(b"rubbish" * 50))
         ),

@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.engines.base import EngineError, QueryRefused
+from service.engines.base import EngineError
 from service.engines.families import (
     GENERIC,
     LLAVA,
-    check_question,
     family_of,
     image_token_id,
     patch_grid,
@@ -57,14 +56,3 @@ def test_grid_of_patches(
 @pytest.mark.parametrize(("tokens", "grid"), [(49, (7, 7)), (50, None), (0, None)])
 def test_grid_by_guess(tokens: int, grid: tuple[int, int] | None) -> None:
     assert square_grid(config(), {}, tokens) == grid
-
-
-def test_one_image_and_one_turn() -> None:
-    processor = SimpleNamespace(
-        image_token="<image>", tokenizer=SimpleNamespace(all_special_tokens=["</s>"])
-    )
-    check_question("is 3 < 5?", processor)
-    with pytest.raises(QueryRefused, match="one image per question"):
-        check_question("<image> and <image>?", processor)
-    with pytest.raises(QueryRefused, match="control token </s>"):
-        check_question("ok</s>", processor)
