@@ -75,6 +75,15 @@ def bundle(bundled) -> Bundle:
     return made
 
 
+def with_claim(bundle: Bundle, name: str, **changes: Any) -> Bundle:
+    """The bundle with other certificates: other ids, and what else they say otherwise."""
+    found = tuple(
+        replace(one, outcome=replace(one.outcome, id=f"{one.outcome.id}-{name}", **changes))
+        for one in bundle.attempts
+    )
+    return replace(bundle, attempts=found)
+
+
 def read(store: RecordStore, bundle: Bundle, **settings: Any) -> Promise:
     promise = Promise(store, bundle, **settings)
     assert promise.void  # what was not read yet does not count as fine
@@ -116,14 +125,8 @@ def test_wrong_audits_void_it_for_all_replicas_and_for_good(
     assert read(store, bundle).state == "void"
     assert verify(store).ok
 
-    anew = replace(
-        bundle,
-        attempts=tuple(
-            replace(one, outcome=replace(one.outcome, id=f"{one.outcome.id}-2"))
-            for one in bundle.attempts
-        ),
-    )
-    assert read(store, anew).state == "stands"  # a person has certified again
+    assert read(store, with_claim(bundle, "2")).state == "void"  # another claim, the same data
+    assert read(store, with_claim(bundle, "3", data="e")).state == "stands"  # other data
 
 
 def test_two_replicas_may_find_it_at_once(store, line, bundle, url, open_store) -> None:
