@@ -30,9 +30,9 @@ def delete_before(store: RecordStore, cutoff: datetime) -> Deleted:
 
     A chain is deleted from its start up to the first row that is young enough, so a row may stay
     a little longer than its age says, never shorter, and a word stays as long as its answer. Rows
-    dated in the future (a clock that jumped) keep nothing alive. Of an audit stays what the test of the promise needs
-    (`service.records.audits.Sample`), so that the test goes on as if nothing were deleted. Run
-    `verify` first: what is deleted cannot be verified any more.
+    dated in the future (a clock that jumped) keep nothing alive. Of an audit stays what the test of
+    the promise needs (`service.records.audits.Sample`), so that the test goes on as if nothing were
+    deleted. Run `verify` first: what is deleted cannot be verified any more.
 
     Raises:
         RecordsUnavailable: the database does not work now; what was deleted stays deleted.
