@@ -16,7 +16,7 @@ from probes.betting import GroupedAnswers, bound_bet, error_interval, plan_ladde
 from probes.bundle import Bundle, CertificateAttempt
 from probes.guarantee import Certificate, NoCertificate
 from probes.guarantee import certify as certify_policy
-from probes.ledger import FIRST_SHARE
+from probes.ledger import FIRST_SHARE, anchors
 from probes.measured import measure_columns, measure_inside, measure_proper, measure_risk
 from probes.policy import composed_risk
 from probes.signals.question import QuestionMode
@@ -225,6 +225,7 @@ def _attempt(
         bundle=bundle.id,
         model=bundle.model.revision,
         data=store.fingerprint,
+        anchors=anchors((record.image_hash for record in store.records), bundle.model.revision),
         created=created,
         valid_days=valid_days,
         seed=int(bundle.training["split"]["seed"]),

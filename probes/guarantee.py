@@ -34,6 +34,9 @@ ESTIMANDS: Mapping[str, str] = {
 """What a certificate is about, by the code in it. The second is that of certificates made before
 groups were tested whole; it says nothing of images that get more questions and err more."""
 
+FROM_RECORDS = "records-"
+"""Begins the ``data`` of a certificate that was made from judged answers in the records."""
+
 SAYS = (
     "alpha", "delta", "self_consistency", "samples", "bundle", "model", "data", "slices", "test",
     "unit", "estimand", "most_per_group",
@@ -42,6 +45,8 @@ SAYS = (
 data certified again give the same id, so that what voided it holds."""
 NEW = ("test", "unit", "estimand", "most_per_group", "groups", "level", "seal")
 """Fields that certificates of :data:`OLD_TEST` do not have in a file."""
+OPTIONAL = frozenset({"slices", "anchors"})
+"""Fields that stand in a file only where they say something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +70,14 @@ class Certificate:
         expires: likewise.
         slices: the slices whose answers it is about; None for those of all slices together.
         test: ``betting``, or ``binomial`` for the old kind.
-        unit: what was drawn independently: ``group``, or ``image`` for the old kind.
+        unit: what was drawn independently: ``group``; ``image`` for the old kind, and where no
+            answer of the evidence named its group, so that frames of one scene count as many.
         estimand: a key of :data:`ESTIMANDS`.
         most_per_group: answers of a group that count.
         groups: that were tested, with or without accepted answers; None in an old one.
         level: of its test: its share of delta.
+        anchors: by what the calibration data are known again, as :func:`probes.ledger.anchors` has
+            it; None for answers from records, and in certificates of before.
         seal: hash of all other fields, so that no number in it can be edited; the id of an old one
             is that.
     """
@@ -95,11 +103,17 @@ class Certificate:
     groups: int | None = None
     level: float | None = None
     seal: str | None = None
+    anchors: tuple[str, ...] | None = None
 
     @property
     def old(self) -> bool:
         """Whether it is of the kind that tested one answer per image."""
         return self.test == OLD_TEST
+
+    @property
+    def known_by(self) -> frozenset[str]:
+        """Names of its data: two certificates that share one are on the same data, or overlap."""
+        return frozenset((self.data, *(self.anchors or ())))
 
     @property
     def scope(self) -> Scope:
@@ -113,13 +127,13 @@ class Certificate:
         return now >= datetime.fromisoformat(self.expires)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it; ``slices`` stands there only where it says something."""
+        """As JSON takes it; ``slices`` and ``anchors`` stand there only if they say something."""
         plain = dataclasses.asdict(self)
         if self.old:
             for name in NEW:
                 del plain[name]
-        slices = plain.pop("slices")
-        return plain if slices is None else {**plain, "slices": list(slices)}
+        said = {name: plain.pop(name) for name in OPTIONAL}
+        return plain | {name: list(value) for name, value in said.items() if value is not None}
 
     @classmethod
     def sealed(cls, **fields: Any) -> Certificate:
@@ -133,16 +147,16 @@ class Certificate:
 
         Raises BundleError when a field that it says something by was changed.
         """
-        expected = {field.name for field in dataclasses.fields(cls)} - {"slices"}
+        expected = {field.name for field in dataclasses.fields(cls)} - OPTIONAL
         if "test" not in fields:
             expected -= set(NEW)
-        if set(fields) - {"slices"} != expected:
-            odd = min((set(fields) - {"slices"}) ^ expected)
+        if set(fields) - OPTIONAL != expected:
+            odd = min((set(fields) - OPTIONAL) ^ expected)
             raise BundleError(f"certificate.{odd}", "missing or unknown; certify again")
         if fields.get("estimand", "accepted_answer") not in ESTIMANDS:
             raise BundleError("certificate.estimand", "is unknown; certify again")
-        slices = fields.get("slices")
-        certificate = cls(**{**fields, "slices": None if slices is None else tuple(slices)})
+        lists = {name: tuple(fields[name]) for name in OPTIONAL & set(fields)}
+        certificate = cls(**{**fields, **lists})
         if certificate.id != _certificate_id(fields):
             raise BundleError("certificate.id", "does not fit the other fields; certify again")
         if not certificate.old and certificate.seal != _seal(fields):
@@ -208,6 +222,8 @@ def certify(
     seed: int = 0,
     slices: tuple[str, ...] | None = None,
     weight: FloatArray | None = None,
+    unit: Literal["group", "image"] = "group",
+    anchors: tuple[str, ...] | None = None,
 ) -> Certificate | NoCertificate:
     """Certify a policy on the calibration split.
 
@@ -253,13 +269,14 @@ def certify(
         "created": created.isoformat(),
         "expires": (created + timedelta(days=valid_days)).isoformat(),
         "test": "betting",
-        "unit": "group",
+        "unit": unit,
         "estimand": "accepted_answer",
         "most_per_group": ladder.most,
         "groups": answers.count,
         "level": level,
     }
-    return Certificate.sealed(**fields, **({} if slices is None else {"slices": list(slices)}))
+    said = {"slices": slices, "anchors": anchors}
+    return Certificate.sealed(**fields, **{n: list(v) for n, v in said.items() if v is not None})
 
 
 def _none(

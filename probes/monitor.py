@@ -97,6 +97,7 @@ class ErrorMonitor:
         alpha: error rate promised, 0 to 1.
         delta: chance that the promise is found broken although it holds, 0 to 1.
         sums: per group the weights of wrong, right and not judged answers, shape (groups, 3).
+        groups: their names, in the same order.
         error: estimated error rate, or ``Missing("no_outcomes")``.
         wrong: audits found wrong. audits: in all.
     """
@@ -104,6 +105,7 @@ class ErrorMonitor:
     alpha: float
     delta: float
     sums: FloatArray
+    groups: tuple[str, ...]
     error: float | Missing
     wrong: int
     audits: int
@@ -139,7 +141,7 @@ class ErrorMonitor:
         known = mass[True] + mass[False]
         sums = np.array([group.sums() for group in groups.values()], dtype=np.float64)
         error = mass[True] / known if known else Missing("no_outcomes")
-        return cls(alpha, delta, sums.reshape(-1, 3), error, wrong, audits)
+        return cls(alpha, delta, sums.reshape(-1, 3), tuple(groups), error, wrong, audits)
 
     @property
     def evidence(self) -> float:
@@ -147,18 +149,26 @@ class ErrorMonitor:
 
         The capital stops where it first reached that: what comes later takes nothing back.
         """
-        path = log_capital(self.sums[:, 0], self.sums.sum(axis=1), self.alpha) + math.log(
-            self.delta
-        )
-        if not len(path):
-            return self.delta
-        reached = np.flatnonzero(path >= 0)
-        return math.exp(path[reached[0] if len(reached) else -1])
+        path = self._path()
+        return math.exp(path[-1]) if len(path) else self.delta
+
+    @property
+    def carriers(self) -> tuple[str, ...]:
+        """The groups that the evidence rests on: up to where the capital reached 1 / delta."""
+        return self.groups[: len(self._path())]
 
     @property
     def void(self) -> bool:
         """Whether the promise is broken, by all that is known."""
         return self.evidence >= 1
+
+    def _path(self) -> NDArray[np.float64]:
+        """Log of the capital times delta after each group, up to where it first reached 0."""
+        path = log_capital(self.sums[:, 0], self.sums.sum(axis=1), self.alpha) + math.log(
+            self.delta
+        )
+        reached = np.flatnonzero(path >= 0)
+        return path[: reached[0] + 1] if len(reached) else path
 
     def interval(self) -> Interval | Missing:
         """Error rate of accepted answers, so far.

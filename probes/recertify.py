@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,7 @@ def certify_judged(
     level: float | None = None,
     most: int = 1,
     weight: FloatArray | None = None,
+    unit: Literal["group", "image"] = "group",
     seed: int = 0,
 ) -> Certificate | NoCertificate:
     """Test whether accepted answers of mode ``never`` are wrong at most at the rate alpha.
@@ -53,6 +55,7 @@ def certify_judged(
             outcome, shape (n,).
         wrong: shape (n,); who is not judged counts as wrong.
         groups: of each answer, shape (n,): its image's hash, where nothing larger is known.
+        unit: ``image`` where some of them are no more than that.
         limit: loosest threshold to test; those above were never accepted, so nothing is known.
         data: fingerprint of the answers.
         delta: of the promise. level: this claim's share of it; by default all.
@@ -83,6 +86,7 @@ def certify_judged(
             valid_days=valid_days,
             seed=seed,
             weight=weight,
+            unit=unit,
         )
         for share in SHARES
     ]

@@ -83,6 +83,7 @@ class ChatRequest(_Strict):
     stream: bool | None = None
     stream_options: dict[str, bool] | None = None
     metadata: dict[str, str] | None = None
+    group: str | None = None
     seed: int | None = None
     user: str | None = None
     n: Annotated[Any, _only(1, "a request has one answer; send 1 or leave it out")] = None
@@ -160,6 +161,7 @@ class ChatRequest(_Strict):
             evidence=self.evidence,
             max_tokens=self.max_completion_tokens or self.max_tokens,
             metadata=self.metadata or {},
+            group=self.group,
         )
 
 

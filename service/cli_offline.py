@@ -386,6 +386,8 @@ def _certificates(bundle: Bundle) -> Table:
         table.add_row(f"{attempt.alpha:g}", attempt.self_consistency, slices, *cells)
     found = [one.outcome for one in bundle.attempts if isinstance(one.outcome, Certificate)]
     told = {one.estimand: ESTIMANDS[one.estimand] for one in found}
+    if any(one.unit == "image" and not one.old for one in found):
+        told["images"] = "callers named no groups, so frames of one scene counted as independent"
     table.caption = "\n".join(f"{name}: {what}" for name, what in told.items()) or None
     return table
 
@@ -395,6 +397,6 @@ def _tested(one: Certificate) -> str:
     if one.old:
         return f"old kind: {one.test}, one answer per image ({one.estimand})"
     return (
-        f"{one.test}, {one.groups} groups of at most {one.most_per_group} answers, level "
+        f"{one.test}, {one.groups} {one.unit}s of at most {one.most_per_group} answers, level "
         f"{one.level:.4g} of delta {one.delta:g} ({one.estimand})"
     )

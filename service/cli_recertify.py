@@ -51,7 +51,21 @@ def recertify(
     now, settings = datetime.now(UTC), load_settings()
     with open_records() as store:
         loaded = Bundle.load(bundle)
-        found = gather(store, loaded, utc(since) or now, utc(until) or now)
+        asked_since = utc(since) or now
+        found = gather(
+            store, loaded, asked_since, utc(until) or now,
+            deadline_days=settings.audit_deadline_days, confirmed=settings.void_needs_second_word,
+        )  # fmt: skip
+        if found.since != asked_since:
+            typer.echo(
+                f"the window begins at {found.since.isoformat()}: audits before it voided a "
+                "certificate of this bundle"
+            )
+        if found.unit == "image":
+            typer.echo(
+                "unit: image. Not every answer names its group, so each image is one; frames "
+                "of one scene are then taken as independent"
+            )
         typer.echo(
             f"{len(found.risk)} answers with a risk of at most {found.limit:.4f}, "
             f"{found.wrong.sum()} wrong or not judged ({found.unjudged} not judged)"
@@ -63,9 +77,10 @@ def recertify(
         }  # fmt: skip
         ledger = Ledger(f"recertify:{loaded.id}", (settings.state_folder, settings.tries_folder))
         certificate = certify_judged(
-            loaded, found.risk, found.wrong, found.images, limit=found.limit,
+            loaded, found.risk, found.wrong, found.groups, limit=found.limit,
             data=found.fingerprint, alpha=asked.alpha, delta=asked.delta,
             level=asked.delta * ledger.share(claim), most=asked.most, weight=found.weight,
+            unit=found.unit,
             created=now, valid_days=valid_days,
         )  # fmt: skip
         if isinstance(certificate, NoCertificate):

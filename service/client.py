@@ -31,6 +31,7 @@ class Options(TypedDict, total=False):
     evidence: bool
     max_tokens: int
     metadata: Mapping[str, str]
+    group: str
 
 
 class Word(TypedDict, total=False):

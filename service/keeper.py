@@ -242,7 +242,7 @@ def _observe(outcome: Outcome, ask: Ask) -> None:
     if promise.drift is not None and assessment.stage == 2:
         unasked = replace(assessment.signals, self_consistency=Missing("not_requested"))
         assessment = rules.bundle.assess(unasked)
-    promise.observe(assessment.score, ask.picture.sha256)
+    promise.observe(assessment.score, ask.group or ask.picture.sha256)
 
 
 def open_store(settings: Settings) -> RecordStore:

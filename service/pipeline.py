@@ -40,6 +40,7 @@ class Ask:
     """A question with how it is to be judged, and what the records keep of it.
 
     Args:
+        group: scene, part or batch that the image shows, as the caller names it.
         rules: what judges it, to its end.
         on_generation: called with the answer as soon as there is one, before it is judged.
     """
@@ -50,6 +51,7 @@ class Ask:
     evidence: bool
     picture: Picture
     metadata: Mapping[str, str]
+    group: str | None
     rules: Rules
     on_generation: Callable[[Generation], None] | None = None
 

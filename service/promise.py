@@ -1,9 +1,10 @@
 """Whether the promise on accepted answers still stands, from the audits in the records.
 
 Every replica reads the same records and comes to the same state, within :data:`READ_SECONDS`. The
-state is computed from the audits as they are known now: a void that rested on words which a second
-reviewer corrected is lifted by that, and by nothing else but a certificate with another id, from
-other data. What changed and when stays in the records.
+state is computed from the audits as they are known now. A void stays until words that it rested on
+are corrected, whatever comes later, and every certificate on the same data is void with it: what
+lifts it is corrected words, or a certificate from other data. What changed and when stays in the
+records.
 """
 
 from __future__ import annotations
@@ -11,26 +12,35 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-import numpy as np
 import structlog
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from probes.bundle import Bundle
 from probes.drift import WINDOW, DriftMonitor, RiskHistogram
-from probes.monitor import Draw, ErrorMonitor, spread
+from probes.guarantee import FROM_RECORDS
+from probes.monitor import ErrorMonitor
 from probes.policy import PolicyMode
-from probes.ranking import audited_auroc
-from probes.types import Interval, Missing
+from probes.types import Missing
+from service.audit_replay import ends, newest_carrier, replay, still_rests, with_overdue
 from service.recorded_signals import signals_of
 from service.records.audits import Audit, AuditTrail, Sample
 from service.records.errors import RecordsUnavailable
 from service.records.store import RecordStore
-from service.records.voids import Change, Finding, Kind, last_changes, write_change
+from service.records.voids import (
+    Basis,
+    Change,
+    Finding,
+    Kind,
+    last_changes,
+    was_audited,
+    write_change,
+)
+from service.standing import Standing, auroc_of
 
 log = structlog.get_logger("service.promise")
 READ_SECONDS = 10.0
@@ -38,40 +48,22 @@ READ_SECONDS = 10.0
 UNTESTED = (0.5, 0.05)
 """Alpha and delta where no certificate is in force: only the interval, at 95 %, is of use."""
 
-SIGNALS: Mapping[str, tuple[str, str, int]] = {
-    "hidden_state_probe": ("hidden_state_probe", "logit", 1),
-    "token_confidence": ("token_confidence", "mean_logprob", -1),
-    "first_token_entropy": ("token_confidence", "first_token_entropy", 1),
-    "first_token_margin": ("token_confidence", "margin", -1),
-    "self_consistency": ("self_consistency", "agreement", -1),
-    "attention_spatial_entropy": ("attention", "spatial_entropy", 1),
-    "attention_top30_mass": ("attention", "top30_mass", -1),
-    "attention_image_mass": ("attention", "image_mass", -1),
-    "attention_clusters": ("attention", "clusters", 1),
-    "domain_distance": ("domain", "distance", 1),
-}
-"""Name as in the offline report -> signal, its field, and the sign that makes higher riskier."""
-
 State = Literal["unread", "stands", "suspected", "void"]
 """``suspected``: void by single words, of which a second reviewer has to confirm some."""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What the audits say so far.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """What the audits come to.
 
     Args:
-        error: error rate of accepted answers; see :meth:`probes.monitor.ErrorMonitor.interval`.
-        auroc: per signal, among the audited answers.
-        judged: audits with an outcome. awaiting: audits that nobody has judged yet.
-        evidence: against the promise, over what voids it; None where nothing is promised.
+        test: that decides. told: the audits, overdue ones as wrong.
+        suspected: by single words they break the promise.
     """
 
-    error: Interval | Missing
-    auroc: Mapping[str, Interval | Missing]
-    judged: int
-    awaiting: int
-    evidence: float | None = None
+    test: ErrorMonitor
+    told: list[Sample]
+    suspected: bool
 
 
 class Promise(Collector):
@@ -111,9 +103,12 @@ class Promise(Collector):
         self._alpha, self._delta = min(
             ((certificate.alpha, certificate.delta) for certificate in certified), default=UNTESTED
         )
+        self._data = frozenset(name for one in certified for name in one.known_by)
         self._trail = AuditTrail(store, bundle.id, self._certificates or {None})
+        self._others: dict[tuple[str, ...], AuditTrail] = {}
+        self._audited: dict[str, bool] = {}
         self.state: State = "unread"
-        self._counted = 0
+        self._counted: tuple[list[Change], list[int]] = ([], [])
         self._due: datetime | None = None  # when the next audit counts as wrong, unless judged
         self._lock = threading.Lock()
         self.standing = Standing(Missing("no_outcomes"), {}, 0, 0)
@@ -135,93 +130,143 @@ class Promise(Collector):
     def _read(self) -> None:
         if self.state == "unread":
             self._recall()
-        last = last_changes(self._store, self._certificates)  # first: the audits are newer then
+        last = last_changes(self._store)  # first: the audits are newer then
         audits = self._trail.read()
+        voids = self._voids(last)
+        trails = {id(trail): trail for trail in (self._trail, *map(self._trail_of, voids))}
+        for trail in trails.values():
+            if trail is not self._trail:
+                trail.read()
+        changes = (voids, [trail.changes for trail in trails.values()])
         overdue = self._due is not None and self._due <= self._trail.now
-        if self.state == "unread" or self._trail.changes != self._counted or overdue:
-            found = self._judge(audits)
-            self._settle(found, last, any(len(audit.words) > 1 for audit in audits))
-            self._counted = self._trail.changes
+        if self.state == "unread" or changes != self._counted or overdue:
+            self._settle(self._judge(audits), voids, last)
+            self._counted = changes
 
-    def _judge(self, audits: list[Audit]) -> ErrorMonitor:
+    def _voids(self, last: Mapping[str, Change]) -> list[Change]:
+        """The voids in force of these certificates, and of others that stand or fall with them."""
+        if not self._certificates:
+            return []
+        return [void for void in last.values() if void.kind == "void" and self._concerns(void)]
+
+    def _concerns(self, void: Change) -> bool:
+        """Whether a void is that of a certificate here, or of one on the same data.
+
+        A version before 0007 did not write down the data. There a bundle can be certified on one
+        run alone, so all its certificates but those from records are on the same data.
+        """
+        if void.certificate in self._certificates:
+            return True
+        if void.data:
+            return not void.data.isdisjoint(self._data)
+        if void.bundle is not None or any(name.startswith(FROM_RECORDS) for name in self._data):
+            return False
+        if void.certificate not in self._audited:
+            self._audited[void.certificate] = was_audited(
+                self._store, void.certificate, self.bundle
+            )
+        return self._audited[void.certificate]
+
+    def _trail_of(self, void: Change) -> AuditTrail:
+        """The audits that a void rests on."""
+        tested = [void.certificate] if void.basis is None else void.basis["certificates"]
+        if self._certificates.issuperset(tested):
+            return self._trail
+        place = (void.bundle or self.bundle, *tested)
+        if place not in self._others:
+            self._others[place] = AuditTrail(self._store, place[0], tested)
+        return self._others[place]
+
+    def _judge(self, audits: list[Audit]) -> _Found:
         """The test over all audits, by the words of one reviewer each."""
-        samples = sorted(
-            (*self._trail.past, *(audit.sample for audit in audits)),
-            key=lambda sample: (sample.created, sample.id),
-        )
-        counts = self._trail.counts
-        earlier = [draw for p, *row in counts for draw in spread(p, row, self.bundle)]
-        waits = [ends for s in samples if s.wrong is None and (ends := self._ends(s)) is not None]
-        self._due = min((ends for ends in waits if ends > self._trail.now), default=None)
-        monitor = ErrorMonitor.replay(
-            [*earlier, *(self._draw(sample, sample.wrong) for sample in samples)],
-            self._alpha,
-            self._delta,
-        )
+        trail = self._trail
+        samples = trail.samples
+        waits = [
+            end
+            for one in samples
+            if one.wrong is None and (end := ends(one, self._deadline)) is not None
+        ]
+        self._due = min((end for end in waits if end > trail.now), default=None)
+        told = with_overdue(samples, self._deadline, trail.now)
+        found = agreed = replay(told, trail.counts, self._alpha, self._delta)
         known = sum(sample.wrong is not None for sample in samples)
         self.standing = Standing(
-            monitor.interval(),
-            _auroc(audits),
-            known + sum(wrong + right for _, wrong, right, _ in counts),
-            len(samples) - known + sum(awaiting for *_, awaiting in counts),
-            monitor.evidence if self._certificates else None,
+            found.interval(),
+            auroc_of(audits),
+            known + sum(wrong + right for _, wrong, right, _ in trail.counts),
+            len(samples) - known + sum(awaiting for *_, awaiting in trail.counts),
+            found.evidence if self._certificates else None,
         )
-        if not (self._confirmed and monitor.void):
-            return monitor
-        agreed = [
-            self._draw(sample, False if sample.wrong and not sample.confirmed else sample.wrong)
-            for sample in samples
-        ]
-        return ErrorMonitor.replay([*earlier, *agreed], self._alpha, self._delta)
+        if self._confirmed and found.void:
+            single = [
+                replace(one, wrong=False) if one.wrong and not one.confirmed else one
+                for one in samples
+            ]
+            late = with_overdue(single, self._deadline, trail.now)
+            agreed = replay(late, trail.counts, self._alpha, self._delta)
+        return _Found(agreed, told, found.void)
 
-    def _settle(self, found: ErrorMonitor, last: Mapping[str, Change], corrected: bool) -> None:
-        """Come to a state, and write down where it is another than the records have it.
-
-        A void of an earlier version is kept as long as no word was corrected: it was found by
-        another test.
-        """
+    def _settle(self, found: _Found, voids: list[Change], last: Mapping[str, Change]) -> None:
+        """Come to a state, and write down where it is another than the records have it."""
         if not self._certificates:
             self.state = "stands"
             return
-        written = {name for name, change in last.items() if change.kind == "void"}
-        lifted = {name for name in written if last[name].number > 0 or corrected}
-        if found.void:
+        held = {void.certificate: void for void in voids if self._rests(void)}
+        lifted = {void.certificate for void in voids} - set(held)
+        if found.test.void:
             self.state = "void"  # whether or not it can be written down
-            self._write("void", self._certificates - written, last, found)
-        elif written - lifted:
-            self.state = "void"
-        else:
-            self._write("lifted", lifted, last, found)
-            suspected = (self.standing.evidence or 0) >= 1
-            self.state = "suspected" if suspected else "stands"
+            explained = {name for name, void in held.items() if void.basis is not None}
+            self._write("void", self._certificates - explained, last, self._finding(found))
+            lifted -= self._certificates
+        self._write("lifted", lifted, last, self._finding(found))
+        if held:
+            self._hold(held, last, found)
+        elif not found.test.void:
+            self.state = "suspected" if found.suspected else "stands"
+
+    def _hold(self, held: Mapping[str, Change], last: Mapping[str, Change], found: _Found) -> None:
+        """Stay void, by what was found before, here or of another certificate on the same data."""
+        others = sorted(set(held) - self._certificates)
+        if others and self.state != "void":
+            log.error("certificate_void_by_its_data", void=others, mend="recertify, or new data")
+        self.state = "void"
+        shown = max(1.0, *(void.evidence for void in held.values()))
+        self.standing = replace(self.standing, evidence=max(shown, self.standing.evidence or 0))
+        for name, void in held.items():
+            if void.bundle is None and not (found.test.void and name in self._certificates):
+                finding = replace(self._finding(found), basis=None, until=void.until)
+                self._write("void", {name}, last, finding)
+
+    def _rests(self, void: Change) -> bool:
+        trail = self._trail_of(void)
+        return still_rests(void, trail.samples, trail.counts)
+
+    def _finding(self, found: _Found) -> Finding:
+        test, trail = found.test, self._trail
+        basis: Basis = {
+            "certificates": sorted(self._certificates),
+            "read": {name: end for name, end in trail.ends.items() if name.startswith("answers:")},
+            "wrong": [sample.id for sample in found.told if sample.wrong],
+        }
+        until = newest_carrier(found.told, test, trail.now)
+        return Finding(
+            self._alpha, self._delta, test.evidence, test.wrong, test.audits,
+            self.bundle, self._data, until, basis,
+        )  # fmt: skip
 
     def _write(
-        self, kind: Kind, names: AbstractSet[str], last: Mapping[str, Change], found: ErrorMonitor
+        self, kind: Kind, names: AbstractSet[str], last: Mapping[str, Change], finding: Finding
     ) -> None:
         if not names:
             return
-        finding = Finding(self._alpha, self._delta, found.evidence, found.wrong, found.audits)
         tell = log.error if kind == "void" else log.warning
-        tell(f"certificate_{kind}", certificates=sorted(names), evidence=found.evidence)
+        tell(f"certificate_{kind}", certificates=sorted(names), evidence=finding.evidence)
         write_change(self._store, {name: last.get(name) for name in names}, kind, finding)
 
-    def _ends(self, sample: Sample) -> datetime | None:
-        """When an audit counts as wrong, unless judged; never where the records know no rule."""
-        if self._deadline is None or sample.reference is None:
-            return None
-        return sample.created + self._deadline
-
-    def _draw(self, sample: Sample, wrong: bool | None) -> Draw:
-        ends = self._ends(sample)
-        if wrong is None and ends is not None and ends <= self._trail.now:
-            wrong = True
-        reference = sample.probability if sample.reference is None else sample.reference
-        return Draw(sample.id, sample.group, sample.probability, reference, wrong)
-
-    def observe(self, risk: float | Missing, image: str) -> None:
-        """Take one answer's risk before self-consistency, and its image's hash, for the drift."""
+    def observe(self, risk: float | Missing, group: str) -> None:
+        """Take one answer's risk before self-consistency, and its group or image's hash."""
         if self.drift is not None and not isinstance(risk, Missing):
-            self.drift.update(risk, image)
+            self.drift.update(risk, group)
 
     def _recall(self) -> None:
         """Fill the drift's window with this replica's answers from before a restart."""
@@ -233,38 +278,13 @@ class Promise(Collector):
             if record.stage == 2:
                 risk = self._bundle.assess(signals_of(record.signals, self._bundle)).score
             if not isinstance(risk, Missing):
-                filled.update(risk, record.image_sha256)
+                filled.update(risk, record.group or record.image_sha256)
         if self.drift.empty:
             self.drift = filled
 
     def collect(self) -> Iterable[Metric]:
         """The gauges; a number that is not known is left out."""
-        standing = self.standing
-        error = GaugeMetricFamily(
-            "vlm_gate_audit_error_ratio",
-            "Error rate of accepted answers by random audits, over the whole past",
-            labels=["bound"],
-        )
-        auroc = GaugeMetricFamily(
-            "vlm_gate_signal_auroc",
-            "How well each signal ranks wrong above right among audited answers",
-            labels=["signal", "bound"],
-        )
-        _fill(error, [], standing.error)
-        for name, interval in standing.auroc.items():
-            _fill(auroc, [name], interval)
-        awaiting = GaugeMetricFamily("vlm_gate_audits_awaiting", "Audits that nobody has judged")
-        awaiting.add_metric([], standing.awaiting)
-        judged = GaugeMetricFamily("vlm_gate_audits_judged", "Audits with an outcome")
-        judged.add_metric([], standing.judged)
-        yield from (error, auroc, awaiting, judged)
-        if standing.evidence is not None:
-            evidence = GaugeMetricFamily(
-                "vlm_gate_promise_evidence_ratio",
-                "Evidence of the audits against the promise, over what voids it; 1 is void",
-            )
-            evidence.add_metric([], standing.evidence)
-            yield evidence
+        yield from self.standing.collect()
         ratio = Missing("no_reference") if self.drift is None else self.drift.ratio()
         if not isinstance(ratio, Missing):
             drift = GaugeMetricFamily(
@@ -290,37 +310,3 @@ def _drift(bundle: Bundle, window: int) -> DriftMonitor | None:
     """None where the bundle holds no reference."""
     reference = bundle.training.get("risk_reference")
     return None if reference is None else DriftMonitor(RiskHistogram.from_dict(reference), window)
-
-
-def _probability(audit: Audit) -> float:
-    assert audit.record.audit_probability is not None  # recorded with every draw
-    return audit.record.audit_probability
-
-
-def _auroc(audits: list[Audit]) -> Mapping[str, Interval | Missing]:
-    judged = [(audit, w) for audit in audits if not isinstance(w := audit.wrong, Missing)]
-    found: dict[str, Interval | Missing] = {}
-    for name in ("risk", *SIGNALS):
-        rows = [
-            (score, wrong, _probability(audit))
-            for audit, wrong in judged
-            if not isinstance(score := _score(audit, name), Missing)
-        ]
-        if rows:
-            scores, wrongs, probabilities = (np.array(column) for column in zip(*rows, strict=True))
-            found[name] = audited_auroc(scores, wrongs, probabilities)
-    return found
-
-
-def _score(audit: Audit, name: str) -> float | Missing:
-    if name == "risk":
-        return audit.record.risk
-    signal, part, sign = SIGNALS[name]
-    value = audit.record.signals.get(signal, {}).get(part)
-    return Missing("not_recorded") if value is None else sign * float(value)
-
-
-def _fill(family: GaugeMetricFamily, labels: list[str], interval: Interval | Missing) -> None:
-    if not isinstance(interval, Missing):
-        for bound in ("estimate", "lower", "upper"):
-            family.add_metric([*labels, bound], getattr(interval, bound))

@@ -8,24 +8,33 @@ Two kinds of answers will do, for each is chosen without regard to how it turns 
 Only self-consistency ``never``: in the other modes how many answers were sampled hung on the
 threshold of that time. An answer that nobody judged counts as wrong. Where the chances are unlike,
 an answer weighs the smallest of them over its own.
+
+Audits that voided a certificate of the bundle stay out, and all before them: what made somebody
+look is no fair part of the sample, and a good past before it would average it away.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probes.bundle import Bundle
 from probes.errors import DataError
+from probes.guarantee import FROM_RECORDS
 from probes.types import FloatArray, Missing
+from service.promise import Promise
 from service.records.answer import AnswerRecord
 from service.records.listing import Filter
 from service.records.store import RecordStore
+from service.records.voids import voids_of
 from service.records.words import judge
+
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,27 +44,46 @@ class Evidence:
     Args:
         risk: at most ``limit``.
         wrong: or not judged.
-        images: hash of each answer's image.
+        groups: what the caller named, or else a hash of the answer's image.
+        unit: ``group`` where every answer names one.
         weight: smallest chance of the window over the answer's own, above 0 and at most 1.
         limit: loosest threshold that they say something about.
         unjudged: how many of them nobody judged.
+        since: begin of the window: as asked for, or behind the audits that voided a certificate.
         fingerprint: of the answers and what was said of them.
     """
 
     risk: FloatArray
     wrong: NDArray[np.bool_]
-    images: NDArray[np.str_]
+    groups: NDArray[np.str_]
+    unit: Literal["group", "image"]
     weight: FloatArray
     limit: float
     unjudged: int
+    since: datetime
     fingerprint: str
 
 
-def gather(store: RecordStore, bundle: Bundle, since: datetime, until: datetime) -> Evidence:
+def gather(
+    store: RecordStore,
+    bundle: Bundle,
+    since: datetime,
+    until: datetime,
+    *,
+    deadline_days: float = 0,
+    confirmed: bool = False,
+) -> Evidence:
     """The evidence of a window. Waits for the database.
 
+    It begins after the newest audit that a void in force rests on, whatever was asked for; what the
+    audits show and no service has written down yet is written down first.
+
+    Args:
+        since, until: of the window.
+        deadline_days, confirmed: of the audits, as :class:`~service.promise.Promise` has them.
+
     Raises:
-        DataError: there is none.
+        DataError: there is none, or a void waits for the word of a second reviewer.
         RecordsUnavailable: the database does not work now.
     """
     before = bundle.certificates.get("never")
@@ -69,8 +97,9 @@ def gather(store: RecordStore, bundle: Bundle, since: datetime, until: datetime)
             f"{bundle.id} has certificates per slice, which the records cannot renew; certify it "
             "from a run of collect"
         )
+    since = max(since, _unspent(store, bundle, deadline_days, confirmed=confirmed))
     limit = before.threshold
-    rows: list[tuple[str, float, str, bool | Missing, float]] = []
+    rows: list[_Row] = []
     for record, outcome in store.judged(Filter(since=since, until=until)):
         chance = _chance(record, bundle)
         if chance is None or isinstance(record.risk, Missing) or record.risk > before.threshold:
@@ -78,24 +107,58 @@ def gather(store: RecordStore, bundle: Bundle, since: datetime, until: datetime)
         if record.audit and record.accept_below is not None:
             limit = min(limit, record.accept_below)
         wrong = Missing("not_judged") if outcome is None else judge(record.answer, outcome)
-        rows.append((record.id, record.risk, record.image_sha256, wrong, chance))
-    rows = sorted(row for row in rows if row[1] <= limit)
+        rows.append(_Row(record.id, record.risk, *_group(record), wrong, chance))
+    rows = sorted((row for row in rows if row.risk <= limit), key=lambda row: row.id)
     if not rows:
         raise DataError(
-            "the window holds no audited answers of this bundle, and none while its certificate "
-            "was void; choose another window"
+            f"the window from {since.isoformat()} on holds no audited answers of this bundle, and "
+            "none while its certificate was void; choose another window"
         )
-    said = "".join(f"{name} {risk!r} {image} {wrong}\n" for name, risk, image, wrong, _ in rows)
-    chances = np.array([row[4] for row in rows], dtype=np.float64)
+    said = "".join(f"{row.id} {row.risk!r} {row.group} {row.wrong}\n" for row in rows)
+    chances = np.array([row.chance for row in rows], dtype=np.float64)
     return Evidence(
-        risk=np.array([row[1] for row in rows], dtype=np.float64),
-        wrong=np.array([row[3] is not False for row in rows], dtype=bool),
-        images=np.array([row[2] for row in rows], dtype=np.str_),
+        risk=np.array([row.risk for row in rows], dtype=np.float64),
+        wrong=np.array([row.wrong is not False for row in rows], dtype=bool),
+        groups=np.array([row.group for row in rows], dtype=np.str_),
+        unit="group" if all(row.named for row in rows) else "image",
         weight=chances.min() / chances,
         limit=limit,
-        unjudged=sum(isinstance(row[3], Missing) for row in rows),
-        fingerprint="records-" + hashlib.sha256(said.encode()).hexdigest()[:16],
+        unjudged=sum(isinstance(row.wrong, Missing) for row in rows),
+        since=since,
+        fingerprint=FROM_RECORDS + hashlib.sha256(said.encode()).hexdigest()[:16],
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    id: str
+    risk: float
+    group: str
+    named: bool
+    wrong: bool | Missing
+    chance: float
+
+
+def _group(record: AnswerRecord) -> tuple[str, bool]:
+    """What stands and falls together, and whether the caller named it."""
+    if record.group is None:
+        return record.image_sha256, False
+    return f"named {record.group}", True
+
+
+def _unspent(
+    store: RecordStore, bundle: Bundle, deadline_days: float, *, confirmed: bool
+) -> datetime:
+    """The first moment that no void in force of the bundle's certificates rests on."""
+    promise = Promise(store, bundle, deadline_days=deadline_days, confirmed=confirmed)
+    promise.read()
+    if promise.state == "suspected":
+        raise DataError(
+            f"single words void the certificate of {bundle.id}, and no second reviewer has "
+            "confirmed them; judge what GET /v1/answers?second_word=true lists first"
+        )
+    spent = [void.until for void in voids_of(store, bundle.id)]
+    return max(spent, default=NEVER) + timedelta(microseconds=1)
 
 
 def _chance(record: AnswerRecord, bundle: Bundle) -> float | None:

@@ -52,6 +52,7 @@ def record_of(
         signals=parts_of(assessment.signals),
         timings={**stages.seconds, "total": stages.total},
         metadata=ask.metadata,
+        group=ask.group,
         audit=audit is not None and audit.selected,
         audit_probability=None if audit is None else audit.inclusion_probability,
         audit_reference=None if audit is None else audit.reference,

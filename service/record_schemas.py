@@ -55,10 +55,11 @@ class OutcomeRequest(BaseModel):
     aliases: dict[str, list[str]] | None = Field(
         None, description="texts that mean another one", examples=[{"two": ["a pair"]}]
     )
-    reviewer: Annotated[str, StringConstraints(max_length=128)] = Field(
+    reviewer: Annotated[str, StringConstraints(max_length=128, strip_whitespace=True)] = Field(
         "",
         description="who says so, where the service asks for no keys; with a key or a token its "
-        "subject is the reviewer, and this is kept beside",
+        "subject is the reviewer, and this is kept beside. All words without a name are those of "
+        "one reviewer",
     )
     note: Annotated[str, StringConstraints(max_length=500)] | None = Field(
         None, description="free text, kept beside"
@@ -66,8 +67,12 @@ class OutcomeRequest(BaseModel):
 
     @model_validator(mode="after")
     def _one_of_three(self) -> Self:
-        if (self.correct is not None) + (self.reference is not None) + self.cannot_tell != 1:
-            raise ValueError("give one of 'correct', 'reference' and 'cannot_tell', not several")
+        said = (self.correct is not None) + (self.reference is not None) + self.cannot_tell
+        if said != 1:
+            raise ValueError(
+                f"{'several are' if said else 'none is'} there of 'correct', 'reference' and "
+                "'cannot_tell'; give one"
+            )
         return self
 
     def rule_text(self) -> str | None:
@@ -176,6 +181,7 @@ class RecordedAnswer(BaseModel):
     bundle: str
     certificate: str | None
     metadata: dict[str, str]
+    group: str | None = Field(description="as the caller named it; null where none was")
     candidate: dict[str, Any] | None = Field(
         description="what the candidate beside the rules in force said; null where there was none"
     )

@@ -28,6 +28,7 @@ MAX_QUESTION = 2_000
 MAX_SAMPLES = 50
 MAX_TOKENS = 512
 MAX_METADATA = 16
+MAX_GROUP = 256
 
 
 def _speakable(question: str) -> str:
@@ -36,6 +37,17 @@ def _speakable(question: str) -> str:
     if not question.strip():
         raise ValueError("is blank; ask something")
     return question
+
+
+def _nameable(group: str) -> str:
+    if "\x00" in group or not group.strip():
+        raise ValueError("names nothing (blank, or a NUL character); give a name, or leave it out")
+    return group
+
+
+Group = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_GROUP), AfterValidator(_nameable)
+]
 
 
 class AnswerOptions(BaseModel):
@@ -66,6 +78,12 @@ class AnswerOptions(BaseModel):
         description="the caller's own words about the request",
         examples=[{"line": "3", "camera": "A"}],
     )
+    group: Group | None = Field(
+        None,
+        description="scene, part or batch that the image shows, as in a dataset: answers of one "
+        "group stand and fall together in the test of the promise; without it the image is one",
+        examples=["part-17"],
+    )
 
     def to_ask(self, picture: Picture, rules: Rules) -> Ask:
         """With the rules' defaults where the request left the choice."""
@@ -80,6 +98,7 @@ class AnswerOptions(BaseModel):
             evidence=self.evidence,
             picture=picture,
             metadata=self.metadata,
+            group=self.group,
             rules=rules,
         )
 
@@ -241,7 +260,14 @@ class CertificateBody(BaseModel):
         "slices too small for a test of their own (pooled: this slice alone may err more)"
     )
     test: str = Field(description="betting, or binomial in certificates of the old kind")
-    unit: str = Field(description="what was drawn independently: group, or image (old kind)")
+    unit: str = Field(
+        description="what was taken as independent: group; or image, in one of the old kind, and "
+        "where answers of the evidence named no group: then frames of one scene counted as many"
+    )
+    old_kind: bool = Field(
+        description="made before groups were tested whole: it says nothing of images that get more "
+        "questions and err more; certify again"
+    )
     estimand: str = Field(
         description="what is at most alpha: accepted_answer, the share of wrong answers among "
         "accepted ones; random_question_of_random_image (old kind), which weighs images alike"
@@ -327,6 +353,7 @@ def certificate_body(certificate: Certificate | Missing) -> CertificateBody | Mi
         scope=certificate.scope,
         test=certificate.test,
         unit=certificate.unit,
+        old_kind=certificate.old,
         estimand=certificate.estimand,
         most_per_group=certificate.most_per_group,
         groups=certificate.groups,

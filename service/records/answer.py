@@ -48,6 +48,7 @@ class AnswerRecord:
         answer: its text.
         candidate: what other rules would have said: bundle, decision, risk, or ``missing``.
         scope: whose answers the certificate is about: ``all``, ``own`` or ``pooled``.
+        group: scene, part or batch that the image shows, as the caller names it.
     """
 
     id: str
@@ -76,6 +77,7 @@ class AnswerRecord:
     answer: str | None = None
     candidate: Mapping[str, Any] | None = None
     scope: Scope | None = None
+    group: str | None = None
 
 
 def question_hash(question: str) -> str:

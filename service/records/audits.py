@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -28,20 +28,34 @@ class Sample:
 
     Args:
         id: the answer's. created: when it was accepted.
-        group: of one image; a hash of its hash, which names no file.
+        image: a hash of its image's hash, which names no file.
+        named_group: a hash of the group that the caller named; None where none was.
         probability: with which it was drawn.
         reference: fixed at the draw; None in records of versions before 0006.
         wrong: None while that is not known.
         confirmed: two reviewers did not find it right.
+        corrected: the first word did not find it right, and the one that counts does.
+        chain: where its record stands, or stood. sequence: likewise. None in lines that retention
+            left before 0007.
     """
 
     id: str
     created: datetime
-    group: str
+    image: str
+    named_group: str | None
     probability: float
     reference: float | None
     wrong: bool | None
     confirmed: bool
+    corrected: bool
+    chain: str | None
+    sequence: int | None
+
+    def known(self, read: Mapping[str, int]) -> bool:
+        """Whether it was, when the chains were read up to these numbers."""
+        if self.chain is None or self.sequence is None:
+            return True
+        return self.sequence <= read.get(self.chain, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,11 +97,15 @@ class Audit:
         return Sample(
             id=record.id,
             created=record.created,
-            group=sha256(f"audit group {record.image_sha256}".encode()).hexdigest(),
+            image=sha256(f"audit group {record.image_sha256}".encode()).hexdigest(),
+            named_group=None if record.group is None else _hashed(record.group),
             probability=record.audit_probability,
             reference=record.audit_reference,
             wrong=bool(ruling.wrong) if ruling is not None and known else None,
             confirmed=ruling is not None and ruling.confirmed,
+            corrected=ruling is not None and ruling.corrected,
+            chain=self.chain,
+            sequence=self.sequence,
         )
 
 
@@ -105,7 +123,8 @@ class AuditTrail:
         self._store = store
         self._bundle = bundle
         self._certificates = frozenset(certificates)
-        self._seen: dict[str, int] = {}
+        self.ends: Mapping[str, int] = {}
+        """Number of the last row of each chain that was read."""
         self._audits: dict[str, Audit] = {}
         self._gone: dict[str, int] | None = None
         self.past: list[Sample] = []
@@ -124,14 +143,20 @@ class AuditTrail:
             for table, take in ((answers, self._take_answer), (outcomes, self._take_outcome)):
                 for chain, end in ends.items():
                     if chain.startswith(f"{table.name}:"):
-                        for row in _new(connection, table, chain, self._seen.get(chain, 0), end):
+                        for row in _new(connection, table, chain, self.ends.get(chain, 0), end):
                             take(row)
             self._forget(connection)
             now = connection.scalar(select(func.now()))
         assert now is not None
         self.now = now if now.tzinfo is not None else now.replace(tzinfo=UTC)
-        self._seen = ends
+        self.ends = ends
         return sorted(self._audits.values(), key=lambda a: (a.record.created, a.record.id))
+
+    @property
+    def samples(self) -> list[Sample]:
+        """All audits, those among them whose records are gone too, in the same order."""
+        found = (*self.past, *(audit.sample for audit in self._audits.values()))
+        return sorted(found, key=lambda sample: (sample.created, sample.id))
 
     def _take_answer(self, row: RowMapping) -> None:
         if row["bundle"] == self._bundle and row["certificate"] in self._certificates:
@@ -190,11 +215,15 @@ def keep_audits(connection: Connection, chain: str, last: int) -> None:
             "created_us": microseconds(sample.created),
             "bundle": record.bundle,
             "certificate": record.certificate,
-            "audit_group": sample.group,
+            "audit_group": sample.image,
+            "named_group": sample.named_group,
             "probability": sample.probability,
             "reference": sample.reference,
             "wrong": sample.wrong,
             "confirmed": sample.confirmed,
+            "corrected": sample.corrected,
+            "chain": sample.chain,
+            "sequence": sample.sequence,
         }
         for record, sample in kept
     ]
@@ -205,12 +234,21 @@ def _sample(row: RowMapping) -> Sample:
     return Sample(
         id=row["id"],
         created=moment(row["created_us"]),
-        group=row["audit_group"],
+        image=row["audit_group"],
+        named_group=row["named_group"],
         probability=row["probability"],
         reference=row["reference"],
         wrong=row["wrong"],
         confirmed=row["confirmed"],
+        corrected=bool(row["corrected"]),
+        chain=row["chain"],
+        sequence=row["sequence"],
     )
+
+
+def _hashed(group: str) -> str:
+    """Names no scene, and is no image's hash."""
+    return sha256(b"named group\0" + group.encode("utf-8", "replace")).hexdigest()
 
 
 def _new(

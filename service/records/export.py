@@ -43,6 +43,7 @@ SCHEMA = pa.schema(
         "signals": TEXT,  # JSON, as in the response
         "timings": TEXT,  # JSON, seconds
         "metadata": TEXT,  # JSON
+        "group": TEXT,
         "candidate": TEXT,  # JSON; null where none was scored
         "scope": TEXT,
         "audit": FLAG,

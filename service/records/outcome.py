@@ -42,9 +42,11 @@ class Outcome:
     position: int | None = None
 
     def __post_init__(self) -> None:
-        if (self.correct is not None) + (self.reference is not None) + self.cannot_tell != 1:
+        said = (self.correct is not None) + (self.reference is not None) + self.cannot_tell
+        if said != 1:
             raise InvalidRecord(
-                "outcome: give one of 'correct', 'reference' and 'cannot_tell', not several"
+                f"outcome: {'several are' if said else 'none is'} there of 'correct', 'reference' "
+                "and 'cannot_tell'; give one"
             )
         if self.rule is not None and self.reference is None:
             raise InvalidRecord("outcome: 'rule' judges a reference; leave it out here")

@@ -29,10 +29,10 @@ def delete_before(store: RecordStore, cutoff: datetime) -> Deleted:
     """Delete what is older, in every writer's chain, leaving a signed head in its place.
 
     A chain is deleted from its start up to the first row that is young enough, so a row may stay
-    a little longer than its age says, never shorter. Rows dated in the future (a clock that
-    jumped) keep nothing alive. Of an audit stays what the test of the promise needs
-    (`service.records.audits.Sample`), so that the test goes on as if nothing were deleted. Run
-    `verify` first: what is deleted cannot be verified any more.
+    a little longer than its age says, never shorter, and a word stays as long as its answer. Rows
+    dated in the future (a clock that jumped) keep nothing alive. Of an audit stays what the test of
+    the promise needs (`service.records.audits.Sample`), so that the test goes on as if nothing were
+    deleted. Run `verify` first: what is deleted cannot be verified any more.
 
     Raises:
         RecordsUnavailable: the database does not work now; what was deleted stays deleted.
@@ -78,6 +78,11 @@ def _last_deleted(connection: Connection, table: Table, chain: str, cutoff_us: i
             func.min(table.c.sequence).filter(table.c.created_us.between(cutoff_us, now_us)),
         ).where(here)
     ).one()
+    if table is outcomes:  # by a clock that was behind, a word may look older than its answer
+        needed = select(func.min(table.c.sequence)).where(here, table.c.answer_id == answers.c.id)
+        kept = min(
+            (one for one in (kept, connection.scalar(needed)) if one is not None), default=None
+        )
     old = select(func.max(table.c.sequence)).where(here, table.c.created_us < cutoff_us)
     if kept is not None:
         old = old.where(table.c.sequence < kept)

@@ -67,6 +67,7 @@ answers = Table(
     Column("audit_reference", Double),
     Column("candidate", JSON(none_as_null=True)),
     Column("scope", String(8)),
+    Column("group", Text),
     *_links(),
     UniqueConstraint("chain", "sequence"),
 )
@@ -147,6 +148,10 @@ void_history = Table(
     Column("evidence", Double, nullable=False),
     Column("wrong", Integer, nullable=False),
     Column("audits", Integer, nullable=False),
+    Column("bundle", Text),  # this and what follows: null before 0007, and in lines that lift
+    Column("data", JSON(none_as_null=True)),
+    Column("until_us", BigInteger),
+    Column("basis", JSON(none_as_null=True)),
     *_links(),
     UniqueConstraint("chain", "sequence"),
 )
@@ -163,6 +168,10 @@ past_audits = Table(
     Column("reference", Double),
     Column("wrong", Boolean),
     Column("confirmed", Boolean, nullable=False),
+    Column("named_group", String(64)),
+    Column("corrected", Boolean),  # this and what follows: null before 0007
+    Column("chain", Text),
+    Column("sequence", BigInteger),
 )
 Index("ix_past_audits_bundle", past_audits.c.bundle)
 

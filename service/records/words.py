@@ -3,7 +3,8 @@
 What was drawn for an audit feeds a test, and whoever chooses which outcomes to correct chooses its
 result. So there the first word counts, and only a second reviewer can change it, on the audits
 that are due for a second look: all that the first word did not find right, and a random share of
-the others (:data:`SECOND_SHARE`). The second word then decides; where the two differ and a third
+the others (:data:`SECOND_SHARE`). Words without a name are together those of one reviewer: nobody
+knows whose they are. The second word then decides; where the two differ and a third
 reviewer speaks, two of three do. Further words, and a reviewer who changes their own, are kept and
 shown. On all other answers, from which nothing is concluded, the latest word counts.
 """
@@ -33,12 +34,14 @@ class Ruling:
         outcome: the word that counts.
         wrong: whether the answer was, or ``Missing("no_answer")``.
         confirmed: two reviewers or more did not find it right.
+        corrected: the first word did not find it right, and the one that counts does.
         due: a second reviewer's word would count, and there is none.
     """
 
     outcome: Outcome
     wrong: bool | Missing
     confirmed: bool
+    corrected: bool
     due: bool
 
 
@@ -61,7 +64,8 @@ def rule_on(answer: str | None, audit: bool, words: Iterable[Outcome]) -> Ruling
     elif second and len(people) > 1:
         counts = 1 if len(people) == 2 or found[0] == found[1] else 2
     confirmed = sum(wrong is True for wrong in found) > 1
-    return Ruling(people[counts], found[counts], confirmed, second and len(people) == 1)
+    corrected = found[0] is True and found[counts] is False
+    return Ruling(people[counts], found[counts], confirmed, corrected, second and len(people) == 1)
 
 
 def judge(answer: str | None, outcome: Outcome) -> bool | Missing:
@@ -88,14 +92,14 @@ def judge(answer: str | None, outcome: Outcome) -> bool | Missing:
 
 
 def _independent(said: Sequence[Outcome]) -> list[Outcome]:
-    """The first word of each reviewer, at most three; nobody knows whose the unnamed ones are.
+    """The first word of each reviewer, at most three.
 
     Of the words of earlier versions, which have no position, the latest counted.
     """
     earlier = [word for word in said if word.position is None]
     found = earlier[-1:]
     for word in said[len(earlier) :]:
-        if not word.reviewer or all(word.reviewer != other.reviewer for other in found):
+        if all(word.reviewer != other.reviewer for other in found):
             found.append(word)
     return found[:MOST_WORDS]
 

@@ -175,6 +175,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="session")
+def seed_1(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a bundle that was trained on the same run with another seed."""
+    out = tmp_path_factory.mktemp("seed") / "trained"
+    train(run.store, out, seed=1, shares=SHARES)  # type: ignore[arg-type]
+    return out
+
+
+@pytest.fixture(scope="session")
 def synthetic() -> type[SyntheticEngine]:
     """The engine's class, for tests that need one of their own."""
     return SyntheticEngine

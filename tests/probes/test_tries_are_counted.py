@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 from probes.bundle import Bundle
 from probes.ledger import LEDGER
-from probes.train import train
 from service.cli import app
 
 
@@ -26,15 +25,13 @@ def levels(bundle: Bundle) -> list[float]:
 
 
 def test_each_seed_is_a_further_try_and_the_same_again_is_none(
-    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Any, seed_1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = tmp_path / "state"
     monkeypatch.setenv("VLM_GATE_TRIES_FOLDER", str(state))
     store = tmp_path / "store"
     # Without the tries of other tests on the shared run.
     shutil.copytree(run.root / "store", store, ignore=shutil.ignore_patterns(LEDGER))
-    other = tmp_path / "seed-1"
-    train(run.store, other, seed=1, shares=run.trained.training["split"]["shares"])
     first, said = certify(store, run.root / "trained", tmp_path / "first")
     modes = len(first.attempts)
     assert f"{modes} claims were tested on these images" in said
@@ -42,7 +39,7 @@ def test_each_seed_is_a_further_try_and_the_same_again_is_none(
     assert levels(again) == levels(first)
     assert f"{modes} claims were tested on these images" in said
     (store / LEDGER).unlink()  # the run is collected anew
-    second, said = certify(store, other, tmp_path / "second")
+    second, said = certify(store, seed_1, tmp_path / "second")
     assert f"{2 * modes} claims were tested on these images" in said
     assert "cannot be seen" in said
     assert len((state / LEDGER).read_text().splitlines()) == 2 * modes

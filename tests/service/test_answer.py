@@ -69,7 +69,7 @@ async def test_every_field_of_the_response(serve, png):
     certificate = told["certificate"]
     assert certificate.keys() == {
         "id", "valid", "alpha", "delta", "n", "expires", "scope", "test", "unit", "estimand",
-        "most_per_group", "groups", "level",
+        "most_per_group", "groups", "level", "old_kind",
     }  # fmt: skip
     assert (certificate["scope"], certificate["test"]) == ("all", "binomial")
     assert certificate["estimand"] == "random_question_of_random_image"

@@ -102,6 +102,7 @@ def ask(engine: Watched, bundled):
             evidence=False,
             picture=cast(Picture, None),
             metadata={},
+            group=None,
             rules=Rules(bundle, bundle.policy),
         )
         async with asyncio.timeout(20):

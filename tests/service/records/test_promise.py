@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,7 +16,6 @@ from probes.monitor import Draw, ErrorMonitor
 from probes.policy import Policy
 from probes.types import Interval, Missing
 from service.promise import Promise, try_to_read
-from service.records.answer import AnswerRecord
 from service.records.chain import append, lock_tail
 from service.records.outcome import Outcome
 from service.records.retention import delete_before
@@ -25,43 +23,9 @@ from service.records.store import RecordStore
 from service.records.tables import totals, voids
 from service.records.verify import verify
 from service.records.voids import last_changes, voided
+from tests.service.records.line import START, Line, read, with_claim
 
 pytestmark = pytest.mark.anyio
-START = datetime.now(UTC) - timedelta(days=30)
-
-
-class Line:
-    """Writes audited answers and their outcomes."""
-
-    def __init__(self, store: RecordStore, record: Callable[..., AnswerRecord]) -> None:
-        self.store = store
-        self._record = record
-        self._count = 0
-
-    def audit(self, wrongs: list[bool | None], **changes: Any) -> list[AnswerRecord]:
-        """One audited answer each, hours apart; None is not judged."""
-        fields: dict[str, Any] = {
-            "bundle": "b-test",
-            "certificate": "c-never",
-            "reason": "audit",
-            "audit": True,
-            "audit_probability": 0.5,
-            **changes,
-        }
-        records = []
-        for _ in wrongs:
-            self._count += 1
-            fields["image_sha256"] = changes.get("image_sha256", f"{self._count:064x}")
-            records.append(self._record(created=START + timedelta(hours=self._count), **fields))
-        self.store.append_answers(records)
-        for record, wrong in zip(records, wrongs, strict=True):
-            if wrong is not None:
-                self.judge(record, wrong)
-        return records
-
-    def judge(self, record: AnswerRecord, wrong: bool, reviewer: str = "ann") -> None:
-        told = record.created + timedelta(minutes=1)
-        self.store.add_outcome(Outcome(record.id, told, correct=not wrong, reviewer=reviewer))
 
 
 @pytest.fixture
@@ -73,13 +37,6 @@ def line(store: RecordStore, record) -> Line:
 def bundle(bundled) -> Bundle:
     made: Bundle = bundled()
     return made
-
-
-def read(store: RecordStore, bundle: Bundle, **settings: Any) -> Promise:
-    promise = Promise(store, bundle, **settings)
-    assert promise.void  # what was not read yet does not count as fine
-    promise.read()
-    return promise
 
 
 def test_it_stands_while_audits_are_right(store, line, bundle) -> None:
@@ -116,14 +73,8 @@ def test_wrong_audits_void_it_for_all_replicas_and_for_good(
     assert read(store, bundle).state == "void"
     assert verify(store).ok
 
-    anew = replace(
-        bundle,
-        attempts=tuple(
-            replace(one, outcome=replace(one.outcome, id=f"{one.outcome.id}-2"))
-            for one in bundle.attempts
-        ),
-    )
-    assert read(store, anew).state == "stands"  # a person has certified again
+    assert read(store, with_claim(bundle, "2")).state == "void"  # another claim, the same data
+    assert read(store, with_claim(bundle, "3", data="e")).state == "stands"  # other data
 
 
 def test_two_replicas_may_find_it_at_once(store, line, bundle, url, open_store) -> None:
@@ -150,14 +101,14 @@ def test_a_second_reviewers_word_lifts_what_a_mistaken_one_voided(store, line, b
     promise.read()
     assert promise.state == read(store, bundle).state == "stands"
     assert voided(store, certificates) == frozenset()
-    assert {change.number for change in last_changes(store, certificates).values()} == {2}
+    assert {change.number for change in last_changes(store).values()} == {2}
     line.judge(mistaken, wrong=True, reviewer="eve")  # two of three
     promise.read()
     assert promise.state == "void"
     line.judge(mistaken, wrong=False, reviewer="dan")  # no asking on until somebody agrees
     promise.read()
     assert promise.state == "void"
-    assert {change.number for change in last_changes(store, certificates).values()} == {3}
+    assert {change.number for change in last_changes(store).values()} == {3}
     line.audit([False] * 400)
     promise.read()
     assert promise.state == "void"  # good answers later take nothing back

@@ -125,7 +125,7 @@ def test_replicas_that_hear_the_same_outcome_keep_it_once(
 def test_an_outcome_needs_an_answer_and_one_word(store: RecordStore) -> None:
     with pytest.raises(UnknownAnswer, match="01ABC"):
         store.add_outcome(Outcome("01ABC", datetime.now(UTC), correct=True))
-    with pytest.raises(InvalidRecord, match="one of"):
+    with pytest.raises(InvalidRecord, match="none is there"):
         Outcome("01ABC", datetime.now(UTC))
-    with pytest.raises(InvalidRecord, match="one of"):
+    with pytest.raises(InvalidRecord, match="several are there"):
         Outcome("01ABC", datetime.now(UTC), correct=True, reference="yes")

@@ -1,0 +1,85 @@
+"""The test of a promise over its audits, as they are known now or were when it was found void."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from probes.monitor import Draw, ErrorMonitor, spread
+from service.records.audits import Sample, Tally
+from service.records.voids import Change
+
+NAMED_AUDITS = 100
+"""Audits for which the name of a group counts; later ones in it go by their image. A group as wide
+as the line would be one bet for good, and nothing could void the promise."""
+
+
+def replay(
+    samples: Sequence[Sample], counts: Sequence[Tally], alpha: float, delta: float
+) -> ErrorMonitor:
+    """The test over audits in their order, after those of which only counts are left."""
+    earlier = [draw for p, *row in counts for draw in spread(p, row, "counted")]
+    draws = [
+        Draw(one.id, group, one.probability, one.reference or one.probability, one.wrong)
+        for one, group in zip(samples, groups_of(samples), strict=True)
+    ]
+    return ErrorMonitor.replay([*earlier, *draws], alpha, delta)
+
+
+def groups_of(samples: Iterable[Sample]) -> list[str]:
+    """The group of each audit: what the caller named, or else its image."""
+    seen: dict[str, int] = {}
+    found = []
+    for sample in samples:
+        name = sample.named_group
+        if name is not None:
+            seen[name] = seen.get(name, 0) + 1
+        found.append(sample.image if name is None or seen[name] > NAMED_AUDITS else name)
+    return found
+
+
+def ends(sample: Sample, deadline: timedelta | None) -> datetime | None:
+    """When an audit counts as wrong, unless judged; never where the records know no rule."""
+    return None if deadline is None or sample.reference is None else sample.created + deadline
+
+
+def with_overdue(
+    samples: Iterable[Sample], deadline: timedelta | None, now: datetime
+) -> list[Sample]:
+    """The audits, those that nobody judged in time as wrong."""
+    return [
+        replace(sample, wrong=True)
+        if sample.wrong is None and (end := ends(sample, deadline)) is not None and end <= now
+        else sample
+        for sample in samples
+    ]
+
+
+def newest_carrier(samples: Sequence[Sample], found: ErrorMonitor, default: datetime) -> datetime:
+    """When the newest audit was accepted that the evidence rests on."""
+    carriers = frozenset(found.carriers)
+    dated = zip(samples, groups_of(samples), strict=True)
+    return max((one.created for one, group in dated if group in carriers), default=default)
+
+
+def still_rests(void: Change, samples: Sequence[Sample], counts: Sequence[Tally]) -> bool:
+    """Whether a void stays, by the words of today on what it rested on.
+
+    Only corrected words, and words on audits that were overdue, can take a void back. Audits that
+    were not known then say nothing of it, and an audit that counted as wrong does so until it is
+    found right: good answers that came later, whatever their place, and other settings lift
+    nothing. A void of an earlier version, which kept no basis, stays until a word was corrected and
+    today's test does not find it.
+    """
+    if void.basis is None:
+        corrected = any(sample.corrected for sample in samples)
+        return not corrected or replay(samples, counts, void.alpha, void.delta).void
+    wrong = frozenset(void.basis["wrong"])
+    known = [sample for sample in samples if sample.known(void.basis["read"])]
+    if not any(sample.wrong is False and sample.id in wrong for sample in known):
+        return True
+    unjudged = [
+        replace(one, wrong=True) if one.wrong is None and one.id in wrong else one for one in known
+    ]
+    return replay(unjudged, counts, void.alpha, void.delta).void

@@ -1,0 +1,67 @@
+"""An inspection line in the records: audited answers, and what people said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from probes.bundle import Bundle
+from service.promise import Promise
+from service.records.answer import AnswerRecord
+from service.records.outcome import Outcome
+from service.records.store import RecordStore
+
+START = datetime.now(UTC) - timedelta(days=30)
+
+
+class Line:
+    """Writes audited answers and their outcomes."""
+
+    def __init__(self, store: RecordStore, record: Callable[..., AnswerRecord]) -> None:
+        self.store = store
+        self._record = record
+        self._count = 0
+
+    def audit(self, wrongs: list[bool | None], **changes: Any) -> list[AnswerRecord]:
+        """One audited answer each, hours apart; None is not judged."""
+        fields: dict[str, Any] = {
+            "bundle": "b-test",
+            "certificate": "c-never",
+            "reason": "audit",
+            "audit": True,
+            "audit_probability": 0.5,
+            **changes,
+        }
+        records = []
+        for _ in wrongs:
+            self._count += 1
+            fields["image_sha256"] = changes.get("image_sha256", f"{self._count:064x}")
+            created = {"created": START + timedelta(hours=self._count)}
+            records.append(self._record(**{**created, **fields}))
+        self.store.append_answers(records)
+        for record, wrong in zip(records, wrongs, strict=True):
+            if wrong is not None:
+                self.judge(record, wrong)
+        return records
+
+    def judge(self, record: AnswerRecord, wrong: bool, reviewer: str = "ann") -> None:
+        told = record.created + timedelta(minutes=1)
+        self.store.add_outcome(Outcome(record.id, told, correct=not wrong, reviewer=reviewer))
+
+
+def with_claim(bundle: Bundle, name: str, **changes: Any) -> Bundle:
+    """The bundle with other certificates: other ids, and what else they say otherwise."""
+    found = tuple(
+        replace(one, outcome=replace(one.outcome, id=f"{one.outcome.id}-{name}", **changes))
+        for one in bundle.attempts
+    )
+    return replace(bundle, attempts=found)
+
+
+def read(store: RecordStore, bundle: Bundle, **settings: Any) -> Promise:
+    promise = Promise(store, bundle, **settings)
+    assert promise.void  # what was not read yet does not count as fine
+    promise.read()
+    return promise
