@@ -11,6 +11,7 @@ questions than it would in English.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from unicodedata import normalize
 
 from probes.labels.text import normalise
@@ -23,22 +24,27 @@ IS, WHICH, COUNT, SAID = "#is", "#which", "#count", "#said"
 _SMALL = frozenset(
     """
     a an the this that these those there theres here is are do does has have any some
-    what which whats if whether in on of from please kindly
-    visible present shown pictured depicted displayed visibly exist exists
+    what which whats in on of
+    visible visibly noticeable recognizable present shown pictured depicted displayed exist exists
     anywhere somewhere clearly actually currently really now possibly maybe perhaps
     """.split()
 )
 _OPENERS = frozenset("is are do does has have any what which whats".split())
 """With one of these a question begins, even if it has no question mark."""
+_NUMBER = "howmany"
+"""Stands where the number is asked for."""
 
 _IMAGE = r"(?:image|picture|photo|photograph|frame|shot|view|scene)\b(?! of\b)"
 _SHOWN = rf"(?:the|this|that|a)(?: given| shown)? {_IMAGE}"
 _SEE = r"(?:see|spot|find|notice|detect|observe|discern|perceive|make out|recogni[sz]e|identify)"
 _SEEN = r"(?:seen|spotted|found|noticed|detected|observed|discerned|made out|recogni[sz]ed)"
 _TELL = r"(?:tell|give|name|state|say|identify|mention|report|specify|indicate|determine)"
-_CHECK = r"(?:check|verify|confirm|determine|say|state|see|find out|make sure|know|wonder|tell)"
+_KNOW = (
+    r"(?:let (?:me|us) know|do you know|tell(?: me| us)?|(?:i )?(?:wonder|check|verify|confirm|determine"
+    r"|say|state|see|find out)|(?:i|we) (?:would like|want|need|wish)(?: to (?:know|see|find out))?)"
+)
 _HAS = r"(?:has|have|contain|include|show|feature|display|exhibit|hold)s?"
-_LIES = r"(?:sits?|sitting|lies?|lying|stands?|standing|comes?|located|placed|positioned|situated)"
+_LIES = r"(?:sits?|sitting|lies?|lying|stands?|standing|comes?|located|placed|positioned|situated|found)"
 _PART = r"(?:part|object|item|thing|component|element|piece)s?\b"
 _A = r"(?:an?|any|one|some)"
 _YOU = r"(?:you|i|we|one|anyone|anybody)"
@@ -55,55 +61,56 @@ _REWRITTEN = tuple(
         (r"\b(what|there|that)['’]s\b", r"\1 is"),
         (r"[,;] *(?:right|yes|correct|please|ok)\W*$", "?"),
         (r"\bcolour", "color"),
+        (r"[?!;]\s*(?=\w)|\.\s+(?=\w)", " and "),  # two sentences ask two things
         (r",", " "),
         (r"\b(?:please|kindly)\b", " "),
         (r"\s+", " "),
+        (r"^(is|are) (?:this|that|these|those)(?= (?:an?|the)\b| \w+\W*$)", r"\1 it"),
         # the picture
         (rf"\bdo(?:es)? {_SHOWN} {_HAS}\b", "is"),
         (rf"\b{_SHOWN} (?:shows|contains|has)\b", ""),
         (rf"\b(?:looking at|judging (?:by|from)|according to|based on) {_SHOWN}", ""),
         (rf"\b(?:with)?(?:in|on|from) {_SHOWN}", ""),
+        (rf"\b(corner|side|half|part|area) of {_SHOWN}", r"\1"),
         # how many
         (r"\b(?:exactly how many|how many exactly)\b", "how many"),
-        (r"\b(?:can|could|would|will) you count\b", "count"),
         (rf"^(how many .*?)\b(?:do|can) {_YOU} count\b", r"\1"),
+        (r"\b(?:can|could|would|will) you count\b", "count"),
         (rf"\b(?:what is )?\b(?:the |a )?(?:total )?(?:number|amount|count) of\b", "how many"),
-        (r"^count(?: up)?(?: all)?(?: how many)?\b(?! on\b)", "how many"),
-        (r"\bhow many(?: of)?\b", f"what {COUNT[1:]}"),
+        (r"^count(?: up)?(?: all)?(?: of)?(?: how many)?\b(?! on\b)", "how many"),
+        (r"\bhow many(?: of)?\b", f"what {_NUMBER}"),
         (r"\b(?:in total|in all|altogether|overall)\b", ""),
         # whoever asks
         (rf"\b(?:would you say|do you (?:think|believe|say))(?: that)?\b{_VERB}", ""),
-        (rf"\b(?:can|could|would|will) you (?={_TELL}\b|{_CHECK} (?:if|whether|what|which)\b)", ""),
-        (r"\b(?:let me know|do you know|tell me)(?= (?:if|whether)\b)", "is"),
-        (r"\b(?:let me know|do you know)(?= (?:what|which)\b)", ""),
-        (r"\b(?:let me know|do you know)(?= the \w+ of\b)", "what"),
-        (r"\bi (?:would like|want|need|wish) to (?:know|see|find out)(?= (?:if|whether)\b)", "is"),
-        (r"\bi (?:would like|want|need|wish) to (?:know|see|find out)(?= (?:what|which)\b)", ""),
-        (r"\bi (?:would like|want|need)(?: to know)?(?= (?:the \w+ of|what)\b)", "what"),
-        (rf"\b(?:i )?{_CHECK} (?:me )?(?:if|whether)\b", "is"),
-        (r"\b(?:check|verify|confirm|make sure) that\b", "is"),
-        (rf"^ ?{_TELL}(?: me| us)?(?= (?:the|what|which|an?)\b)", "what"),
-        (r"^ ?(?:check|inspect|search|look)\b(.*?) for\b(?!.* for\b)", r"is\1"),
+        (rf"\b(?:can|could|would|will) you (?={_TELL}\b|{_KNOW} (?:if|whether|what)\b)", ""),
+        (rf"\b{_KNOW} (?:if|whether)\b", "is"),
+        (rf"\b{_KNOW}(?= (?:what|which)\b)", ""),
+        (rf"\b{_KNOW}(?= the \w+ of\b)", "what"),
+        (r"\b(?:check|verify|confirm) that\b", "is"),
+        (rf"^{_TELL}(?: me| us)?(?= (?:the|what|which)\b)", "what"),
+        (r"^(?:check|inspect|search|look)\b(.*?) for\b(?!.* for\b)", r"is\1"),
         (r"\bis it (?:true|correct|so|the case) that\b", "is"),
+        (rf"^(?:is|are|do|does|has|have)\b(?=.*\b{_NUMBER}\b)", "whether"),
         # whoever sees
-        (rf"\b(?:do|can) {_YOU} (?:clearly |actually |really )?{_SEE}\b", "do"),
+        (rf"\b(?:do|does|can) {_YOU} (?:clearly |actually |really )?{_SEE}\b", "do"),
         (rf"\b(?:are you able|is it possible)(?: for you)? to {_SEE}\b", "do"),
         (rf"\b{_YOU} (?:can |could )?{_SEE}\b", ""),
         (rf"\b(can|may) ((?:\w+ ){{1,4}}?)be {_SEEN}\b", r"is \2"),
         (rf"\bcan be {_SEEN}\b|\bto be {_SEEN}\b", "is"),
-        (r"\b(?:appear|seem|look)s?\b(?: to be\b)?(?! (?:at|for|like)\b)", ""),
+        (r"\b(?:appear|seem|look)s?\b(?: to (?:be|have)\b)?(?! (?:at|for|like)\b)", ""),
         # what or which it is
         (r"\b(what|which) (?:kind|type|sort) of (?:an? )?", "what "),
         (rf"\b(?:what|which)(?: one)?(?: of)?(?: is| are)?(?: the| these)? {_PART}", "what"),
         (rf"\b(what|which) {_HAS}\b", r"\1 owns"),
-        (r"^ ?(the [\w ]+?) (?:is|are|has|have) (?:of )?(what|which) (\w+)\W*$", r"\2 \3 \1?"),
+        (r"^(the [\w ]+?) (?:is|are|has|have) (?:of )?(what|which) (\w+)\W*$", r"\2 \3 \1?"),
         # what there is, and where
-        (r"^ ?(ha(?:s|ve)\b.*?) got\b", r"\1"),
-        (rf"\b{_HAS} (?={_A}\b|the\b|no\b|how\b|what\b|which\b)", "has "),
+        (r"^(ha(?:s|ve)\b.*?) got\b", r"\1"),
+        (rf"\b{_HAS} (?={_A}\b)", "has "),
         (rf"\b((?:what|which)\b.*?) {_HAS}\b(?=\W*$)", r"\1 has"),
         (r"\b(has .*?) (?:on|in) it\b", r"\1"),
-        (rf"\b{_LIES} (?=(?:left|right|above|below|[iao][nt]|to|there|here|somewhere)\b)", ""),
+        (rf"\b{_LIES} (?=(?:left|right|above|below|in|on|at|to|there|here|somewhere)\b)", ""),
         (r"\b(?:to|on|at) the (left|right)(?=(?:[ -]?hand)?(?: ?side)? of\b)", r"\1"),
+        (r"\bthe (left|right)(?= (?:side )?of\b)", r"the \1most"),
         (r"\b(left|right)(?: |-)?(?:hand )?side\b", r"\1"),
         (rf"\b(?:at least {_A}|{_A} of the)\b|\b(?:{_A} )?(?:signs?|traces?|evidence) of\b", "any"),
         (rf"\b(one|any) (.*) at least\b", r"any \2"),
@@ -118,6 +125,7 @@ _REWRITTEN = tuple(
 )
 
 
+@lru_cache(maxsize=4096)
 def skeleton(question: str) -> tuple[str, ...]:
     """The form of a question and the words that it is about, in their order.
 
@@ -132,16 +140,16 @@ def skeleton(question: str) -> tuple[str, ...]:
     """
     text = normalize("NFKC", question).casefold()
     for pattern, replacement in _REWRITTEN:
-        text = pattern.sub(replacement, text)
+        text = pattern.sub(replacement, text).lstrip()
     words = normalise(text).split()
-    about = [_stem(word) for word in words if word not in _SMALL and word != COUNT[1:]]
+    about = [_stem(word) for word in words if word not in _SMALL and word != _NUMBER]
     if _other_letters(question):
         about = [word.upper() for word in about]
     return (_form(words, text), *about)
 
 
 def _form(words: list[str], text: str) -> str:
-    if COUNT[1:] in words:
+    if _NUMBER in words:
         return COUNT
     if "?" not in text and not _OPENERS & set(words[:1]):
         return SAID
@@ -149,8 +157,8 @@ def _form(words: list[str], text: str) -> str:
 
 
 def _other_letters(question: str) -> bool:
-    """Capitals alone, or letters such as full-width ones: a model reads other tokens."""
-    return question.isupper() or any(
+    """Capitals for the most part, or full-width and the like: a model reads other tokens."""
+    return sum(map(str.isupper, question)) > sum(map(str.islower, question)) or any(
         letter.isalpha() and normalize("NFKC", letter) != letter for letter in question
     )
 
