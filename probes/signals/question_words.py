@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from unicodedata import normalize
+from unicodedata import category, normalize
 
 from probes.labels.text import normalise
 
@@ -21,15 +21,14 @@ IS, WHICH, COUNT, SAID = "#is", "#which", "#count", "#said"
 
 # Not among them, because they change what is asked: negations, and, or, all, only, who, where,
 # when, why, comparisons, numbers, persons, other tenses, can, should, would and their like.
-_SMALL = frozenset(
-    """
-    a an the this that these those there theres here is are do does has have any some
-    what which whats in on of
-    visible visibly noticeable recognizable present shown pictured depicted displayed exist exists
-    anywhere somewhere clearly actually currently really now possibly maybe perhaps
-    """.split()
-)
-_OPENERS = frozenset("is are do does has have any what which whats".split())
+_SMALL_WORDS = """
+a an the this that these those there theres here is are do does has have any some
+what which whats in on of exist exists
+visible visibly noticeable recognizable present shown pictured depicted displayed
+anywhere somewhere clearly actually currently really now possibly maybe perhaps
+"""
+_SMALL = frozenset(_SMALL_WORDS.split())
+_OPENERS = frozenset(("is", "are", "do", "does", "has", "have", "any", "what", "which", "whats"))
 """With one of these a question begins, even if it has no question mark."""
 _NUMBER = "howmany"
 """Stands where the number is asked for."""
@@ -39,12 +38,14 @@ _SHOWN = rf"(?:the|this|that|a)(?: given| shown)? {_IMAGE}"
 _SEE = r"(?:see|spot|find|notice|detect|observe|discern|perceive|make out|recogni[sz]e|identify)"
 _SEEN = r"(?:seen|spotted|found|noticed|detected|observed|discerned|made out|recogni[sz]ed)"
 _TELL = r"(?:tell|give|name|state|say|identify|mention|report|specify|indicate|determine)"
-_KNOW = (
-    r"(?:let (?:me|us) know|do you know|tell(?: me| us)?|(?:i )?(?:wonder|check|verify|confirm|determine"
-    r"|say|state|see|find out)|(?:i|we) (?:would like|want|need|wish)(?: to (?:know|see|find out))?)"
-)
+_CHECK = r"(?:i )?(?:wonder|check|verify|confirm|determine|say|state|see|find out)"
+_WANT = r"(?:i|we) (?:would like|want|need|wish)(?: to (?:know|see|find out))?"
+_KNOW = rf"(?:let (?:me|us) know|do you know|tell(?: me| us)?|{_CHECK}|{_WANT})"
 _HAS = r"(?:has|have|contain|include|show|feature|display|exhibit|hold)s?"
-_LIES = r"(?:sits?|sitting|lies?|lying|stands?|standing|comes?|located|placed|positioned|situated|found)"
+_LIES = (
+    r"(?:sits?|sitting|lies?|lying|stands?|standing|comes?"
+    r"|located|placed|positioned|situated|found)"
+)
 _PART = r"(?:part|object|item|thing|component|element|piece)s?\b"
 _A = r"(?:an?|any|one|some)"
 _YOU = r"(?:you|i|we|one|anyone|anybody)"
@@ -76,7 +77,7 @@ _REWRITTEN = tuple(
         (r"\b(?:exactly how many|how many exactly)\b", "how many"),
         (rf"^(how many .*?)\b(?:do|can) {_YOU} count\b", r"\1"),
         (r"\b(?:can|could|would|will) you count\b", "count"),
-        (rf"\b(?:what is )?\b(?:the |a )?(?:total )?(?:number|amount|count) of\b", "how many"),
+        (r"\b(?:what is )?\b(?:the |a )?(?:total )?(?:number|amount|count) of\b", "how many"),
         (r"^count(?: up)?(?: all)?(?: of)?(?: how many)?\b(?! on\b)", "how many"),
         (r"\bhow many(?: of)?\b", f"what {_NUMBER}"),
         (r"\b(?:in total|in all|altogether|overall)\b", ""),
@@ -113,7 +114,7 @@ _REWRITTEN = tuple(
         (r"\bthe (left|right)(?= (?:side )?of\b)", r"the \1most"),
         (r"\b(left|right)(?: |-)?(?:hand )?side\b", r"\1"),
         (rf"\b(?:at least {_A}|{_A} of the)\b|\b(?:{_A} )?(?:signs?|traces?|evidence) of\b", "any"),
-        (rf"\b(one|any) (.*) at least\b", r"any \2"),
+        (r"\b(one|any) (.*) at least\b", r"any \2"),
         (r"\b(?:any|some)thing like an?\b", "any"),
         (r"\bgone missing\b", "missing"),
         (
@@ -143,7 +144,7 @@ def skeleton(question: str) -> tuple[str, ...]:
         text = pattern.sub(replacement, text).lstrip()
     words = normalise(text).split()
     about = [_stem(word) for word in words if word not in _SMALL and word != _NUMBER]
-    if _other_letters(question):
+    if _oddly_written(question):
         about = [word.upper() for word in about]
     return (_form(words, text), *about)
 
@@ -156,11 +157,24 @@ def _form(words: list[str], text: str) -> str:
     return WHICH if {"what", "which", "whats"} & set(words) else IS
 
 
-def _other_letters(question: str) -> bool:
-    """Capitals for the most part, or full-width and the like: a model reads other tokens."""
-    return sum(map(str.isupper, question)) > sum(map(str.islower, question)) or any(
-        letter.isalpha() and normalize("NFKC", letter) != letter for letter in question
+def _oddly_written(question: str) -> bool:
+    """Whether a model reads other tokens than those of the same words as people type them.
+
+    Capitals for the most part, full-width and mathematical letters, signs that nobody sees or that
+    are pictures, and more blanks and signs than letters.
+    """
+    letters = sum(map(str.isalnum, question))
+    return (
+        sum(map(str.isupper, question)) > sum(map(str.islower, question))
+        or 2 * letters < len(question)
+        or any(_odd(sign) for sign in question)
     )
+
+
+def _odd(sign: str) -> bool:
+    if sign.isalpha():
+        return normalize("NFKC", sign) != sign
+    return category(sign) in ("Cc", "Cf", "Cn", "Co", "So") and sign not in "\t\r\n"
 
 
 def _stem(word: str) -> str:
