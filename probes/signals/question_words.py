@@ -24,7 +24,8 @@ IS, WHICH, COUNT, SAID = "#is", "#which", "#count", "#said"
 _SMALL_WORDS = """
 a an the this that these those there theres here is are do does has have any some
 what which whats in on of exist exists
-visible visibly noticeable recognizable present shown pictured depicted displayed
+visible visibly noticeable recognizable present shown
+pictured depicted displayed seen noticed detected observed
 anywhere somewhere clearly actually currently really now possibly maybe perhaps
 """
 _SMALL = frozenset(_SMALL_WORDS.split())
@@ -37,8 +38,10 @@ _IMAGE = r"(?:image|picture|photo|photograph|frame|shot|view|scene)\b(?! of\b)"
 _SHOWN = rf"(?:the|this|that|a)(?: given| shown)? {_IMAGE}"
 _SEE = r"(?:see|spot|find|notice|detect|observe|discern|perceive|make out|recogni[sz]e|identify)"
 _SEEN = r"(?:seen|spotted|found|noticed|detected|observed|discerned|made out|recogni[sz]ed)"
+_CAN = r"(?:can|could|would|will|may|might)"
 _TELL = r"(?:tell|give|name|state|say|identify|mention|report|specify|indicate|determine)"
 _CHECK = r"(?:i )?(?:wonder|check|verify|confirm|determine|say|state|see|find out)"
+_CONFIRM = r"(?:check|verify|confirm) that"
 _WANT = r"(?:i|we) (?:would like|want|need|wish)(?: to (?:know|see|find out))?"
 _KNOW = rf"(?:let (?:me|us) know|do you know|tell(?: me| us)?|{_CHECK}|{_WANT})"
 _HAS = r"(?:has|have|contain|include|show|feature|display|exhibit|hold)s?"
@@ -76,24 +79,24 @@ _REWRITTEN = tuple(
         # how many
         (r"\b(?:exactly how many|how many exactly)\b", "how many"),
         (rf"^(how many .*?)\b(?:do|can) {_YOU} count\b", r"\1"),
-        (r"\b(?:can|could|would|will) you count\b", "count"),
+        (rf"\b{_CAN} you count\b", "count"),
         (r"\b(?:what is )?\b(?:the |a )?(?:total )?(?:number|amount|count) of\b", "how many"),
         (r"^count(?: up)?(?: all)?(?: of)?(?: how many)?\b(?! on\b)", "how many"),
         (r"\bhow many(?: of)?\b", f"what {_NUMBER}"),
         (r"\b(?:in total|in all|altogether|overall)\b", ""),
         # whoever asks
         (rf"\b(?:would you say|do you (?:think|believe|say))(?: that)?\b{_VERB}", ""),
-        (rf"\b(?:can|could|would|will) you (?={_TELL}\b|{_KNOW} (?:if|whether|what)\b)", ""),
+        (rf"\b{_CAN} you (?={_TELL}\b|{_KNOW} (?:if|whether|what)\b|{_CONFIRM})", ""),
         (rf"\b{_KNOW} (?:if|whether)\b", "is"),
         (rf"\b{_KNOW}(?= (?:what|which)\b)", ""),
         (rf"\b{_KNOW}(?= the \w+ of\b)", "what"),
-        (r"\b(?:check|verify|confirm) that\b", "is"),
+        (rf"\b{_CONFIRM}\b", "is"),
         (rf"^{_TELL}(?: me| us)?(?= (?:the|what|which)\b)", "what"),
         (r"^(?:check|inspect|search|look)\b(.*?) for\b(?!.* for\b)", r"is\1"),
         (r"\bis it (?:true|correct|so|the case) that\b", "is"),
         (rf"^(?:is|are|do|does|has|have)\b(?=.*\b{_NUMBER}\b)", "whether"),
         # whoever sees
-        (rf"\b(?:do|does|can) {_YOU} (?:clearly |actually |really )?{_SEE}\b", "do"),
+        (rf"\b(?:do|does|can) {_YOU} (?:clearly |actually |really |happen to )?{_SEE}\b", "do"),
         (rf"\b(?:are you able|is it possible)(?: for you)? to {_SEE}\b", "do"),
         (rf"\b{_YOU} (?:can |could )?{_SEE}\b", ""),
         (rf"\b(can|may) ((?:\w+ ){{1,4}}?)be {_SEEN}\b", r"is \2"),
@@ -118,8 +121,9 @@ _REWRITTEN = tuple(
         (r"\b(?:any|some)thing like an?\b", "any"),
         (r"\bgone missing\b", "missing"),
         (
-            rf"\b(?:is|are) (?:there )?{_A} (\w+) missing (?:from|on|in) (?:the|this|that) (\w+)",
-            r"has the \2 missing \1",
+            rf"\b(?:is|are) (?:there )?{_A} (?:missing (\w+)|(\w+) missing)"
+            r" (?:from|on|in) (?:the|this|that) (\w+)",
+            r"has the \3 missing \1\2",
         ),
         (r"\b(in|on|of|from)(?=\W*$)", r"\1ward"),  # "Is the screw on?": no place follows
     )
