@@ -52,7 +52,7 @@ _LIES = (
 _PART = r"(?:part|object|item|thing|component|element|piece)s?\b"
 _A = r"(?:an?|any|one|some)"
 _YOU = r"(?:you|i|we|one|anyone|anybody)"
-_VERB = r"(?=.*\b(?:is|are|has|have|sits?|lies?|stands?|shows?|contains?)\b)"
+_VERB = r"(?=.*\b(?:is|are|has|have|sits?|lies?|stands?|shows?|contains?|looks?|seems?|appears?)\b)"
 
 # In this order; a phrase that asks becomes the shortest that asks the same.
 _REWRITTEN = tuple(
@@ -70,6 +70,7 @@ _REWRITTEN = tuple(
         (r"\b(?:please|kindly)\b", " "),
         (r"\s+", " "),
         (r"^(is|are) (?:this|that|these|those)(?= (?:an?|the)\b| \w+\W*$)", r"\1 it"),
+        (r"^(?:this|that|these|those) (is|are)\b", r"\1 it"),
         # the picture
         (rf"\bdo(?:es)? {_SHOWN} {_HAS}\b", "is"),
         (rf"\b{_SHOWN} (?:shows|contains|has)\b", ""),
@@ -80,10 +81,10 @@ _REWRITTEN = tuple(
         (r"\b(?:exactly how many|how many exactly)\b", "how many"),
         (rf"^(how many .*?)\b(?:do|can) {_YOU} count\b", r"\1"),
         (rf"\b{_CAN} you count\b", "count"),
-        (r"\b(?:what is )?\b(?:the |a )?(?:total )?(?:number|amount|count) of\b", "how many"),
+        (r"\b(?:what is |find )?\b(?:the |a )?(?:total )?(?:number|amount|count) of\b", "how many"),
         (r"^count(?: up)?(?: all)?(?: of)?(?: how many)?\b(?! on\b)", "how many"),
         (r"\bhow many(?: of)?\b", f"what {_NUMBER}"),
-        (r"\b(?:in total|in all|altogether|overall)\b", ""),
+        (r"\b(?:in total|in all|at all|altogether|overall)\b", ""),
         # whoever asks
         (rf"\b(?:would you say|do you (?:think|believe|say))(?: that)?\b{_VERB}", ""),
         (rf"\b{_CAN} you (?={_TELL}\b|{_KNOW} (?:if|whether|what)\b|{_CONFIRM})", ""),
