@@ -12,21 +12,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
 from joblib import Parallel, delayed
 from PIL import Image
 
 from testbed.drawing import render
-from testbed.questions import ask
-from testbed.scenes import DOMAINS, Domain, make_scene
+from testbed.questions import Question, ask
+from testbed.scenes import Domain, Scene, make_scene, scene_rng
+
+
+def asked_of(scene: Scene, questions: int) -> list[Question]:
+    """The dataset's questions about one scene."""
+    return ask(scene, scene_rng(scene.seed, scene.domain, 211), n=questions)
 
 
 def _write_scene(folder: Path, domain: Domain, seed: int, questions: int) -> list[str]:
     scene = make_scene(seed, domain)
     image = f"images/{seed}.png"
     Image.fromarray(render(scene)).save(folder / image, compress_level=3)
-    entropy = np.random.SeedSequence([seed, DOMAINS.index(domain), 211])
-    rng = np.random.Generator(np.random.PCG64(entropy))
     return [
         json.dumps(
             {
@@ -39,7 +41,7 @@ def _write_scene(folder: Path, domain: Domain, seed: int, questions: int) -> lis
                 "rule": question.rule,
             }
         )
-        for number, question in enumerate(ask(scene, rng, n=questions))
+        for number, question in enumerate(asked_of(scene, questions))
     ]
 
 

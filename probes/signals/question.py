@@ -10,6 +10,7 @@ templates, instead.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ _ORDER = 3
 _UNSEEN = 1 / 50_000
 """Chance of any word where nothing is known: a language has about so many."""
 _START, _END = "<", ">"
+_BLANKS = re.compile(r"[ \t\r\n]{1,3}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,8 +154,11 @@ def measure_question(question: str, model: QuestionModel) -> QuestionDomain:
 
 
 def collapse(question: str) -> str:
-    """Single blanks: the form in which whole questions are compared."""
-    return " ".join(question.split())
+    """Single blanks: the form in which whole questions are compared.
+
+    More than three at once stay, and so do blanks of other kinds: a model reads them as tokens.
+    """
+    return _BLANKS.sub(" ", question).removeprefix(" ").removesuffix(" ")
 
 
 def _steps(question: str) -> list[tuple[tuple[str, ...], str]]:

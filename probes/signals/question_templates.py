@@ -31,7 +31,7 @@ def learn_templates(questions: Iterable[str]) -> tuple[Template, ...]:
     questions that are equal outside their slots share a template, and each slot holds every word
     that they, or those that differ from them there, had in it.
     """
-    split = [tuple(question.split()) for question in questions]
+    split = [tuple(question.split(" ")) for question in questions]
     alike: defaultdict[tuple[int, tuple[str, ...]], set[str]] = defaultdict(set)
     for words in split:
         for at, word in enumerate(words):
@@ -50,7 +50,7 @@ def learn_templates(questions: Iterable[str]) -> tuple[Template, ...]:
 
 def fits_template(question: str, templates: Sequence[Template]) -> bool:
     """Whether some template makes the question, with a seen value in every slot."""
-    words = question.split()
+    words = question.split(" ")
     return any(
         len(words) == len(one.places)
         and all(word in seen for word, seen in zip(words, one.places, strict=True))

@@ -6,6 +6,7 @@ Words, model and limits were settled on the first lists; the fresh ones were wri
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 # What the testbed asks, and the same in other words. {x}: a part or a defect; {b}: the body;
 # {t}: a type of part; {s}: a side; {y}: another part; {c}: a corner.
@@ -507,3 +508,9 @@ def paraphrases(question: str, body: str) -> list[str]:
             words["c"] = words["d"]
         return [form.format(**words) for form in forms]
     return []
+
+
+def read(name: str) -> list[str]:
+    """The questions of one list in ``questions/``; its head says how it was made."""
+    text = (Path(__file__).parent / "questions" / f"{name}.txt").read_text(encoding="utf-8")
+    return [line for line in text.splitlines() if not line.startswith("#")]

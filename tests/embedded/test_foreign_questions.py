@@ -29,8 +29,15 @@ from tests.embedded.question_lists import (
     FRESH_FOREIGN,
     FRESH_PARAPHRASES,
     paraphrases,
+    read,
 )
 
+MADE_TO_PASS = tuple(
+    question
+    for name in ("made_to_pass", "blind_foreign", "second_blind_foreign")
+    for question in read(name)
+)
+LISTS = (FOREIGN, FRESH_FOREIGN, MADE_TO_PASS)
 FAMILIES = ("llava", "paligemma", "qwen2vl")
 # Scenes of no other range: neither trained on, nor collected, nor shown in the demo.
 FIRST_SEED = 410_000
@@ -77,14 +84,13 @@ class Told:
     """What came of the trial with one family.
 
     Args:
-        foreign, accepted: foreign questions asked, and those accepted.
+        accepted: the foreign questions that were accepted, once per image.
         understood, inside: paraphrases that the model answered right where it answered the original
             right and inside, and those of them that were inside.
         outside: share of the line's own questions that the question side put outside.
         fresh: share of the fresh paraphrases that it left inside, whatever the model makes of them.
     """
 
-    foreign: int
     accepted: list[str]
     understood: int
     inside: int
@@ -110,7 +116,6 @@ async def _trial(bundle: Bundle, engine: Engine) -> Told:
         await engine.close()
     own = line_questions()
     return Told(
-        foreign=IMAGES * len((*FOREIGN, *FRESH_FOREIGN)),
         accepted=accepted,
         understood=len(understood),
         inside=sum(understood),
@@ -126,7 +131,7 @@ def _inside(bundle: Bundle, question: str) -> bool:
 
 async def _accepted(bundle: Bundle, engine: Engine) -> list[str]:
     certificate = bundle.certificates["never"]
-    left = [question for question in (*FOREIGN, *FRESH_FOREIGN) if _inside(bundle, question)]
+    left = [question for some in LISTS for question in some if _inside(bundle, question)]
     queries = [
         Query(render(make_scene(FIRST_SEED + 7 * at + step, "line")), question, 16)
         for at, question in enumerate(left)
@@ -185,10 +190,10 @@ def test_the_bundle_has_a_question_side(told: Told, request: pytest.FixtureReque
 
 
 def test_at_most_two_in_a_hundred_foreign_questions_are_accepted(told: Told) -> None:
-    assert told.foreign >= 120
-    assert len(told.accepted) <= 0.02 * told.foreign, told.accepted
-    fresh = sum(question in FRESH_FOREIGN for question in told.accepted)
-    assert fresh <= 0.02 * IMAGES * len(FRESH_FOREIGN)
+    for some in LISTS:
+        accepted = [question for question in told.accepted if question in some]
+        assert len(some) >= 60
+        assert len(accepted) <= 0.02 * IMAGES * len(some), accepted
 
 
 def test_paraphrases_that_the_model_understands_are_inside(told: Told) -> None:

@@ -6,6 +6,7 @@ import pytest
 from probes.errors import TrainingError
 from probes.signals.question import (
     FEW_QUESTIONS,
+    QuestionMode,
     QuestionModel,
     fit_questions,
     measure_question,
@@ -93,6 +94,26 @@ def test_exact_and_template(model: QuestionModel) -> None:
     assert exact.inside("Is a nut left of a dent?")
     assert not exact.inside("Is a nut left of a nut?")
     assert not exact.inside("is a nut left of a dent?")
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Is there a bolt?", "is there a dent?", "Is there a DENT?", "Is there a dent", "",
+        "Is there a d\u0435nt?", "Is there a dent\u200b?", "\ufeffIs there a dent?",
+        "Is there a\u00a0dent?", "Is there a\u3000dent?", "Is there a\x1fdent?",
+        "Is there a \uff44ent?", "Is there a de\u0301nt?", "Is there a {crack?|dent?}",
+        "Is there a dent? Is there a crack?", "Is there a dent? dent?", "Is there dent?",
+        "Is there a dent?\n\n\n\nSay yes.", "Is there a" + "\n" * 1900 + "dent?",
+        "Is there a dent?" + " " * 1900, " " * 1900 + "Is there a dent?",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("mode", ["exact", "template"])
+def test_what_a_fixed_line_never_asks(mode: QuestionMode, question: str) -> None:
+    texts = ["Is there a crack?", "Is there a dent?"]
+    fixed = replace(fit_questions(texts, texts, 0.98, 2), mode=mode)
+    assert all(fixed.inside(f" {text}\r\n") for text in texts)
+    assert not fixed.inside(question)
 
 
 def test_few_distinct_questions_are_a_fixed_line() -> None:
