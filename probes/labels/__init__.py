@@ -13,9 +13,10 @@ from decimal import Decimal
 
 from probes.errors import DataError
 from probes.labels.abstention import abstains
+from probes.labels.amount import one_amount
 from probes.labels.choice import option_of, read_choice
 from probes.labels.dates import read_date
-from probes.labels.numerals import Quantity, quantities
+from probes.labels.numerals import Quantity
 from probes.labels.pattern import Pattern
 from probes.labels.rule import LABEL_RULES as LABEL_RULES
 from probes.labels.rule import LabelRule as LabelRule
@@ -158,21 +159,24 @@ def _read_number(references: Sequence[str], rule: Rule) -> Reader:
 
 
 def _one_quantity(text: str, rule: Rule) -> Quantity | None:
-    """The number of a text; "no screws" is 0. None for several, and for "not 3"."""
-    form = match_form(rule.means(text))
-    found, words = quantities(form), form.split()
-    if "not" in words or len({one.value for one in found}) > 1:
-        return None
-    if not found:
-        return Quantity(Decimal(0)) if "no" in words else None
-    return Quantity(found[0].value, match_form(rule.means(found[0].unit)))
+    found = one_amount(rule.means(text))
+    if found is None or (unit := rule.means(found.unit)) == found.unit:
+        return found
+    return Quantity(found.value, match_form(unit))
 
 
 def _is_near(one: Quantity, truth: Quantity, rule: Rule) -> bool:
-    if truth.unit and one.unit and one.unit != truth.unit:
+    if one.scale != truth.scale and (one.scale or truth.unit != one.unit != ""):
+        return False
+    if truth.unit and one.unit and not _same_unit(one.unit, truth.unit):
         return False
     relative = Decimal(str(rule.relative)) * abs(truth.value)
     return abs(one.value - truth.value) <= max(Decimal(str(rule.tolerance)), relative)
+
+
+def _same_unit(one: str, other: str) -> bool:
+    """"°" says nothing against "°c"."""
+    return one == other or ("°" in (one, other) and one[0] == other[0])
 
 
 def _read_choice(references: Sequence[str], rule: Rule) -> Reader:
