@@ -23,7 +23,7 @@ from probes.labels.rule import LabelRule as LabelRule
 from probes.labels.rule import Rule, parse_rule
 from probes.labels.text import match_form, normalise, spoken
 from probes.labels.vqa_text import vqa_form
-from probes.labels.yes_no import first_clause, parse_yes_no
+from probes.labels.yes_no import parse_yes_no, with_meanings
 from probes.types import Missing
 
 VQA_REFERENCES = 3
@@ -104,9 +104,7 @@ def _reader(references: Sequence[str], rule: Rule) -> Reader:
 
 def _read_yes_no(references: Sequence[str], rule: Rule) -> Reader:
     def read(text: str) -> str:
-        return parse_yes_no(rule.means(first_clause(text)) if rule.aliases else text) or (
-            parse_yes_no(text)
-        )
+        return parse_yes_no(with_meanings(text, rule.means) if rule.aliases else text)
 
     truths = {read(reference) for reference in references}
     if truths not in ({"yes"}, {"no"}):

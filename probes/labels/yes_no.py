@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from functools import lru_cache
 
+from probes.labels.doubt import hedges, without_accents, without_questions
 from probes.labels.text import normalise
 
-# "Yes or no? No": the question's own words come back.
-_ECHO = re.compile(r"\b(?:yes\s*(?:or|and|/)\s*no|no\s*(?:or|and|/)\s*yes|y\s*/\s*n)\b")
+# "(yes/no) No": the question's own words come back. "Yes and no" is no answer.
+_ECHO = re.compile(r"\b(?:yes\s*(?:or|/)\s*no|no\s*(?:or|/)\s*yes|y\s*/\s*n)\b")
+_BOTH = re.compile(r"\b(?:yes\s+and\s+no|no\s+and\s+yes)\b")
 _NUMERO = re.compile(r"\bno\b\.?\s*#?\s*\d")
 _NOT_A_NO = re.compile(r"\bnot (?:only|just|merely|no)\b|\b(?:no|without (?:a |any )?) ?doubt\b")
-_VERDICT = re.compile(r"\b(?:answer|verdict|conclusion)(?: is|:)\W*(yes|no)\b")
-_CLAUSES = re.compile(r"[.,;:!?\n()\"“”*]+|\s[-–—]\s|—")
-_CONTRACTED = re.compile(r"n['’]t\b")
+_VERDICT = re.compile(
+    r"\b(?:answer|verdict|conclusion)(?: is|:)\W*(?P<said>yes|no)\b"
+    r"(?=\W*(?:[.,;:!\n]|\Z|because|since|as|for|there|it)\b|\W*\Z|[.,;:!\n])"
+)
+_CLAUSES = re.compile(r"([.,;:!?\n()\"“”*]+|\s[-–—]\s|—)")
+_CONTRACTED = re.compile(
+    r"n['’]t\b|(?<=\b(?:is|do))nt\b|(?<=\b(?:are|was|has|had|did))nt\b|(?<=\b(?:does|were|have))nt\b|"
+    r"(?<=\b(?:would|could))nt\b|(?<=\bshould)nt\b"
+)
+_SHORT = (("can't", "cannot"), ("can’t", "cannot"), ("there's", "there is"), ("there’s", "there is"))
 
 _YES_WORDS = ("yes", "yeah", "yep", "yup")
 _NO_WORDS = ("no", "nope", "nah")
@@ -32,29 +42,94 @@ _PRONOUNS = "there it i the this that these those they he she we you its im"
 _AFTER_NO = frozenset(_PRONOUNS.split())
 _NEGATED = "no not none nothing never neither nor nobody nowhere cannot"
 _NEGATIONS = frozenset(_NEGATED.split())
+# In other languages they make a yes doubtful, and are no "no": aliases say what is one.
+_FOREIGN = frozenset(
+    "nicht kein keine keiner keines keinen pas aucun aucune ningun ninguno ninguna non nessun "
+    "nessuno nessuna nao nenhum nenhuma geen niet nie zaden".split()
+)
+_BEFORE_NOT = frozenset(
+    "is are was were am be do does did has have had can could will would should wo may must "
+    "absolutely certainly definitely probably likely clearly surely course think believe actually "
+    "apparently obviously simply it seems appears to".split()
+)
+"""What "not" denies a whole clause behind; behind other words it is a contrast: "red, not blue"."""
+_PERCEIVED = "see|seen|seeing|find|found|spot|spotted|detect|detected|notice|observe|perceive"
+_PICTURES = r"(?:image|picture|photo|photograph|attachment|file)s?(?! (?:on|of|above|under|beside|behind|near|next|hanging|showing|printed|over|inside)\b)"
+_OPEN = re.compile(
+    # Conditions, and what is still to come.
+    r"\b(?:if|unless|whether|otherwise|depend\w*|assuming|supposing|let me|happy to|glad to|wait for|"
+    r"please|(?:hard|difficult|tough|tricky|impossible) to|hardly|barely|scarcely|"
+    r"except|supposed to|i can help|"
+    # Nothing known, nothing given.
+    r"no longer|no (?:one|body) (?:knows|can|could)|nobody (?:knows|can|could)|no way (?:to|of|for|that)|"
+    r"no (?:\w+ )?(?:information|info|data|details?|context|answer|response|comment|opinion|idea|clue|"
+    r"access|certainty|guarantee|preference|means|basis|conclusion|visibility|view)|"
+    rf"(?:no|(?:{_PERCEIVED}|have|access|open|view|get|receive|load|not) (?:an?|any|the|your)) {_PICTURES}|"
+    r"(?:image|picture|photo|photograph|question|information|context|resolution|quality|view|angle|"
+    r"lighting)s? (?:\w+ )?(?:is|are|was|were|has|have|can|could|cannot) (?:\w+ )?(?:not|too|un\w+|blur\w+)|"
+    r"(?:image|picture|photo|photograph) does not (?:show|contain|have|allow|let|help|provide|reveal|"
+    r"make|give|load) (?:me|us|enough|whether|it|that|this|clear\w*|sufficient)|"
+    r"too (?:\w+ )?(?:dark|blurry|blurred|small|far|low|bright|dim|unclear|little|grainy|fuzzy)|"
+    r"blurry|illegible|unreadable|indistinct|indistinguishable|undetermined|unknown|"
+    r"not (?:\w+ )?(?:visible|discernible|legible|readable|recogni[sz]able|identifiable|"
+    r"distinguishable|determinable|determined|clear|clearly|obvious|apparent|evident|known|possible|"
+    r"enough|sufficient|applicable|available|answerable|specified|stated|given|provided|mentioned|"
+    r"shown|in (?:view|frame|sight)|necessarily|always|entirely|fully|completely|totally|exactly|"
+    r"quite|yet|really|sure|certain|positive|able|allowed|qualified|permitted|conclusive)|"
+    # What the speaker does not do, but for seeing and thinking so.
+    rf"(?:i|we) (?:\w+ )?(?:do|did|can|could|will|would|wo|am|are|was|have|had|should|may|must) not"
+    rf"(?! (?:\w+ly |even |actually )?(?:{_PERCEIVED}|think|believe)\b)|"
+    r"not (?:\w+ )?(?:think|believe|see|find) (?:that )?(?:i|we)|"
+    rf"(?:cannot|can not|could not|able to)(?! (?:\w+ly |even |actually )?(?:{_PERCEIVED})\b)|"
+    rf"(?:cannot|not) (?:\w+ly |even |actually )?(?:{_PERCEIVED})"
+    r"(?:$| (?:it|that|this|them|well|clearly|properly|anything|enough|much|because|due|what|how|"
+    r"why|where|details?|from|in|at|here|there|so|yet|either|but|and)\b)"
+    r")\b"
+)
+"""Doubts that are none in answers to other questions; in `normalise`'s form, "not" written out."""
+_POSITIVE = (["there", "is"], ["there", "are"])
+_LACKING = frozenset("lack absence absent missing without free devoid few little zero 0".split())
+_SEES = re.compile(r"^i (?:can |do |also |clearly )?(?:see|spot|find) (?:a|an|one|some|the|two|\d+)\b")
 
 
 @lru_cache(maxsize=4096)
 def parse_yes_no(text: str) -> str:
     """ "yes", "no", or "" where a text is neither; ``text`` without reasoning, see ``spoken``.
 
-    A verdict by name comes first ("the answer is no"), then a clause that is yes or no as a whole,
-    then a negation anywhere, and "There is a dog." is a yes. "No. 5" is a number, and an echo of
-    "yes or no" says nothing.
+    A verdict by name comes first ("the answer is no"). Else each clause says yes, no or nothing:
+    the words themselves, a statement's negation, "there is". Where they differ ("No, wait, yes",
+    "Correct, there is none"), or the text doubts, hedges or sets a condition, nothing is read. "No.
+    5" is a number, and an echo of "yes or no" says nothing.
 
     >>> parse_yes_no("There isn't a dog."), parse_yes_no("Yes or no? No"), parse_yes_no("No. 5")
     ('no', 'no', '')
+    >>> parse_yes_no("No, wait, yes."), parse_yes_no("I am not able to see it."), parse_yes_no("No?")
+    ('', '', '')
     """
-    folded = _fold(text)
-    if told := _VERDICT.findall(folded):
-        return str(told[-1])
-    clauses = _clauses(folded)
-    if not clauses:
+    folded = _NOT_A_NO.sub(" ", _fold(text))
+    if hedges(folded) or _OPEN.search(without_accents(normalise(folded))):
         return ""
+    if told := list(_VERDICT.finditer(folded)):
+        before = re.split(r"[.,;:!\n]", folded[: told[-1].start()])[-1]
+        if len({one["said"] for one in told}) > 1 or not _NEGATIONS.isdisjoint(before.split()):
+            return ""
+        folded = folded[told[-1].start("said") :]
+    return _read_clauses(_clauses(folded))
+
+
+def _read_clauses(clauses: list[str]) -> str:
+    """What they say together, empty where nothing or both."""
+    found = set[str]()
     for at, clause in enumerate(clauses):
-        if found := _interjection(clause) or (_FIRST.get(clause, "") if at == 0 else ""):
-            return found
-    return _by_words(normalise(_NOT_A_NO.sub(" ", folded)).split())
+        if clause in _FIRST and (at == 0 or found):
+            found.add(_FIRST[clause])
+            continue
+        own = _polarity(clause)
+        # Of a later clause a plain "there is", and "not blue", count against others alone.
+        alone = at == 0 or _interjection(clause) or (own == {"no"} and not clause.startswith("not "))
+        if alone or found or len(own) > 1:
+            found |= own
+    return found.pop() if len(found) == 1 else ""
 
 
 def says_yes_no(text: str) -> str:
@@ -66,15 +141,19 @@ def says_yes_no(text: str) -> str:
     return _interjection(clauses[0]) if clauses else ""
 
 
-def first_clause(text: str) -> str:
-    """Up to the first punctuation, in lower case; empty where there is no word."""
-    return next(iter(_clauses(_fold(text))), "")
+def with_meanings(text: str, means: Callable[[str], str]) -> str:
+    """The text with each clause that means another one replaced by that, as aliases say."""
+    parts = _CLAUSES.split(_fold(text))
+    return "".join(means(part) if at % 2 == 0 else part for at, part in enumerate(parts))
 
 
 def _fold(text: str) -> str:
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    folded = _CONTRACTED.sub(" not", folded.replace("can't", "cannot").replace("can’t", "cannot"))
-    return _NUMERO.sub(" number ", _ECHO.sub(" ", folded))
+    folded = without_questions(unicodedata.normalize("NFKC", text)).casefold()
+    for short, long in _SHORT:
+        folded = folded.replace(short, long)
+    folded = _CONTRACTED.sub(" not", folded)
+    folded = re.sub(r"\bi['’]m\b", "i am", re.sub(r"\bcant\b", "cannot", folded))
+    return _NUMERO.sub(" number ", _BOTH.sub(" yesandno ", _ECHO.sub(" , ", folded)))
 
 
 def _clauses(folded: str) -> list[str]:
@@ -90,10 +169,39 @@ def _interjection(clause: str) -> str:
     return "no" if first in _PLAIN and rest[0] in _AFTER_NO else ""
 
 
-def _by_words(words: list[str]) -> str:
-    for word in words:
-        if word in _YES_WORDS:
-            return "yes"
-        if word in _NEGATIONS:
-            return "no"
-    return "yes" if words[:2] in (["there", "is"], ["there", "are"]) else ""
+def _polarity(clause: str) -> set[str]:
+    """What a clause says: "yes", "no", both or nothing. Of a stammer ("no yes yes") the first."""
+    words = clause.split()
+    bare = [word for word in words if word != "and"]
+    if len(bare) > 1 and bare[0] in _PLAIN and bare[1] in _PLAIN:
+        return {_PLAIN[bare[0]]}
+    head = _interjection(clause)
+    return ({head} if head else set()) | _statement(words[1:] if head else words)
+
+
+def _statement(words: list[str]) -> set[str]:
+    denied = [at for at, word in enumerate(words) if word in _NEGATIONS]
+    affirmed = {"yes"} if not set(_YES_WORDS).isdisjoint(words) else set[str]()
+    if denied and words[denied[0] + 1 : denied[0] + 2] == ["yes"]:  # "not yes"
+        return {"no"}
+    if words[:2] in _POSITIVE or _SEES.match(" ".join(words)):
+        if words[:2] in _POSITIVE and words[2:3] in (["0"], ["zero"]):
+            return {"no"}
+        near = bool(denied) and denied[0] <= 3
+        if not near and _LACKING.isdisjoint(words):
+            affirmed = {"yes"}
+    if not denied:
+        foreign = not _FOREIGN.isdisjoint(without_accents(" ".join(words)).split())
+        return affirmed | ({"no"} if foreign and affirmed else set())
+    return affirmed | _denial(words, denied)
+
+
+def _denial(words: list[str], denied: list[int]) -> set[str]:
+    """ "no", but both where "not" is a contrast or a second negation undoes the first."""
+    first = denied[0]
+    contrast = words[first] == "not" and first > 0 and words[first - 1] not in _BEFORE_NOT
+    twice = any(
+        words[at] != "nor" and {"and", "or", "nor", "but"}.isdisjoint(words[first:at])
+        for at in denied[1:]
+    )
+    return {"yes", "no"} if contrast or twice else {"no"}
