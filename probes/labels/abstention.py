@@ -102,7 +102,7 @@ _SPANISH = _pattern(
     phrases="""no lo se|ni idea|no tengo (?:ni |la menor |ninguna )?idea|
         no (?:estoy|esta|es) (?:\\w+ )?(?:segur[oa]|claro|clara|visible)|
         no se (?:si|que|cual|cuant[oa]s?|donde)|no hay (?:\\w+ )?informacion|
-        no (?:puedo|logro|se puede|alcanzo a) (?:ver|verlo|distinguir\\w*|apreciar\\w*)(?: bien)?$|
+        no (?:lo |la )?(?:puedo|logro|se puede|alcanzo a) (?:ver|verlo|distinguir\\w*|apreciar\\w*)(?: bien)?$|
         no veo (?:la|ninguna|una) (?:imagen|foto)|(?:dificil|imposible) (?:de )?\\w+|como ia""",
     whole="""no se|yo no se|desconocid[oa]|no hay (?:ninguna )?(?:imagen|foto)|no (?:lo )?puedo|
         no visible|no se (?:ve|distingue|aprecia)(?: bien)?|sin informacion|depende|

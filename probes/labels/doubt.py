@@ -18,7 +18,7 @@ _HEDGES = re.compile(
     r"\b(?:maybe|perhaps|possibly|potentially|conceivably|presumably|supposedly|allegedly|arguably|"
     r"might|may (?:well )?(?:be|have|not)|could (?:well )?(?:be|have)|guess(?:ing|es)?|who knows|"
     r"unsure|uncertain|unclear|undecided|inconclusive|doubtful|debatable|questionable|ambiguous|"
-    r"not (?:\S+ ){0,3}?(?:sure|certain|confident|convinced)|50 50|fifty fifty|either way|"
+    r"not (?:\S+ ){0,3}?(?:sure|certain|confident|convinced)|50[ /]50|fifty fifty|idk|dunno|not? (?:a )?clue|no idea|beats me|either way|"
     r"(?:a|some|the|good|slight|small) (?:chance|possibility|likelihood|probability|uncertainty)|"
     r"vielleicht|moglicherweise|eventuell|womoglich|(?:kann|konnte)(?: \w+)? sein|jein|unsicher|"
     r"peut etre|possiblement|eventuellement|pas (?:tres )?sure?|"

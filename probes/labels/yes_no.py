@@ -12,7 +12,9 @@ from probes.labels.text import normalise
 
 # "(yes/no) No": the question's own words come back. "Yes and no" is no answer.
 _ECHO = re.compile(r"\b(?:yes\s*(?:or|/)\s*no|no\s*(?:or|/)\s*yes|y\s*/\s*n)\b")
-_BOTH = re.compile(r"\b(?:yes\s+and\s+no|no\s+and\s+yes)\b")
+_BOTH = re.compile(
+    r"\b(?:yes\s+and\s+no|no\s+and\s+yes|(?:not|neither)\s+(?:yes\s+n?or\s+no|no\s+n?or\s+yes))\b"
+)
 _NUMERO = re.compile(r"\bno\b\.?\s*#?\s*\d")
 _NOT_A_NO = re.compile(r"\bnot (?:only|just|merely|no)\b|\b(?:no|without (?:a |any )?) ?doubt\b")
 _VERDICT = re.compile(
@@ -47,6 +49,7 @@ _FOREIGN = frozenset(
     "nicht kein keine keiner keines keinen pas aucun aucune ningun ninguno ninguna non nessun "
     "nessuno nessuna nao nenhum nenhuma geen niet nie zaden".split()
 )
+_JOINS = frozenset("but and so well however although though because since as then actually".split())
 _BEFORE_NOT = frozenset(
     "is are was were am be do does did has have had can could will would should wo may must "
     "absolutely certainly definitely probably likely clearly surely course think believe actually "
@@ -56,19 +59,26 @@ _BEFORE_NOT = frozenset(
 _PERCEIVED = "see|seen|seeing|find|found|spot|spotted|detect|detected|notice|observe|perceive"
 _PICTURES = r"(?:image|picture|photo|photograph|attachment|file)s?(?! (?:on|of|above|under|beside|behind|near|next|hanging|showing|printed|over|inside)\b)"
 _OPEN = re.compile(
+    r"^no (?:thanks|thank you|problem|worries|kidding|wonder|matter|offen[sc]e|can do|joke|luck|use|"
+    r"question|surprise|harm|deal|big deal|rush|pressure|go)\b|"
     # Conditions, and what is still to come.
     r"\b(?:if|unless|whether|otherwise|depend\w*|assuming|supposing|let me|happy to|glad to|wait for|"
     r"please|(?:hard|difficult|tough|tricky|impossible) to|hardly|barely|scarcely|"
-    r"except|supposed to|i can help|"
+    r"except|supposed to|i can help|i (?:\w+ )?(?:lack|need|require)|never mind|none of the above|"
+    r"nothing (?:i|we|you) can|nothing (?:can|could) be|nothing to (?:see|say|go on)|"
+    r"nothing (?:is|was) (?:known|visible|clear|given)|can neither|insufficient|inadequate|"
     # Nothing known, nothing given.
     r"no longer|no (?:one|body) (?:knows|can|could)|nobody (?:knows|can|could)|no way (?:to|of|for|that)|"
     r"no (?:\w+ )?(?:information|info|data|details?|context|answer|response|comment|opinion|idea|clue|"
     r"access|certainty|guarantee|preference|means|basis|conclusion|visibility|view)|"
-    rf"(?:no|(?:{_PERCEIVED}|have|access|open|view|get|receive|load|not) (?:an?|any|the|your)) {_PICTURES}|"
+    rf"(?:no|(?:{_PERCEIVED}|have|access|open|view|get|receive|load|not) (?:an?|any|the|your)) (?:\w+ )?{_PICTURES}|"
     r"(?:image|picture|photo|photograph|question|information|context|resolution|quality|view|angle|"
     r"lighting)s? (?:\w+ )?(?:is|are|was|were|has|have|can|could|cannot) (?:\w+ )?(?:not|too|un\w+|blur\w+)|"
     r"(?:image|picture|photo|photograph) does not (?:show|contain|have|allow|let|help|provide|reveal|"
     r"make|give|load) (?:me|us|enough|whether|it|that|this|clear\w*|sufficient)|"
+    r"(?:image|picture|photo|photograph|attachment|link|file) (?:does|did|would|could|will) not "
+    r"(?:be |get )?(?:load\w*|open\w*|display\w*|appear|show up|upload\w*|come through|work|process\w*)|"
+    r"does not (?:allow|let|permit|help|provide|reveal|give)|"
     r"too (?:\w+ )?(?:dark|blurry|blurred|small|far|low|bright|dim|unclear|little|grainy|fuzzy)|"
     r"blurry|illegible|unreadable|indistinct|indistinguishable|undetermined|unknown|"
     r"not (?:\w+ )?(?:visible|discernible|legible|readable|recogni[sz]able|identifiable|"
@@ -113,7 +123,8 @@ def parse_yes_no(text: str) -> str:
         before = re.split(r"[.,;:!\n]", folded[: told[-1].start()])[-1]
         if len({one["said"] for one in told}) > 1 or not _NEGATIONS.isdisjoint(before.split()):
             return ""
-        folded = folded[told[-1].start("said") :]
+        earlier = {_interjection(one) for one in _clauses(folded[: told[-1].start()])} - {""}
+        folded = ", ".join((*earlier, folded[told[-1].start("said") :]))
     return _read_clauses(_clauses(folded))
 
 
@@ -153,7 +164,7 @@ def _fold(text: str) -> str:
         folded = folded.replace(short, long)
     folded = _CONTRACTED.sub(" not", folded)
     folded = re.sub(r"\bi['’]m\b", "i am", re.sub(r"\bcant\b", "cannot", folded))
-    return _NUMERO.sub(" number ", _BOTH.sub(" yesandno ", _ECHO.sub(" , ", folded)))
+    return _NUMERO.sub(" number ", _ECHO.sub(" , ", _BOTH.sub(" yesandno ", folded)))
 
 
 def _clauses(folded: str) -> list[str]:
@@ -175,7 +186,9 @@ def _polarity(clause: str) -> set[str]:
     bare = [word for word in words if word != "and"]
     if len(bare) > 1 and bare[0] in _PLAIN and bare[1] in _PLAIN:
         return {_PLAIN[bare[0]]}
-    head = _interjection(clause)
+    if words[0] in _JOINS and len(words) > 1:
+        words = words[1:]
+    head = _interjection(" ".join(words))
     return ({head} if head else set()) | _statement(words[1:] if head else words)
 
 
@@ -187,8 +200,9 @@ def _statement(words: list[str]) -> set[str]:
     if words[:2] in _POSITIVE or _SEES.match(" ".join(words)):
         if words[:2] in _POSITIVE and words[2:3] in (["0"], ["zero"]):
             return {"no"}
-        near = bool(denied) and denied[0] <= 3
-        if not near and _LACKING.isdisjoint(words):
+        adverb = words[2:3] != [] and (words[2].endswith("ly") or words[2] in ("also", "still"))
+        near = denied[:1] == [2] or (denied[:1] == [3] and adverb)
+        if not near and (denied or _LACKING.isdisjoint(words)):
             affirmed = {"yes"}
     if not denied:
         foreign = not _FOREIGN.isdisjoint(without_accents(" ".join(words)).split())
