@@ -28,6 +28,13 @@ from probes.types import Missing
 
 VQA_REFERENCES = 3
 
+_BETWEEN = re.compile(r"[;|\n•]|,(?!\d)|(?<!\d),|\band\b|&", re.IGNORECASE)
+_LISTED_FIRST = re.compile(r"\s*\W?1[.)]\s")
+_LISTED = re.compile(r"(?<![\w.,])\(?\d{1,2}[.)]\s")
+"""Numbers of a list that begins with 1: "1. nut 2. bolt"."""
+_OPEN_END = re.compile(r"(?:,|\band)\s*(?:\.\.\.|…)|[?]\s*$")
+"""More things than were named, or none for sure."""
+
 
 @dataclass(frozen=True, slots=True)
 class Label:
@@ -173,7 +180,7 @@ def _is_near(one: Quantity, truth: Quantity, rule: Rule) -> bool:
 
 
 def _same_unit(one: str, other: str) -> bool:
-    """"°" says nothing against "°c"."""
+    """ "°" says nothing against "°c"."""
     return one == other or ("°" in (one, other) and one[0] == other[0])
 
 
@@ -198,8 +205,9 @@ def _read_set(references: Sequence[str], rule: Rule) -> Reader:
 
 
 def _things(text: str, rule: Rule) -> set[str]:
-    parts = re.split(r"[;|\n•]|,(?!\d)|(?<!\d),|\band\b|&", text, flags=re.IGNORECASE)
-    return {form for part in parts if (form := match_form(rule.means(part)))}
+    parts = _BETWEEN.split(_LISTED.sub(";", text) if _LISTED_FIRST.match(text) else text)
+    open_end = {"..."} if _OPEN_END.search(text) else set[str]()
+    return {form for part in parts if (form := match_form(rule.means(part)))} | open_end
 
 
 def _read_date(references: Sequence[str], rule: Rule) -> Reader:

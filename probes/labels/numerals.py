@@ -50,7 +50,9 @@ class Quantity:
 
 
 def as_digits(words: Sequence[str]) -> list[str]:
-    """Cardinal numbers up to 999,999 as digits, other words as they are. "none" is 0, as in VQA.
+    """Cardinal numbers up to 999,999 as digits, other words as they are.
+
+    "none" is 0, as in VQA; "no one" is nobody.
 
     >>> as_digits(["one", "hundred", "and", "five", "screws"])
     ['105', 'screws']
@@ -58,7 +60,8 @@ def as_digits(words: Sequence[str]) -> list[str]:
     found: list[str] = []
     at = 0
     while at < len(words):
-        value, used = _cardinal(words, at)
+        nobody = words[at] == "one" and words[at - 1 : at] == ["no"]
+        value, used = (0, 0) if nobody else _cardinal(words, at)
         found.append(str(value) if used else words[at])
         at += used or 1
     return found

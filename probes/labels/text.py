@@ -72,7 +72,9 @@ def spoken(answer: str) -> str:
     ('Yes', '')
     """
     said = _without_reasoning(_final_channel(answer))
-    if tagged := [match.group(1) + " " + (match.group(2) or "") for match in _TAGGED.finditer(said)]:
+    if tagged := [
+        match.group(1) + " " + (match.group(2) or "") for match in _TAGGED.finditer(said)
+    ]:
         said = tagged[-1]
     return _LEAD.sub("", _BOXED.sub(r"\1", said)).strip()
 

@@ -26,7 +26,12 @@ _CONTRACTED = re.compile(
     r"n['’]t\b|(?<=\b(?:is|do))nt\b|(?<=\b(?:are|was|has|had|did))nt\b|(?<=\b(?:does|were|have))nt\b|"
     r"(?<=\b(?:would|could))nt\b|(?<=\bshould)nt\b"
 )
-_SHORT = (("can't", "cannot"), ("can’t", "cannot"), ("there's", "there is"), ("there’s", "there is"))
+_SHORT = (
+    ("can't", "cannot"),
+    ("can’t", "cannot"),
+    ("there's", "there is"),
+    ("there’s", "there is"),
+)
 
 _YES_WORDS = ("yes", "yeah", "yep", "yup")
 _NO_WORDS = ("no", "nope", "nah")
@@ -99,7 +104,9 @@ _OPEN = re.compile(
 """Doubts that are none in answers to other questions; in `normalise`'s form, "not" written out."""
 _POSITIVE = (["there", "is"], ["there", "are"])
 _LACKING = frozenset("lack absence absent missing without free devoid few little zero 0".split())
-_SEES = re.compile(r"^i (?:can |do |also |clearly )?(?:see|spot|find) (?:a|an|one|some|the|two|\d+)\b")
+_SEES = re.compile(
+    r"^i (?:can |do |also |clearly )?(?:see|spot|find) (?:a|an|one|some|the|two|\d+)\b"
+)
 
 
 @lru_cache(maxsize=4096)
@@ -137,7 +144,9 @@ def _read_clauses(clauses: list[str]) -> str:
             continue
         own = _polarity(clause)
         # Of a later clause a plain "there is", and "not blue", count against others alone.
-        alone = at == 0 or _interjection(clause) or (own == {"no"} and not clause.startswith("not "))
+        alone = (
+            at == 0 or _interjection(clause) or (own == {"no"} and not clause.startswith("not "))
+        )
         if alone or found or len(own) > 1:
             found |= own
     return found.pop() if len(found) == 1 else ""
