@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from probes.labels.doubt import plain
+from probes.labels.doubt import alternatives, plain
 
 _GAP = "..."
 """Stands for up to six words."""
@@ -20,7 +20,7 @@ def _pattern(unable: str, verbs: str, phrases: str, whole: str) -> str:
         whole: the answer itself, for these words are answers elsewhere.
     """
     first, second, anywhere, alone = (
-        re.sub(r"\n\s*", " ", part).replace("| ", "|").replace(f" {_GAP} ", r" (?:\w+ ){0,6}?")
+        alternatives(part).replace(f" {_GAP} ", r" (?:\w+ ){0,6}?")
         for part in (unable, verbs, phrases, whole)
     )
     return rf"\b(?:{first}) (?:\w+ )?(?:{second})\b|\b(?:{anywhere})\b|^(?:{alone})$"
@@ -38,33 +38,36 @@ _ENGLISH = _pattern(
         (?:have|has|having|ive got|got) no (?:\\w+ )?(?:idea|clue|way of knowing|way to know)|
         no way (?:of knowing|to tell|to know)|
         (?:am|im|is|are|being) not (?:\\S+ ){0,3}?(?:sure|certain|confident)|
-        not (?:\\d+ % |\\w+ percent |entirely |completely |totally |fully |quite |too |so |very |at all )+
-        (?:sure|certain|confident)|not sure (?:if|whether|about|what|how|of)|unsure|uncertain|(?:it|that|this|answer) (?:is|remains) (?:not clear|unclear)|
+        not (?:\\d+ % |\\w+ percent |entirely |completely |totally |fully |quite |too |so |very )+
+        (?:sure|certain|confident)|not sure (?:if|whether|about|what|how|of)|unsure|uncertain|
+        (?:it|that|this|answer) (?:is|remains) (?:not clear|unclear)|
         (?:no|without|without an|without any|any)
         (?:image|picture|photo|photograph|attachment)s?(?:\\s(?:was|is|were|are|has been))?
         (?:provided|attached|given|available|uploaded|included|shared|supplied|here|visible|loaded|
-        (?:to|that i can|i can|for me to) (?:see|look|view|analy[sz]e|inspect|examine|assess|judge))|
+        (?:to|that i can|i can|for me to) (?:see|look|view|analy[sz]e|inspect|examine|judge))|
         (?:do not|dont|did not|didnt|cannot|cant) (?:have|see|get|receive|find) (?:an|any|the|your)
         (?:image|picture|photo|photograph|attachment)s?(?:\\s(?:here|yet|at all|in .*))?$|
         (?:have|has|see|got|received) no (?:image|picture|photo|photograph|attachment)s?$|
         there (?:is|was|are) no (?:image|picture|photo|photograph|attachment)s?$|
         (?:please|could you|can you) (?:please )?(?:(?:re)?upload|provide|clarify|specify|resend|
-        (?:share|send|attach|give) (?:me|us|it|your|more|(?:the|an|a) (?:image|picture|photo)))|(?:would|will) need (?:to see|more|the|a|an|additional) .*|
+        (?:share|send|attach|give) (?:me|us|it|your|more|(?:the|an|a) (?:image|picture|photo)))|
+        (?:would|will) need (?:to see|more|the|a|an|additional) .*|
         (?:image|picture|photo|photograph|attachment)s? (?:was|is|were|are|has been) not
         (?:provided|attached|given|available|uploaded|included|shared|supplied)|
         (?:not enough|insufficient|too little) (?:\\w+ )?(?:information|info|details?|context|data|
-        evidence)|no (?:\\w+ )?(?:information|info) (?:is |was )?(?:available|given|provided|to|about|
-        on|in)|(?:information|answer) is not (?:available|given|provided|known)|
-        as an? (?:ai|language model|large language model|assistant|text)|
+        evidence)|
+        no (?:\\w+ )?(?:information|info) (?:is |was )?(?:available|given|provided|to|about|on|in)|
+        (?:information|answer) is not (?:available|given|provided|known)|
+        as an? (?:ai|(?:large )?language model)|
         (?:i am|im) (?:just |only )?an? (?:ai|language model|text)|
         (?:do not|dont) have (?:access|enough|sufficient|the ability|any information)""",
     whole="""no idea|no clue|idk|dunno|beats me|not sure|not certain|not clear|unclear|unknown|
         undetermined|indeterminate|unanswerable|n a|n/a|na|not applicable|not available|no answer|
         no comment|depends|it depends|(?:there is )?no (?:image|picture|photo|attachment)s?|
         (?:there is )?no (?:\\w+ )?(?:information|info|opinion|response|clear answer)|
-        (?:sorry |no )?(?:but )?(?:i |we |it )?(?:cannot|can not|cant|could not|couldnt|wont|will not)
-        (?:see|tell|say|do (?:that|this|so|it)|see (?:it|that|this|clearly|well|anything)|be)?|
-        (?:sorry )?(?:i |we )?(?:cannot|can not|cant|could not|couldnt)|(?:i am )?unable(?: to)?|
+        (?:sorry |no )?(?:i |we |it )?(?:cannot|can not|cant|could not|couldnt|wont|will not)(?:|
+        \\s(?:tell|say|be|do (?:that|this|so|it)|see(?:\\s(?:it|that|this|clearly|well|anything))?))|
+        (?:i am )?unable(?: to)?|
         who knows|anyones guess|your guess is as good as mine|no way to (?:tell|know)|
         (?:(?:i am|im) )?sorry|nan|undefined""",
 )
@@ -72,14 +75,16 @@ _GERMAN = _pattern(
     unable="(?:kann|konnen|konnte|lasst sich|lasst es sich) ... nicht",
     verbs="""sagen|erkennen|beurteilen|bestimmen|feststellen|beantworten|entscheiden|
         das bild sehen""",
-    phrases="""weiss (?:ich )?(?:es |das )?(?:leider )?nicht|keine ahnung|nicht zu (?:erkennen|sagen|
-        sehen|beurteilen|bestimmen)|(?:schwer|schwierig|unmoglich|nicht moglich) zu \\w+|
+    phrases="""weiss (?:ich )?(?:es |das )?(?:leider )?nicht|keine ahnung|
+        nicht zu (?:erkennen|sagen|sehen|beurteilen|bestimmen)|
+        (?:schwer|schwierig|unmoglich|nicht moglich) zu \\w+|
         kann ich (?:\\w+ )?nicht|als ki|keine (?:\\w+ )?(?:information|informationen|angabe|angaben|
         auskunft)|(?:nicht genug|zu wenig) informationen|sehe kein bild|
         nicht (?:\\w+ )?(?:sicher|eindeutig|beantwortbar)|
         nicht erkennbar|nicht bestimmbar|nicht feststellbar|bin (?:mir )?(?:da )?nicht sicher|
         kein bild (?:\\w+ )?(?:vorhanden|bereitgestellt|angehangt|verfugbar)""",
-    whole="""unklar|unbekannt|ungewiss|unsicher|nicht sicher|(?:da ist |es gibt |hier ist )?kein bild|
+    whole="""unklar|unbekannt|ungewiss|unsicher|nicht sicher|
+        (?:da ist |es gibt |hier ist )?kein bild|
         (?:ich )?kann (?:ich )?nicht|k a|nicht sichtbar|nicht klar|unmoglich|unleserlich|
         kommt drauf an|weiss nicht""",
 )
@@ -89,8 +94,9 @@ _FRENCH = _pattern(
     verbs="""dire|determiner|repondre|savoir|identifier|distinguer|juger|sure?|certaine?|
         voir l ?image""",
     phrases="""ne sais pas|aucune idee|pas la moindre idee|aucune image|pas d ?image|pas de reponse|
-        (?:aucune|pas d|pas assez d) ?informations?|(?:nest|est|suis) pas (?:\\w+ )?(?:sure?|certaine?|
-        claire?|visible)|en tant qu ?ia|(?:impossible|difficile) (?:a|de) \\w+""",
+        (?:aucune|pas d|pas assez d) ?informations?|
+        (?:nest|est|suis) pas (?:\\w+ )?(?:sure?|certaine?|claire?|visible)|en tant qu ?ia|
+        (?:impossible|difficile) (?:a|de) \\w+""",
     whole="""sais pas|inconnue?|indetermine|pas (?:\\w+ )?(?:sure?|certaine?|claire?|visible)|
         (?:je )?ne peux pas|peux pas|incertaine?|non visible|impossible|ca depend""",
 )
@@ -102,7 +108,8 @@ _SPANISH = _pattern(
     phrases="""no lo se|ni idea|no tengo (?:ni |la menor |ninguna )?idea|
         no (?:estoy|esta|es) (?:\\w+ )?(?:segur[oa]|claro|clara|visible)|
         no se (?:si|que|cual|cuant[oa]s?|donde)|no hay (?:\\w+ )?informacion|
-        no (?:lo |la )?(?:puedo|logro|se puede|alcanzo a) (?:ver|verlo|distinguir\\w*|apreciar\\w*)(?: bien)?$|
+        no (?:lo |la )?(?:puedo|logro|se puede|alcanzo a) (?:ver|verlo|distinguir\\w*|
+        apreciar\\w*)(?: bien)?$|
         no veo (?:la|ninguna|una) (?:imagen|foto)|(?:dificil|imposible) (?:de )?\\w+|como ia""",
     whole="""no se|yo no se|desconocid[oa]|no hay (?:ninguna )?(?:imagen|foto)|no (?:lo )?puedo|
         no visible|no se (?:ve|distingue|aprecia)(?: bien)?|sin informacion|depende|
@@ -115,10 +122,13 @@ _ITALIAN = _pattern(
         vedere l ?immagine""",
     phrases="""non (?:lo )?so|non saprei|nessuna idea|non (?:ne )?ho (?:la minima )?idea|
         non sono (?:\\w+ )?(?:sicur[oa]|cert[oa])|nessuna immagine|
-        (?:nessuna|non ci sono|non ho) (?:\\w+ )?informazion[ei]|non e (?:\\w+ )?(?:chiaro|visibile)|
+        (?:nessuna|non ci sono|non ho) (?:\\w+ )?informazion[ei]|
+        non e (?:\\w+ )?(?:chiaro|visibile)|
         non (?:posso|riesco a) (?:veder(?:e|lo)|distinguer(?:e|lo))(?: bene)?$|
-        (?:difficile|impossibile) (?:da |a )?\\w+|come ia|non vedo (?:l ?immagine|nessuna immagine)""",
-    whole="""sconosciut[oa]|ignot[oa]|non (?:lo )?posso|non visibile|non chiaro|non si vede(?: bene)?|
+        (?:difficile|impossibile) (?:da |a )?\\w+|come ia|
+        non vedo (?:l ?immagine|nessuna immagine)""",
+    whole="""sconosciut[oa]|ignot[oa]|non (?:lo )?posso|non visibile|non chiaro|
+        non si vede(?: bene)?|
         non (?:sono )?(?:sicur[oa]|cert[oa])|dipende|non c ?e (?:nessuna |un )?immagine""",
 )
 _PORTUGUESE = _pattern(
@@ -126,7 +136,8 @@ _PORTUGUESE = _pattern(
     verbs="dizer|determinar|responder|saber|identificar|afirmar|distinguir|ver a imagem",
     phrases="""nao sei|nao faco ideia|nao tenho (?:a menor |a minima |nenhuma )?(?:ideia|certeza)|
         nao estou (?:\\w+ )?(?:segur[oa]|cert[oa])|nenhuma imagem|
-        (?:sem|nao ha|nenhuma) (?:\\w+ )?informac(?:ao|oes)|nao (?:esta|e) (?:\\w+ )?(?:claro|visivel)|
+        (?:sem|nao ha|nenhuma) (?:\\w+ )?informac(?:ao|oes)|
+        nao (?:esta|e) (?:\\w+ )?(?:claro|visivel)|
         nao (?:consigo|posso|da para) (?:ver|distinguir|enxergar)(?: bem)?$|como uma? ia|
         (?:dificil|impossivel) (?:de )?\\w+|nao vejo (?:a|nenhuma) imagem""",
     whole="""sem ideia|desconhecid[oa]|indeterminad[oa]|nao (?:posso|consigo)|nao visivel|

@@ -5,27 +5,35 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-from probes.labels.doubt import denies, hedges, without_accents, without_questions
+from probes.labels.doubt import (
+    alternatives,
+    denies,
+    hedges,
+    without_accents,
+    without_questions,
+    words_of,
+)
 from probes.labels.numerals import Quantity, quantities
 from probes.labels.text import match_form
 
+_COMPARED = alternatives(
+    r"""more|less|fewer|than|least|most|minimum|maximum|min|max|almost|nearly|barely|hardly|or|
+    either|between|exceed\w*|upwards?|onwards?|limit|twice|double|triple|dozens|half|halves|
+    quarters?|thirds?|tops|plus|additional|another|extra|few|several|as (?:many|few|much|little)|
+    mehr|weniger|mindestens|wenigstens|hochstens|maximal|oder|zwischen|knapp|anderthalb|halb\w*|
+    moins|jusqu\w*|presque|ou|entre|demie?|mas|menos|hasta|casi|medi[oa]|
+    piu|meno|almeno|fino|quasi|mezz[oa]|mais|pelo|ate|mei[oa]|
+    meer|minder|minstens|hoogstens|tussen|bijna|wiecej|mniej|najmniej|ponad|prawie|lub"""
+)
+_BEFORE = "over|under|above|below|beyond|within|until|till|before|after|up to|down to|from|past"
+_BEFORE_TOO = "uber|unter|bis|sous"
+_BEHIND = "over|above|up|below|under|beyond|counting|a"
 _BOUND = re.compile(
-    # Comparisons, wherever they stand: "more than 3", "3 or more", "3 at least", "3+".
-    r"\b(?:more|less|fewer|than|least|most|minimum|maximum|min|max|almost|nearly|barely|hardly|or|"
-    r"either|between|exceed\w*|upwards?|onwards?|limit|twice|double|triple|dozens|half|halves|"
-    r"quarters?|thirds?|tops|plus|additional|another|extra|few|several|as (?:many|few|much|little)|"
-    r"mehr|weniger|mindestens|wenigstens|hochstens|maximal|oder|zwischen|knapp|anderthalb|halb\w*|"
-    r"moins|maximum|jusqu\w*|presque|ou|entre|demie?|mas|menos|hasta|casi|medi[oa]|"
-    r"piu|meno|almeno|fino|quasi|mezz[oa]|mais|pelo|ate|mei[oa]|"
-    r"meer|minder|minstens|hoogstens|tussen|bijna|wiecej|mniej|najmniej|ponad|prawie|lub)\b|"
-    # Words that are bounds only before a number, or behind one.
-    r"\b(?:over|under|above|below|beyond|within|until|till|before|after|up to|down to|from|past|"
-    r"uber|unter|bis|sous|hasta) (?:(?:the|a|about|to|total of) )*-?\d|"
-    r"\d(?: \w+)? (?:and|und|et|y|e|en) (?:over|above|up|below|under|beyond|counting|a)\b|"
-    r"\d ?(?:\+|ish more)(?!\w)|[<>±≤≥≦≧≠≮≯⩽⩾→]|"
-    # A name: "No. 3", "# 3".
-    r"\b(?:no|nr|num) -?\d|# ?\d|"
-    r"至少|最多|最少|以上|以下|以内|以內|超[过過]|[未不]满|不足|不到|少なくとも|未満"
+    rf"\b(?:{_COMPARED})\b|"
+    rf"\b(?:{_BEFORE}|{_BEFORE_TOO}) (?:(?:the|a|about|to|total of) )*-?\d|"
+    rf"\d(?: \w+)? (?:and|und|et|y|e|en) (?:{_BEHIND})\b|\d ?\+(?!\w)|[<>±≤≥≦≧≠≮≯⩽⩾→]|"
+    r"\b(?:no|nr|num) -?\d|# ?\d|"  # a name: "No. 3"
+    "至少|最多|最少|以上|以下|以内|以內|超[过過]|[未不]满|不足|不到|少なくとも|未満"
 )
 _NOT_A_NUMBER = re.compile(
     r"-?\d+(?:[.,]\d+)?(?:/\d+|e\d+)|\d+(?:st|nd|rd|th|er|eme|º|ª)", re.IGNORECASE
@@ -33,10 +41,10 @@ _NOT_A_NUMBER = re.compile(
 """Fractions, powers of ten and ordinals: words that begin as a number and are none."""
 _RATE = re.compile(r"(?<=[^\W\d])/(?=[^\W\d])")
 _SCALED = re.compile(r"\d ?\^|\d ?[x×*·] ?10\b|10 ?(?:\^|\*\*)|(?<=\d)\s*!\s*=")
-_NOTHING_COUNTED = frozenset(
-    "more less longer fewer one doubt idea clue way answer information info data image images "
-    "picture pictures photo photos question comment problem context evidence detail details view "
-    "number count response result opinion access end matter wonder good".split()
+_NOTHING_COUNTED = words_of(
+    """more less longer fewer one doubt idea clue way answer information info data image images
+    picture pictures photo photos question comment problem context evidence detail details view
+    number count response result opinion access end matter wonder good"""
 )
 """Behind "no" these are not what was counted: "no more", "no data"."""
 

@@ -93,8 +93,6 @@ def _has_letter(letter: str, text: str) -> bool:
     one = re.escape(letter)
     alone = re.match(rf"\W*{one}\s*(?:[.):\]]|\W*$|\W*\n)", text)
     marked = re.match(rf"\W*(?:[(\[]{one}[)\]]|{one}\s?[):\]]|{one}\.?\W*$)", text, re.IGNORECASE)
-    behind = re.search(
-        rf"\b(?i:option|choice|answer|letter)\s*:?\s+(?i:is\s+)?\W*(?:{one}(?!\w)|(?i:{one})(?=\W*$|[).:\]]))",
-        text,
-    )
+    named = r"\b(?i:option|choice|answer|letter)\s*:?\s+(?i:is\s+)?\W*"
+    behind = re.search(rf"{named}(?:{one}(?!\w)|(?i:{one})(?=\W*$|[).:\]]))", text)
     return bool(alone or marked or behind)

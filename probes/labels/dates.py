@@ -6,7 +6,7 @@ import datetime
 import re
 from typing import Literal
 
-from probes.labels.doubt import hedges, without_accents, without_questions
+from probes.labels.doubt import alternatives, hedges, without_accents, without_questions
 
 DateOrder = Literal["dmy", "mdy"]
 
@@ -40,26 +40,37 @@ _FORMS = [
 
 
 # The words on a package, which say of its date what it is.
+_USED = "use|used|sell|sold|consume|consumed|eat|drink"
 _PRINTED = re.compile(
-    r"\b(?:do )?not (?:to be )?(?:use|used|consume|consumed|eat|drink|sell|sold|valid) (?:if )?(?:after|past|beyond)\b|"
-    r"\b(?:best|use|used|sell|sold|consume|consumed|eat|enjoy|drink|display|freeze|keeps?|discard|"
-    r"good|fresh|safe|valid|expir\w*|exp)\b(?: if)?(?: \w+)? (?:before|by|until|till|through|after|on)"
-    r"(?: end)?\b|\b(?:mindestens )?haltbar bis\b|\bzu verbrauchen bis\b|\bverbrauchen bis\b|"
-    r"\bconsommer (?:de preference )?(?:avant|jusqu\S+)|\bconsumir (?:preferentemente )?antes d\w+|"
-    r"\bconsumar\w* (?:preferibilmente )?(?:entro|prima d\w+)|\b(?:gultig|gueltig) bis\b"
+    r"\b(?:"
+    + alternatives(
+        rf"""(?:do )?not (?:to be )?(?:{_USED}|valid) (?:if )?(?:after|past|beyond)|
+        (?:best|{_USED}|enjoy|display|freeze|keeps?|discard|good|fresh|safe|valid|expir\w*|exp)
+        (?:if )?(?:\w+ )?(?:before|by|until|till|through|after|on)(?:\send)?|
+        (?:mindestens )?haltbar bis|(?:zu )?verbrauchen bis|gultig bis|
+        consommer (?:de preference )?(?:avant|jusqu\w*)|
+        consumir (?:preferentemente )?antes d\w+|
+        consumar\w* (?:preferibilmente )?(?:entro|prima d\w+)"""
+    )
+    + r")\b"
 )
 _RELATIVE = re.compile(
-    r"\b(?:not|never|before|after|by|until|till|since|or|either|between|earlier|later|latest|"
-    r"earliest|prior|through|onwards?|around|approximately|circa|roughly|than|within|past|except|"
-    r"(?:\d+|an?|one|two|three|few|several) (?:\w+ )?(?:days?|weeks?|months?|years?)|"
-    r"(?:day|week|month|year)s? (?:from|of)|"
-    r"nicht|vor|nach|bis|seit|ab|oder|zwischen|avant|apres|jusqu\w*|depuis|ou|antes|despues|desde|"
-    r"hasta|prima|dopo|dal|entro|depois|ate|na|tot|sinds|voor|przed|po|od|lub)\b|[<>≤≥~≈]|之前|以前|以後|之后|以降|まで"
+    r"\b(?:"
+    + alternatives(
+        r"""not|never|before|after|by|until|till|since|or|either|between|earlier|later|latest|
+        earliest|prior|through|onwards?|around|approximately|circa|roughly|than|within|past|except|
+        (?:\d+|an?|one|two|three|few|several) (?:\w+ )?(?:days?|weeks?|months?|years?)|
+        (?:day|week|month|year)s? (?:from|of)|
+        nicht|vor|nach|bis|seit|ab|oder|zwischen|avant|apres|jusqu\w*|depuis|ou|antes|despues|
+        desde|hasta|prima|dopo|dal|entro|depois|ate|na|tot|sinds|voor|przed|po|od|lub"""
+    )
+    + r")\b|[<>≤≥~≈]|之前|以前|以後|之后|以降|まで"
 )
+_NAMED = _MONTH.replace("?P<month>", "?:")
+_JOINED = "(?:[-–—/&+]|to|and|und|et|y|e)"
 _BESIDE = re.compile(
-    rf"\d(?:st|nd|rd|th)?\.? ?(?:of )?{_MONTH.replace('?P<month>', '?:')}\b|"
-    rf"\b{_MONTH.replace('?P<month>', '?:')} ?\d|"
-    r"\d(?:st|nd|rd|th)?\.? ?(?:[-–—/&+]|to|and|und|et|y|e) ?§|§ ?(?:[-–—/&+]|to|and|und|et|y|e) ?\d"
+    rf"\d(?:st|nd|rd|th)?\.? ?(?:of )?{_NAMED}\b|\b{_NAMED} ?\d|"
+    rf"\d(?:st|nd|rd|th)?\.? ?{_JOINED} ?§|§ ?{_JOINED} ?\d"
 )
 """Another day before the date or behind it, as in "3-5 April 2025"; § stands for the date."""
 

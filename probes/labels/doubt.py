@@ -10,28 +10,45 @@ from probes.labels.text import normalise
 
 _LATIN_MARKS = re.compile("[\u0300-\u036f]")
 _SENTENCES = re.compile(r"(?<=[!?？\n])|(?<=\.)(?!\d)")
-_EITHER = (
-    r"(?:yes|ja|oui|si|sim|da|tak) (?:and|und|et|y|e|en|i) (?:no|nein|non|nao|nee|nie)|"
-    r"(?:neither|weder|ni|ne|nem|noch) (?:yes|ja|oui|si|sim) (?:nor|noch|ni|ne|nem) (?:no|nein|non|nao)"
+
+
+def alternatives(table: str) -> str:
+    """A pattern's alternatives, written over several lines."""
+    return re.sub(r"\n\s*", " ", table.strip()).replace("| ", "|")
+
+
+def words_of(table: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(table.split())
+
+
+_BOTH_OR_NONE = alternatives(
+    """(?:yes|ja|oui|si|sim|da|tak) (?:and|und|et|y|e|en|i) (?:no|nein|non|nao|nee|nie)|
+    (?:neither|weder|ni|ne|nem|noch) (?:yes|ja|oui|si|sim) (?:nor|noch|ni|ne|nem) (?:no|nein|non|
+    nao)"""
+)
+_GUESSES = alternatives(
+    r"""maybe|perhaps|possibly|potentially|conceivably|presumably|supposedly|allegedly|arguably|
+    might|may (?:well )?(?:be|have|not)|could (?:well )?(?:be|have)|guess(?:ing|es)?|who knows|
+    unsure|uncertain|unclear|undecided|inconclusive|doubtful|debatable|questionable|ambiguous|
+    not (?:\S+ ){0,3}?(?:sure|certain|confident|convinced)|50[ /]50|fifty fifty|either way|idk|
+    dunno|not? (?:a )?clue|no idea|beats me|
+    (?:a|some|the|good|slight|small) (?:chance|possibility|likelihood|probability|uncertainty)|
+    vielleicht|moglicherweise|eventuell|womoglich|(?:kann|konnte)(?:\s\w+)? sein|jein|unsicher|
+    peut etre|possiblement|eventuellement|pas (?:tres )?sure?|
+    quizas?|tal vez|puede (?:que|ser)|podria ser|a lo mejor|posiblemente|
+    forse|puo darsi|potrebbe|magari|possibilmente|
+    talvez|pode ser|possivelmente|quica|misschien|mogelijk|wellicht|byc moze|moze|mozliwe"""
 )
 _HEDGES = re.compile(
-    r"\b(?:maybe|perhaps|possibly|potentially|conceivably|presumably|supposedly|allegedly|arguably|"
-    r"might|may (?:well )?(?:be|have|not)|could (?:well )?(?:be|have)|guess(?:ing|es)?|who knows|"
-    r"unsure|uncertain|unclear|undecided|inconclusive|doubtful|debatable|questionable|ambiguous|"
-    r"not (?:\S+ ){0,3}?(?:sure|certain|confident|convinced)|50[ /]50|fifty fifty|idk|dunno|not? (?:a )?clue|no idea|beats me|either way|"
-    r"(?:a|some|the|good|slight|small) (?:chance|possibility|likelihood|probability|uncertainty)|"
-    r"vielleicht|moglicherweise|eventuell|womoglich|(?:kann|konnte)(?: \w+)? sein|jein|unsicher|"
-    r"peut etre|possiblement|eventuellement|pas (?:tres )?sure?|"
-    r"quizas?|tal vez|puede (?:que|ser)|podria ser|a lo mejor|posiblemente|"
-    r"forse|puo darsi|potrebbe|magari|possibilmente|"
-    r"talvez|pode ser|possivelmente|quica|misschien|mogelijk|wellicht|byc moze|moze|mozliwe|"
-    rf"{_EITHER})\b|[也或][许許]|(?<!不)可能|说不定|說不定|かもしれ|もしかし|ひょっとし"
+    rf"\b(?:{_GUESSES}|{_BOTH_OR_NONE})\b|"
+    "[也或][许許]|(?<!不)可能|说不定|說不定|かもしれ|もしかし|ひょっとし"
 )
-_NEGATIONS = frozenset(
-    "no not none nor neither never nothing nobody nowhere cannot cant wont dont doesnt didnt isnt "
-    "arent wasnt werent hasnt havent hadnt wouldnt couldnt shouldnt aint without except excluding "
-    "nicht kein keine keinen keiner keines weder pas aucun aucune ni ningun ninguno ninguna non "
-    "nessun nessuno nessuna nao nenhum nenhuma niet geen nie zaden".split()
+_NEGATIONS = words_of(
+    """no not none nor neither never nothing nobody nowhere cannot cant wont dont doesnt didnt isnt
+    arent wasnt werent hasnt havent hadnt wouldnt couldnt shouldnt aint without except excluding
+    nicht kein keine keinen keiner keines weder pas aucun aucune ni ningun ninguno ninguna non
+    nessun nessuno nessuna nao nenhum nenhuma niet geen nie zaden"""
 )
 """In English, and what makes a plain answer of other languages doubtful."""
 

@@ -18,11 +18,12 @@ _NUMBER = re.compile(r"(-?)(\d+(?:[.,]\d+)*)([^\W\d_]*)")
 _NAMES = {"percent": "%", "pct": "%", "degree": "°", "degrees": "°", "permille": "‰"}
 _DEGREES = {"c": "°c", "celsius": "°c", "f": "°f", "fahrenheit": "°f"}
 _CURRENCIES = frozenset("$€£¥₹")
-_SCALES = frozenset(
-    "% ‰ dozen score gross pair pairs couple couples hundred hundreds thousand thousands million "
-    "millions billion billions trillion trillions k mio mrd bn x tenth tenths fourth fourths fifth "
-    "fifths sixth eighth eighths hundredth hundredths thousandths squared cubed".split()
-)
+_SCALE_WORDS = """
+    % ‰ dozen score gross pair pairs couple couples hundred hundreds thousand thousands million
+    millions billion billions trillion trillions k mio mrd bn x tenth tenths fourth fourths fifth
+    fifths sixth eighth eighths hundredth hundredths thousandths squared cubed
+"""
+_SCALES = frozenset(_SCALE_WORDS.split())
 """Words behind a number that make another one of it."""
 
 

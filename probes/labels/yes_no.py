@@ -7,7 +7,8 @@ import unicodedata
 from collections.abc import Callable
 from functools import lru_cache
 
-from probes.labels.doubt import hedges, without_accents, without_questions
+from probes.labels.doubt import without_accents, without_questions, words_of
+from probes.labels.reservation import reserves
 from probes.labels.text import normalise
 
 # "(yes/no) No": the question's own words come back. "Yes and no" is no answer.
@@ -23,8 +24,7 @@ _VERDICT = re.compile(
 )
 _CLAUSES = re.compile(r"([.,;:!?\n()\"“”*]+|\s[-–—]\s|—)")
 _CONTRACTED = re.compile(
-    r"n['’]t\b|(?<=\b(?:is|do))nt\b|(?<=\b(?:are|was|has|had|did))nt\b|(?<=\b(?:does|were|have))nt\b|"
-    r"(?<=\b(?:would|could))nt\b|(?<=\bshould)nt\b"
+    r"n['’]t\b|\b(?P<verb>is|are|was|were|do|does|did|has|have|had|would|could|should)nt\b"
 )
 _SHORT = (
     ("can't", "cannot"),
@@ -50,60 +50,19 @@ _AFTER_NO = frozenset(_PRONOUNS.split())
 _NEGATED = "no not none nothing never neither nor nobody nowhere cannot"
 _NEGATIONS = frozenset(_NEGATED.split())
 # In other languages they make a yes doubtful, and are no "no": aliases say what is one.
-_FOREIGN = frozenset(
-    "nicht kein keine keiner keines keinen pas aucun aucune ningun ninguno ninguna non nessun "
-    "nessuno nessuna nao nenhum nenhuma geen niet nie zaden".split()
+_FOREIGN = words_of(
+    """nicht kein keine keiner keines keinen pas aucun aucune ningun ninguno ninguna non nessun
+    nessuno nessuna nao nenhum nenhuma geen niet nie zaden"""
 )
-_JOINS = frozenset("but and so well however although though because since as then actually".split())
-_BEFORE_NOT = frozenset(
-    "is are was were am be do does did has have had can could will would should wo may must "
-    "absolutely certainly definitely probably likely clearly surely course think believe actually "
-    "apparently obviously simply it seems appears to".split()
+_JOINS = words_of("""but and so well however although though because since as then actually""")
+_BEFORE_NOT = words_of(
+    """is are was were am be do does did has have had can could will would should wo may must
+    absolutely certainly definitely probably likely clearly surely course think believe actually
+    apparently obviously simply it seems appears to"""
 )
 """What "not" denies a whole clause behind; behind other words it is a contrast: "red, not blue"."""
-_PERCEIVED = "see|seen|seeing|find|found|spot|spotted|detect|detected|notice|observe|perceive"
-_PICTURES = r"(?:image|picture|photo|photograph|attachment|file)s?(?! (?:on|of|above|under|beside|behind|near|next|hanging|showing|printed|over|inside)\b)"
-_OPEN = re.compile(
-    r"^no (?:thanks|thank you|problem|worries|kidding|wonder|matter|offen[sc]e|can do|joke|luck|use|"
-    r"question|surprise|harm|deal|big deal|rush|pressure|go)\b|"
-    # Conditions, and what is still to come.
-    r"\b(?:if|unless|whether|otherwise|depend\w*|assuming|supposing|let me|happy to|glad to|wait for|"
-    r"please|(?:hard|difficult|tough|tricky|impossible) to|hardly|barely|scarcely|"
-    r"except|supposed to|i can help|i (?:\w+ )?(?:lack|need|require)|never mind|none of the above|"
-    r"nothing (?:i|we|you) can|nothing (?:can|could) be|nothing to (?:see|say|go on)|"
-    r"nothing (?:is|was) (?:known|visible|clear|given)|can neither|insufficient|inadequate|"
-    # Nothing known, nothing given.
-    r"no longer|no (?:one|body) (?:knows|can|could)|nobody (?:knows|can|could)|no way (?:to|of|for|that)|"
-    r"no (?:\w+ )?(?:information|info|data|details?|context|answer|response|comment|opinion|idea|clue|"
-    r"access|certainty|guarantee|preference|means|basis|conclusion|visibility|view)|"
-    rf"(?:no|(?:{_PERCEIVED}|have|access|open|view|get|receive|load|not) (?:an?|any|the|your)) (?:\w+ )?{_PICTURES}|"
-    r"(?:image|picture|photo|photograph|question|information|context|resolution|quality|view|angle|"
-    r"lighting)s? (?:\w+ )?(?:is|are|was|were|has|have|can|could|cannot) (?:\w+ )?(?:not|too|un\w+|blur\w+)|"
-    r"(?:image|picture|photo|photograph) does not (?:show|contain|have|allow|let|help|provide|reveal|"
-    r"make|give|load) (?:me|us|enough|whether|it|that|this|clear\w*|sufficient)|"
-    r"(?:image|picture|photo|photograph|attachment|link|file) (?:does|did|would|could|will) not "
-    r"(?:be |get )?(?:load\w*|open\w*|display\w*|appear|show up|upload\w*|come through|work|process\w*)|"
-    r"does not (?:allow|let|permit|help|provide|reveal|give)|"
-    r"too (?:\w+ )?(?:dark|blurry|blurred|small|far|low|bright|dim|unclear|little|grainy|fuzzy)|"
-    r"blurry|illegible|unreadable|indistinct|indistinguishable|undetermined|unknown|"
-    r"not (?:\w+ )?(?:visible|discernible|legible|readable|recogni[sz]able|identifiable|"
-    r"distinguishable|determinable|determined|clear|clearly|obvious|apparent|evident|known|possible|"
-    r"enough|sufficient|applicable|available|answerable|specified|stated|given|provided|mentioned|"
-    r"shown|in (?:view|frame|sight)|necessarily|always|entirely|fully|completely|totally|exactly|"
-    r"quite|yet|really|sure|certain|positive|able|allowed|qualified|permitted|conclusive)|"
-    # What the speaker does not do, but for seeing and thinking so.
-    rf"(?:i|we) (?:\w+ )?(?:do|did|can|could|will|would|wo|am|are|was|have|had|should|may|must) not"
-    rf"(?! (?:\w+ly |even |actually )?(?:{_PERCEIVED}|think|believe)\b)|"
-    r"not (?:\w+ )?(?:think|believe|see|find) (?:that )?(?:i|we)|"
-    rf"(?:cannot|can not|could not|able to)(?! (?:\w+ly |even |actually )?(?:{_PERCEIVED})\b)|"
-    rf"(?:cannot|not) (?:\w+ly |even |actually )?(?:{_PERCEIVED})"
-    r"(?:$| (?:it|that|this|them|well|clearly|properly|anything|enough|much|because|due|what|how|"
-    r"why|where|details?|from|in|at|here|there|so|yet|either|but|and)\b)"
-    r")\b"
-)
-"""Doubts that are none in answers to other questions; in `normalise`'s form, "not" written out."""
 _POSITIVE = (["there", "is"], ["there", "are"])
-_LACKING = frozenset("lack absence absent missing without free devoid few little zero 0".split())
+_LACKING = words_of("lack absence absent missing without free devoid few little zero 0")
 _SEES = re.compile(
     r"^i (?:can |do |also |clearly )?(?:see|spot|find) (?:a|an|one|some|the|two|\d+)\b"
 )
@@ -120,11 +79,11 @@ def parse_yes_no(text: str) -> str:
 
     >>> parse_yes_no("There isn't a dog."), parse_yes_no("Yes or no? No"), parse_yes_no("No. 5")
     ('no', 'no', '')
-    >>> parse_yes_no("No, wait, yes."), parse_yes_no("I am not able to see it."), parse_yes_no("No?")
+    >>> parse_yes_no("No, wait, yes."), parse_yes_no("I am unable to look."), parse_yes_no("No?")
     ('', '', '')
     """
     folded = _NOT_A_NO.sub(" ", _fold(text))
-    if hedges(folded) or _OPEN.search(without_accents(normalise(folded))):
+    if reserves(folded):
         return ""
     if told := list(_VERDICT.finditer(folded)):
         before = re.split(r"[.,;:!\n]", folded[: told[-1].start()])[-1]
@@ -171,7 +130,7 @@ def _fold(text: str) -> str:
     folded = without_questions(unicodedata.normalize("NFKC", text)).casefold()
     for short, long in _SHORT:
         folded = folded.replace(short, long)
-    folded = _CONTRACTED.sub(" not", folded)
+    folded = _CONTRACTED.sub(r"\g<verb> not", folded)
     folded = re.sub(r"\bi['’]m\b", "i am", re.sub(r"\bcant\b", "cannot", folded))
     return _NUMERO.sub(" number ", _ECHO.sub(" , ", _BOTH.sub(" yesandno ", folded)))
 
