@@ -66,7 +66,7 @@ _ENGLISH = _pattern(
         no comment|depends|it depends|(?:there is )?no (?:image|picture|photo|attachment)s?|
         (?:there is )?no (?:\\w+ )?(?:information|info|opinion|response|clear answer)|
         (?:sorry |no )?(?:i |we |it )?(?:cannot|can not|cant|could not|couldnt|wont|will not)(?:|
-        \\s(?:tell|say|be|do (?:that|this|so|it)|see(?:\\s(?:it|that|this|clearly|well|anything))?))|
+        \\s(?:tell|say|be|do (?:that|this|so|it)|see(?:|\\s(?:it|that|this|well|anything))))|
         (?:i am )?unable(?: to)?|
         who knows|anyones guess|your guess is as good as mine|no way to (?:tell|know)|
         (?:(?:i am|im) )?sorry|nan|undefined""",

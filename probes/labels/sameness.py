@@ -35,12 +35,17 @@ def answer_form(answer: str) -> Callable[[str], str]:
     if (quantity := _bare_quantity(match_form(said))) is not None:
         unit = quantity.unit
         return lambda other: _form(other, lambda text: _number(text, unit))
-    return lambda other: _form(other, lambda text: NOTHING)
+    return lambda other: _form(other, None)
 
 
-def _form(answer: str, read: Callable[[str], str]) -> str:
+def _form(answer: str, read: Callable[[str], str] | None) -> str:
     said = spoken(answer)
-    return NOTHING if abstains(said) else read(said) or match_form(said)
+    if abstains(said):
+        return NOTHING
+    words = match_form(said)
+    if read is not None and (found := read(said)):
+        return found
+    return f"{words} ?" if words and "?" in said else words  # "No?" and "3?" are not "no" and "3"
 
 
 def _bare_quantity(form: str) -> Quantity | None:

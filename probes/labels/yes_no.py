@@ -108,7 +108,10 @@ def _read_clauses(clauses: list[str]) -> str:
         )
         if alone or found or len(own) > 1:
             found |= own
-    return found.pop() if len(found) == 1 else ""
+    words = without_accents(" ".join(clauses)).split()
+    if len(found) != 1 or (found == {"yes"} and not _FOREIGN.isdisjoint(words)):
+        return ""
+    return found.pop()
 
 
 def says_yes_no(text: str) -> str:
@@ -172,10 +175,7 @@ def _statement(words: list[str]) -> set[str]:
         near = denied[:1] == [2] or (denied[:1] == [3] and adverb)
         if not near and (denied or _LACKING.isdisjoint(words)):
             affirmed = {"yes"}
-    if not denied:
-        foreign = not _FOREIGN.isdisjoint(without_accents(" ".join(words)).split())
-        return affirmed | ({"no"} if foreign and affirmed else set())
-    return affirmed | _denial(words, denied)
+    return affirmed | (_denial(words, denied) if denied else set())
 
 
 def _denial(words: list[str], denied: list[int]) -> set[str]:
