@@ -20,6 +20,7 @@ _COMPARED = alternatives(
     r"""more|less|fewer|than|least|most|minimum|maximum|min|max|almost|nearly|barely|hardly|or|
     either|between|exceed\w*|upwards?|onwards?|limit|twice|double|triple|dozens|half|halves|
     quarters?|thirds?|tops|plus|additional|another|extra|few|several|as (?:many|few|much|little)|
+    in excess|north of|but|except|excluding|doubt|wrong|cube|root|sqrt|log|
     mehr|weniger|mindestens|wenigstens|hochstens|maximal|oder|zwischen|knapp|anderthalb|halb\w*|
     moins|jusqu\w*|presque|ou|entre|demie?|mas|menos|hasta|casi|medi[oa]|
     piu|meno|almeno|fino|quasi|mezz[oa]|mais|pelo|ate|mei[oa]|
@@ -31,7 +32,7 @@ _BEHIND = "over|above|up|below|under|beyond|counting|a"
 _BOUND = re.compile(
     rf"\b(?:{_COMPARED})\b|"
     rf"\b(?:{_BEFORE}|{_BEFORE_TOO}) (?:(?:the|a|about|to|total of) )*-?\d|"
-    rf"\d(?: \w+)? (?:and|und|et|y|e|en) (?:{_BEHIND})\b|\d ?\+(?!\w)|[<>±≤≥≦≧≠≮≯⩽⩾→]|"
+    rf"\d(?: \w+)? (?:and|und|et|y|e|en) (?:{_BEHIND})\b|\d ?\+(?!\w)|[<>±√≤≥≦≧≠≮≯⩽⩾→]|"
     r"\b(?:no|nr|num) -?\d|# ?\d|"  # a name: "No. 3"
     "至少|最多|最少|以上|以下|以内|以內|超[过過]|[未不]满|不足|不到|少なくとも|未満"
 )

@@ -21,7 +21,11 @@ _PHRASES = re.compile(
 _CONDITION = alternatives(
     r"""if|unless|whether|otherwise|depend\w*|assuming|supposing|supposed to|except|let me|happy to|
     glad to|wait for|please|i can help|i (?:\w+ )?(?:lack|need|require)|hardly|barely|scarcely|
-    (?:hard|difficult|tough|tricky|impossible) to|never mind|none of the above"""
+    (?:hard|difficult|tough|tricky|impossible) to|never mind|none of the above|
+    without (?:the|more|seeing|your)|declin\w+|refus\w+|confidence|probability|likelihood|
+    i take (?:that|it) back|that (?:is|was) (?:wrong|incorrect|false|not (?:right|true|correct))|
+    (?:nothing|none)(?: (?:was|is|were))? (?:available|given|provided|attached|uploaded|shared)|
+    never sure|not (?:gonna|going to)|blank (?:image|picture)|(?:image|picture|photo) is blank"""
 )
 _UNKNOWN = alternatives(
     rf"""no longer|no ?(?:one|body) (?:knows|can|could)|no way (?:to|of|for|that)|unknown|
@@ -50,8 +54,8 @@ _PICTURED = alternatives(
 )
 # What the speaker does not do, but for seeing a thing and for thinking so.
 _SPEAKER = alternatives(
-    rf"""(?:i|we) (?:\w+ )?(?:do|did|can|could|will|would|wo|am|are|was|have|had|should|may|must)
-    not(?! (?:{_PERCEIVES}|(?:\w+ly )?(?:think|believe))\b)|
+    rf"""(?:i|we|you) (?:\w+ )?(?:do|did|can|could|will|would|wo|am|are|was|have|had|should|may|
+    must) not(?! (?:{_PERCEIVES}|(?:\w+ly )?(?:think|believe))\b)|
     not (?:\w+ )?(?:think|believe|see|find) (?:that )?(?:i|we)|
     (?:cannot|can not|could not|able to)(?! {_PERCEIVES}\b)|
     (?:cannot|not) {_PERCEIVES}(?:$|\s(?:it|that|this|them|well|clearly|properly|anything|enough|
