@@ -13,19 +13,27 @@ from decimal import Decimal
 
 from probes.errors import DataError
 from probes.labels.abstention import abstains
+from probes.labels.amount import one_amount
 from probes.labels.choice import option_of, read_choice
 from probes.labels.dates import read_date
-from probes.labels.numerals import Quantity, quantities
+from probes.labels.numerals import Quantity
 from probes.labels.pattern import Pattern
 from probes.labels.rule import LABEL_RULES as LABEL_RULES
 from probes.labels.rule import LabelRule as LabelRule
 from probes.labels.rule import Rule, parse_rule
 from probes.labels.text import match_form, normalise, spoken
 from probes.labels.vqa_text import vqa_form
-from probes.labels.yes_no import first_clause, parse_yes_no
+from probes.labels.yes_no import parse_yes_no, with_meanings
 from probes.types import Missing
 
 VQA_REFERENCES = 3
+
+_BETWEEN = re.compile(r"[;|\n•]|,(?!\d)|(?<!\d),|\band\b|&", re.IGNORECASE)
+_LISTED_FIRST = re.compile(r"\s*\W?1[.)]\s")
+_LISTED = re.compile(r"(?<![\w.,])\(?\d{1,2}[.)]\s")
+"""Numbers of a list that begins with 1: "1. nut 2. bolt"."""
+_OPEN_END = re.compile(r"(?:,|\band)\s*(?:\.\.\.|…)|[?]\s*$")
+"""More things than were named, or none for sure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +111,7 @@ def _reader(references: Sequence[str], rule: Rule) -> Reader:
 
 def _read_yes_no(references: Sequence[str], rule: Rule) -> Reader:
     def read(text: str) -> str:
-        return parse_yes_no(rule.means(first_clause(text)) if rule.aliases else text) or (
-            parse_yes_no(text)
-        )
+        return parse_yes_no(with_meanings(text, rule.means) if rule.aliases else text)
 
     truths = {read(reference) for reference in references}
     if truths not in ({"yes"}, {"no"}):
@@ -158,21 +164,24 @@ def _read_number(references: Sequence[str], rule: Rule) -> Reader:
 
 
 def _one_quantity(text: str, rule: Rule) -> Quantity | None:
-    """The number of a text; "no screws" is 0. None for several, and for "not 3"."""
-    form = match_form(rule.means(text))
-    found, words = quantities(form), form.split()
-    if "not" in words or len({one.value for one in found}) > 1:
-        return None
-    if not found:
-        return Quantity(Decimal(0)) if "no" in words else None
-    return Quantity(found[0].value, match_form(rule.means(found[0].unit)))
+    found = one_amount(rule.means(text))
+    if found is None or (unit := rule.means(found.unit)) == found.unit:
+        return found
+    return Quantity(found.value, match_form(unit))
 
 
 def _is_near(one: Quantity, truth: Quantity, rule: Rule) -> bool:
-    if truth.unit and one.unit and one.unit != truth.unit:
+    if one.scale != truth.scale and (one.scale or truth.unit != one.unit != ""):
+        return False
+    if truth.unit and one.unit and not _same_unit(one.unit, truth.unit):
         return False
     relative = Decimal(str(rule.relative)) * abs(truth.value)
     return abs(one.value - truth.value) <= max(Decimal(str(rule.tolerance)), relative)
+
+
+def _same_unit(one: str, other: str) -> bool:
+    """ "°" says nothing against "°c"."""
+    return one == other or ("°" in (one, other) and one[0] == other[0])
 
 
 def _read_choice(references: Sequence[str], rule: Rule) -> Reader:
@@ -196,8 +205,9 @@ def _read_set(references: Sequence[str], rule: Rule) -> Reader:
 
 
 def _things(text: str, rule: Rule) -> set[str]:
-    parts = re.split(r"[;|\n•]|,(?!\d)|(?<!\d),|\band\b|&", text, flags=re.IGNORECASE)
-    return {form for part in parts if (form := match_form(rule.means(part)))}
+    parts = _BETWEEN.split(_LISTED.sub(";", text) if _LISTED_FIRST.match(text) else text)
+    open_end = {"..."} if _OPEN_END.search(text) else set[str]()
+    return {form for part in parts if (form := match_form(rule.means(part)))} | open_end
 
 
 def _read_date(references: Sequence[str], rule: Rule) -> Reader:

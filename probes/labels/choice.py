@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from probes.labels.doubt import denies, hedges, without_questions
 from probes.labels.text import match_form
 
 Options = Sequence[tuple[str, str]]
 """Letter, empty where there is none, and text of each option."""
 
-_BRACKETS = r"[(\[]?{0}[)\]]?"
-_NEGATIONS = frozenset(("no", "not", "none", "nor", "neither", "never", "isnt", "arent", "cannot"))
+_ARTICLES = ("A", "I")
+"""Letters that are words too, where another word follows."""
+_LEAVES_OPEN = re.compile(
+    r"\b(?:or|but|wrong|incorrect|false|unlikely|other than|rather than|instead of|anything|except|"
+    r"neither|either|both|all of|any of|0 of|exclud\w+|rul\w+ out|wait|actually|oder|ou|sondern)\b"
+)
 
 
 def option_of(text: str, options: Options) -> str:
@@ -26,25 +31,46 @@ def option_of(text: str, options: Options) -> str:
 def read_choice(text: str, options: Options) -> str:
     """The one option of an answer, as :func:`option_of` names it; "" for none or several.
 
-    A letter counts at the beginning ("B) blue", "(B)") or behind the word option; a text counts
-    anywhere, unless the answer denies something. Letter and text must not contradict each other.
+    A letter counts at the beginning ("B) blue", "(b)") or behind the word option; a text counts
+    anywhere. Letter and text must not contradict each other, no other letter may stand in the
+    answer, and beside the options' own words nothing may deny, weigh or guess.
 
     >>> read_choice("(B) blue", [("A", "red"), ("B", "blue")])
     'B'
     >>> read_choice("A) blue", [("A", "red"), ("B", "blue")])
     ''
     """
-    letters = {at for at, (one, _) in enumerate(options) if _has_letter(one, text)}
-    found = letters | _named(match_form(text), options)
-    if len(found) != 1:
-        return option_of(text, options) if not letters else ""
-    return _name(options[found.pop()])
+    said = without_questions(text)
+    letters = {at for at, (one, _) in enumerate(options) if _has_letter(one, said)}
+    if not letters and (whole := option_of(said, options)):
+        return whole
+    beside = _beside(match_form(said), options)
+    if denies(beside) or _LEAVES_OPEN.search(beside) or hedges(beside):
+        return ""
+    found = letters | _named(match_form(said), options)
+    others = {at for at, (one, _) in enumerate(options) if _mentions(one, said, options)}
+    return _name(options[found.pop()]) if len(found) == 1 and others <= found else ""
+
+
+def _beside(form: str, options: Options) -> str:
+    """What an answer says beside the options' texts."""
+    for text in sorted((match_form(text) for _, text in options), key=len, reverse=True):
+        form = f" {form} ".replace(f" {text} ", " ").strip()
+    return form
+
+
+def _mentions(letter: str, text: str, options: Options) -> bool:
+    """The letter as a word, but for one within an option's text and for the article A."""
+    if not letter:
+        return False
+    for option in sorted((option for _, option in options), key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(option)}(?!\w)", " ", text, flags=re.IGNORECASE)
+    article = r"(?!\s+(?!or\b|and\b|is\b)[a-z])" if letter in _ARTICLES else ""
+    return re.search(rf"(?<!\w){re.escape(letter)}(?!\w){article}", text) is not None
 
 
 def _named(form: str, options: Options) -> set[int]:
-    """The options whose text stands in an answer that denies nothing."""
-    if _NEGATIONS & set(form.split()):
-        return set()
+    """The options whose text stands in an answer."""
     named = {at for at, (_, one) in enumerate(options) if _within(one, form)}
     # "dark red" names the option "red" only where it stands apart from the longer one.
     longer = {a for a in named for b in named if a != b and _within(options[a][1], options[b][1])}
@@ -61,10 +87,12 @@ def _within(option: str, text: str) -> bool:
 
 
 def _has_letter(letter: str, text: str) -> bool:
-    """The letter as it is written, so that the article "a" is none."""
+    """The letter by itself; in lower case only with a mark, so that the article "a" is none."""
     if not letter:
         return False
-    one = _BRACKETS.format(re.escape(letter))
-    begins = re.match(rf"\s*\W*(?:{one}\s*(?:[.):\]]|$|\n)|[(\[]{re.escape(letter)}[)\]])", text)
-    behind = re.search(rf"\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+(?:is\s+)?{one}(?!\w)", text)
-    return bool(begins or behind)
+    one = re.escape(letter)
+    alone = re.match(rf"\W*{one}\s*(?:[.):\]]|\W*$|\W*\n)", text)
+    marked = re.match(rf"\W*(?:[(\[]{one}[)\]]|{one}\s?[):\]]|{one}\.?\W*$)", text, re.IGNORECASE)
+    named = r"\b(?i:option|choice|answer|letter)\s*:?\s+(?i:is\s+)?\W*"
+    behind = re.search(rf"{named}(?:{one}(?!\w)|(?i:{one})(?=\W*$|[).:\]]))", text)
+    return bool(alone or marked or behind)

@@ -6,6 +6,8 @@ import datetime
 import re
 from typing import Literal
 
+from probes.labels.doubt import alternatives, hedges, without_accents, without_questions
+
 DateOrder = Literal["dmy", "mdy"]
 
 _NAMES = (
@@ -20,6 +22,7 @@ _MONTHS = {
 _MONTH = rf"(?P<month>{'|'.join(sorted(_MONTHS, key=len, reverse=True))})\.?"
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?\.?"
 _YEAR = r"(?P<year>\d{4})"
+_CONTRACTED = re.compile(r"n['’]t\b")
 _EDGE = r"(?<![\w./-])", r"(?![\w/-])"
 _FORMS = [
     re.compile(rf"{_EDGE[0]}{form}{_EDGE[1]}")
@@ -36,8 +39,47 @@ _FORMS = [
 ]
 
 
+# The words on a package, which say of its date what it is.
+_USED = "use|used|sell|sold|consume|consumed|eat|drink"
+_PRINTED = re.compile(
+    r"\b(?:"
+    + alternatives(
+        rf"""(?:do )?not (?:to be )?(?:{_USED}|valid) (?:if )?(?:after|past|beyond)|
+        (?:best|{_USED}|enjoy|display|freeze|keeps?|discard|good|fresh|safe|valid|expir\w*|exp)
+        (?:if )?(?:\w+ )?(?:before|by|until|till|through|after|on)(?:\send)?|
+        (?:mindestens )?haltbar bis|(?:zu )?verbrauchen bis|gultig bis|
+        consommer (?:de preference )?(?:avant|jusqu\w*)|
+        consumir (?:preferentemente )?antes d\w+|
+        consumar\w* (?:preferibilmente )?(?:entro|prima d\w+)"""
+    )
+    + r")\b"
+)
+_RELATIVE = re.compile(
+    r"\b(?:"
+    + alternatives(
+        r"""not|never|before|after|by|until|till|since|or|either|between|earlier|later|latest|
+        earliest|prior|through|onwards?|around|approximately|circa|roughly|than|within|past|except|
+        (?:\d+|an?|one|two|three|few|several) (?:\w+ )?(?:days?|weeks?|months?|years?)|
+        (?:day|week|month|year)s? (?:from|of)|
+        nicht|vor|nach|bis|seit|ab|oder|zwischen|avant|apres|jusqu\w*|depuis|ou|antes|despues|
+        desde|hasta|prima|dopo|dal|entro|depois|ate|na|tot|sinds|voor|przed|po|od|lub"""
+    )
+    + r")\b|[<>≤≥~≈]|之前|以前|以後|之后|以降|まで"
+)
+_NAMED = _MONTH.replace("?P<month>", "?:")
+_JOINED = "(?:[-–—/&+]|to|and|und|et|y|e)"
+_BESIDE = re.compile(
+    rf"\d(?:st|nd|rd|th)?\.? ?(?:of )?{_NAMED}\b|\b{_NAMED} ?\d|"
+    rf"\d(?:st|nd|rd|th)?\.? ?{_JOINED} ?§|§ ?{_JOINED} ?\d"
+)
+"""Another day before the date or behind it, as in "3-5 April 2025"; § stands for the date."""
+
+
 def read_date(text: str, order: DateOrder | None = None) -> str:
     """The one date of a text as ``2025-04-03``, or ``2025-04`` for a month; "" for none or several.
+
+    "Not", "before", "since" and the like name another day, but for what packages print, such as
+    "best before".
 
     Args:
         order: of day and month where both are written as numbers; without it such a date is read
@@ -46,12 +88,16 @@ def read_date(text: str, order: DateOrder | None = None) -> str:
     >>> read_date("Best before April 3rd, 2025."), read_date("03/04/2025")
     ('2025-04-03', '')
     """
-    left, found = text.casefold(), set[str]()
+    left, found = without_questions(text).casefold(), set[str]()
     for form in _FORMS:
         for match in form.finditer(left):
             found.add(_written(match, order))
-        left = form.sub(" ", left)
-    return found.pop() if len(found) == 1 else ""
+        left = form.sub(" § ", left)
+    beside = " ".join(_CONTRACTED.sub(" not", without_accents(left)).split())
+    plain = _PRINTED.sub(" ", re.sub(r"[^\w§<>≤≥~≈]+", " ", beside))
+    if len(found) != 1 or _BESIDE.search(beside) or _RELATIVE.search(plain) or hedges(plain):
+        return ""
+    return found.pop()
 
 
 def _written(match: re.Match[str], order: DateOrder | None) -> str:

@@ -15,7 +15,16 @@ _FROM_TWENTY = "twenty thirty forty fifty sixty seventy eighty ninety"
 _SMALL = {word: value for value, word in enumerate(_UP_TO_NINETEEN.split())} | {"none": 0}
 _TENS = {word: 10 * value for value, word in enumerate(_FROM_TWENTY.split(), start=2)}
 _NUMBER = re.compile(r"(-?)(\d+(?:[.,]\d+)*)([^\W\d_]*)")
-_NAMES = {"percent": "%", "pct": "%", "degree": "°", "degrees": "°"}
+_NAMES = {"percent": "%", "pct": "%", "degree": "°", "degrees": "°", "permille": "‰"}
+_DEGREES = {"c": "°c", "celsius": "°c", "f": "°f", "fahrenheit": "°f"}
+_CURRENCIES = frozenset("$€£¥₹")
+_SCALE_WORDS = """
+    % ‰ dozen score gross pair pairs couple couples hundred hundreds thousand thousands million
+    millions billion billions trillion trillions k mio mrd bn x tenth tenths fourth fourths fifth
+    fifths sixth eighth eighths hundredth hundredths thousandths squared cubed
+"""
+_SCALES = frozenset(_SCALE_WORDS.split())
+"""Words behind a number that make another one of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +38,11 @@ class Quantity:
     value: Decimal
     unit: str = ""
 
+    @property
+    def scale(self) -> str:
+        """The unit where it makes another number of the value: "3 %" and "3 dozen" are not 3."""
+        return self.unit if self.unit in _SCALES else ""
+
     def __str__(self) -> str:
         value = f"{self.value:f}"  # exact, where `normalize` rounds to 28 digits
         if "." in value:
@@ -37,7 +51,9 @@ class Quantity:
 
 
 def as_digits(words: Sequence[str]) -> list[str]:
-    """Cardinal numbers up to 999,999 as digits, other words as they are. "none" is 0, as in VQA.
+    """Cardinal numbers up to 999,999 as digits, other words as they are.
+
+    "none" is 0, as in VQA; "no one" is nobody.
 
     >>> as_digits(["one", "hundred", "and", "five", "screws"])
     ['105', 'screws']
@@ -45,7 +61,8 @@ def as_digits(words: Sequence[str]) -> list[str]:
     found: list[str] = []
     at = 0
     while at < len(words):
-        value, used = _cardinal(words, at)
+        nobody = words[at] == "one" and words[at - 1 : at] == ["no"]
+        value, used = (0, 0) if nobody else _cardinal(words, at)
         found.append(str(value) if used else words[at])
         at += used or 1
     return found
@@ -88,11 +105,23 @@ def quantities(form: str) -> list[Quantity]:
             continue
         before = words[at - 1] if at else ""
         negative = match.group(1) or before in ("minus", "negative")
-        unit = match.group(3) or (words[at + 1] if at + 1 < len(words) else "")
-        unit = "" if unit[:1].isdigit() or unit[:1] == "-" else _NAMES.get(unit, unit)
-        one = Quantity(-digits if negative else digits, unit)
+        one = Quantity(-digits if negative else digits, _unit(match.group(3), words, at))
         found.setdefault(str(one), one)
     return list(found.values())
+
+
+def _unit(behind: str, words: Sequence[str], at: int) -> str:
+    """``behind``, what hangs on the number, the currency before it, or the word after it."""
+    following = [*words[at + 1 : at + 4], "", "", ""]
+    if at and words[at - 1] in _CURRENCIES and following[0] not in _SCALES:
+        return words[at - 1]
+    first, second, third = (behind, *following[:2]) if behind else following[:3]
+    first = _NAMES.get(first, first)
+    if first == "°" and second in _DEGREES:
+        return _DEGREES[second]
+    if second == "per" or first == "per":
+        return f"{first} {second} {third}".rstrip()
+    return "" if first[:1].isdigit() or first[:1] == "-" else first
 
 
 def _decimal(digits: str) -> Decimal | None:

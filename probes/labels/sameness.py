@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from probes.labels.abstention import abstains
+from probes.labels.amount import one_amount
 from probes.labels.numerals import Quantity, quantities
 from probes.labels.text import match_form, spoken
 from probes.labels.yes_no import parse_yes_no, says_yes_no
@@ -34,12 +35,17 @@ def answer_form(answer: str) -> Callable[[str], str]:
     if (quantity := _bare_quantity(match_form(said))) is not None:
         unit = quantity.unit
         return lambda other: _form(other, lambda text: _number(text, unit))
-    return lambda other: _form(other, lambda text: NOTHING)
+    return lambda other: _form(other, None)
 
 
-def _form(answer: str, read: Callable[[str], str]) -> str:
+def _form(answer: str, read: Callable[[str], str] | None) -> str:
     said = spoken(answer)
-    return NOTHING if abstains(said) else read(said) or match_form(said)
+    if abstains(said):
+        return NOTHING
+    words = match_form(said)
+    if read is not None and (found := read(said)):
+        return found
+    return f"{words} ?" if words and "?" in said else words  # "No?" and "3?" are not "no" and "3"
 
 
 def _bare_quantity(form: str) -> Quantity | None:
@@ -50,14 +56,21 @@ def _bare_quantity(form: str) -> Quantity | None:
 
 
 def _number(text: str, unit: str) -> str:
-    """One number among plain words; "5 %" is not "5", nor is "gate A 5"."""
+    """The one number, as rule ``number`` reads it, among plain words: "gate A 5" is not "5".
+
+    Where the given answer has no unit, only one that makes another number of it counts, as in
+    "5 %"; where it has one, a number without means the same.
+    """
     form = match_form(text)
-    found, words = quantities(form), form.split()
+    found, words = one_amount(text), form.split()
     plain = all(len(word) > 1 and word.isalpha() for word in words if word[-1:] not in _DIGITS)
-    several = len({one.value for one in found}) != 1
-    if several or "not" in words or not (plain or unit) or _PADDED.search(form):
+    if found is None or not quantities(form) or _PADDED.search(form):
         return NOTHING
-    return str(Quantity(found[0].value, (found[0].unit or unit) if unit else ""))
+    if found.scale or found.scale != Quantity(found.value, unit).scale:
+        return str(found)
+    if not (plain or unit):
+        return NOTHING
+    return str(Quantity(found.value, (found.unit or unit) if unit else ""))
 
 
 def _yes_no(text: str) -> str:

@@ -8,10 +8,35 @@ from functools import lru_cache
 
 from probes.labels.numerals import as_digits
 
-_TAG = r"[<◁]\|?{0}(?:think|thinking|thought|reasoning)\|?[>▷]"
-_OPEN, _CLOSE = _TAG.format(""), _TAG.format("/")
-_REASONING = re.compile(rf"{_OPEN}.*?(?:{_CLOSE}|\Z)|\A.*{_CLOSE}", re.DOTALL | re.IGNORECASE)
-_TAGGED = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
+# The names of reasoning marks: of DeepSeek, Qwen and Kimi (think), Mistral ([THINK]), Seed
+# (seed:think), Cohere (START_THINKING), OpenThoughts (begin_of_thought), LLaVA-CoT (REASONING,
+# SUMMARY, CAPTION) and of common prompts. Each stands in <>, <||>, [] or ◁▷.
+_REASONS = (
+    r"(?:\w+[:_])?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflect(?:ion)?|scratch_?pad|analysis|"
+    r"rationale|cot|chain_of_thoughts?|monologue|deliberation|plan(?:ning)?|summary|caption)"
+    r"(?:_process)?"
+)
+_SAYS = (
+    r"(?:answer|final|final_answer|solution|response|conclusion|output|begin_of_solution|"
+    r"start_response|begin_of_box)"
+)
+_MARK = r"(?:<\|?|◁|\[){0}(?:\s[^<>\[\]]*)?(?:\|?>|▷|\])"
+_OPEN = _MARK.format(rf"(?!/|end_)(?:begin_of_|start_of_|start_)?{_REASONS}")
+_CLOSE = _MARK.format(rf"(?:/|end_of_|end_){_REASONS}")
+_EITHER_MARK = re.compile(rf"(?P<open>{_OPEN})|(?P<close>{_CLOSE})", re.IGNORECASE)
+# gpt-oss: channels, of which the last one named final is the answer; and with its marks dropped.
+_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*<\|message\|>(.*?)(?=<\|\w+\|>|\Z)", re.DOTALL)
+_BARE_CHANNEL = re.compile(r"\A\s*analysis(?:.*?assistantfinal|(?=[A-Z]).*\Z)", re.DOTALL)
+_TAGGED = re.compile(
+    _MARK.format(_SAYS)
+    + r"(.*?)(?:"
+    + _MARK.format(r"(?:/\w+|end_of_\w+|end_\w+)")
+    + r"(.*?))?(?=\Z|"
+    + _MARK.format(_SAYS)
+    + ")",
+    re.DOTALL | re.IGNORECASE,
+)
+_BOXED = re.compile(r"\\boxed\{(?:\\text\{)?([^{}]*)\}{1,2}")
 _LEAD = re.compile(
     r"\A\W*(?:the\s+|my\s+)?(?:final\s+|correct\s+|right\s+)?answer\s*(?:\*\*)?(?:is\b\s*:?|:)\s*",
     re.IGNORECASE,
@@ -22,27 +47,58 @@ _MINUS = re.compile(r"[−–‐‑](?=\d)")
 _GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _GRADE = re.compile(r"(?<!\w)([^\W_])[-−](?!\w)")
 _APOSTROPHES = re.compile(r"(?<=\w)['’](?=\w)")
-# Symbols that tell answers apart are words of their own: C#, A+, 5 %, $5, < 3.
-_SYMBOLS = re.compile(r"[#%@+$€£¥°<>=±×−]")
+# Symbols that tell answers apart are words of their own: C#, A+, 5 %, $5, < 3, ≥ 3, exit →.
+_SYMBOL = "#%‰@+~$¢₠-⃀€£¥°<>=±×÷¬←-⇿∀-⋿⟰-⟿⬅-⬍"
+_SYMBOLS = re.compile(f"[{_SYMBOL}]")
 # Punctuation goes, but not where it is part of a number: 3.5, 12:30, -2.
 _PUNCTUATION = re.compile(
-    r"(?<=\d)[.,:/](?=\d)|(?<![^\s])-(?=\d)|[#%@+$€£¥°<>=±×−]|([^\w\s]|_)",
+    rf"(?<=\d)[.,:/](?=\d)|(?<![^\s])-(?=\d)|[{_SYMBOL}]|([^\w\s]|_)",
 )
+# 3² is not 32, and 3½ is not 31/2.
+_RAISED = re.compile("(?<=[0-9])(?=[²³¹⁰⁴-⁹₀-₉¼-¾⅐-⅞①-⑳])")
 _ARTICLES = frozenset(("a", "an", "the"))
 
 
 def spoken(answer: str) -> str:
-    """What is said at the end: no reasoning (``<think>...``, closed or not), no "Answer:" before.
+    """What is said at the end: no reasoning, no "Answer:" before.
+
+    Reasoning stands between marks (``<think>...</think>`` and the like, see :data:`_REASONS`). One
+    that is never closed leaves no answer: the model had not come to its end. What stands before a
+    mark that was never opened is reasoning.
 
     >>> spoken("<think>no or yes?</think>Final answer: Yes.")
     'Yes.'
-    >>> spoken("<think>It could be no")
-    ''
+    >>> spoken("Yes <think>or no</think>"), spoken("<think>It could be no")
+    ('Yes', '')
     """
-    said = _REASONING.sub("", answer)
-    if tagged := _TAGGED.findall(said):
+    said = _without_reasoning(_final_channel(answer))
+    if tagged := [
+        match.group(1) + " " + (match.group(2) or "") for match in _TAGGED.finditer(said)
+    ]:
         said = tagged[-1]
-    return _LEAD.sub("", said).strip()
+    return _LEAD.sub("", _BOXED.sub(r"\1", said)).strip()
+
+
+def _final_channel(answer: str) -> str:
+    channels = _CHANNEL.findall(answer)
+    if not channels and "<|channel|>" not in answer:
+        return _BARE_CHANNEL.sub("", answer)
+    return "".join([text for name, text in channels if name == "final"][-1:])
+
+
+def _without_reasoning(text: str) -> str:
+    kept, depth, at = "", 0, 0
+    for mark in _EITHER_MARK.finditer(text):
+        if depth == 0:
+            kept += text[at : mark.start()]
+        if mark.group("open"):
+            depth += 1
+        elif depth == 0:
+            kept = ""
+        else:
+            depth = 0
+        at = mark.end()
+    return "" if depth else kept + text[at:]
 
 
 @lru_cache(maxsize=4096)
@@ -74,7 +130,7 @@ def match_form(text: str) -> str:
 
 
 def _words(text: str) -> list[str]:
-    text = unicodedata.normalize("NFKC", text)
+    text = unicodedata.normalize("NFKC", _RAISED.sub(" ", text)).replace("⁄", "/")
     text = _MINUS.sub("-", _HEADINGS.sub("", text)).replace("&", " and ")
     text = _GROUPED.sub(lambda match: match.group(0).replace(",", ""), text)
     text = _GRADE.sub(r"\1− ", _APOSTROPHES.sub("", text))

@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from functools import lru_cache
 
+from probes.labels.doubt import without_accents, without_questions, words_of
+from probes.labels.reservation import reserves
 from probes.labels.text import normalise
 
-# "Yes or no? No": the question's own words come back.
-_ECHO = re.compile(r"\b(?:yes\s*(?:or|and|/)\s*no|no\s*(?:or|and|/)\s*yes|y\s*/\s*n)\b")
+# "(yes/no) No": the question's own words come back. "Yes and no" is no answer.
+_ECHO = re.compile(r"\b(?:yes\s*(?:or|/)\s*no|no\s*(?:or|/)\s*yes|y\s*/\s*n)\b")
+_BOTH = re.compile(
+    r"\b(?:yes\s+and\s+no|no\s+and\s+yes|(?:not|neither)\s+(?:yes\s+n?or\s+no|no\s+n?or\s+yes))\b"
+)
 _NUMERO = re.compile(r"\bno\b\.?\s*#?\s*\d")
 _NOT_A_NO = re.compile(r"\bnot (?:only|just|merely|no)\b|\b(?:no|without (?:a |any )?) ?doubt\b")
-_VERDICT = re.compile(r"\b(?:answer|verdict|conclusion)(?: is|:)\W*(yes|no)\b")
-_CLAUSES = re.compile(r"[.,;:!?\n()\"“”*]+|\s[-–—]\s|—")
-_CONTRACTED = re.compile(r"n['’]t\b")
+_VERDICT = re.compile(
+    r"\b(?:answer|verdict|conclusion)(?: is|:)\W*(?P<said>yes|no)\b"
+    r"(?=\W*(?:[.,;:!\n]|\Z|because|since|as|for|there|it)\b|\W*\Z|[.,;:!\n])"
+)
+_CLAUSES = re.compile(r"([.,;:!?\n()\"“”*]+|\s[-–—]\s|—)")
+_CONTRACTED = re.compile(
+    r"n['’]t\b|\b(?P<verb>is|are|was|were|do|does|did|has|have|had|would|could|should)nt\b"
+)
+_SHORT = (
+    ("can't", "cannot"),
+    ("can’t", "cannot"),
+    ("there's", "there is"),
+    ("there’s", "there is"),
+)
 
 _YES_WORDS = ("yes", "yeah", "yep", "yup")
 _NO_WORDS = ("no", "nope", "nah")
@@ -32,29 +49,69 @@ _PRONOUNS = "there it i the this that these those they he she we you its im"
 _AFTER_NO = frozenset(_PRONOUNS.split())
 _NEGATED = "no not none nothing never neither nor nobody nowhere cannot"
 _NEGATIONS = frozenset(_NEGATED.split())
+# In other languages they make a yes doubtful, and are no "no": aliases say what is one.
+_FOREIGN = words_of(
+    """nicht kein keine keiner keines keinen pas aucun aucune ningun ninguno ninguna non nessun
+    nessuno nessuna nao nenhum nenhuma geen niet nie zaden"""
+)
+_JOINS = words_of("""but and so well however although though because since as then actually""")
+_BEFORE_NOT = words_of(
+    """is are was were am be do does did has have had can could will would should wo may must
+    absolutely certainly definitely probably likely clearly surely course think believe actually
+    apparently obviously simply it seems appears to"""
+)
+"""What "not" denies a whole clause behind; behind other words it is a contrast: "red, not blue"."""
+_POSITIVE = (["there", "is"], ["there", "are"])
+_LACKING = words_of("lack absence absent missing without free devoid few little zero 0")
+_SEES = re.compile(
+    r"^i (?:can |do |also |clearly )?(?:see|spot|find) (?:a|an|one|some|the|two|\d+)\b"
+)
 
 
 @lru_cache(maxsize=4096)
 def parse_yes_no(text: str) -> str:
     """ "yes", "no", or "" where a text is neither; ``text`` without reasoning, see ``spoken``.
 
-    A verdict by name comes first ("the answer is no"), then a clause that is yes or no as a whole,
-    then a negation anywhere, and "There is a dog." is a yes. "No. 5" is a number, and an echo of
-    "yes or no" says nothing.
+    A verdict by name comes first ("the answer is no"). Else each clause says yes, no or nothing:
+    the words themselves, a statement's negation, "there is". Where they differ ("No, wait, yes",
+    "Correct, there is none"), or the text doubts, hedges or sets a condition, nothing is read. "No.
+    5" is a number, and an echo of "yes or no" says nothing.
 
     >>> parse_yes_no("There isn't a dog."), parse_yes_no("Yes or no? No"), parse_yes_no("No. 5")
     ('no', 'no', '')
+    >>> parse_yes_no("No, wait, yes."), parse_yes_no("I am unable to look."), parse_yes_no("No?")
+    ('', '', '')
     """
-    folded = _fold(text)
-    if told := _VERDICT.findall(folded):
-        return str(told[-1])
-    clauses = _clauses(folded)
-    if not clauses:
+    folded = _NOT_A_NO.sub(" ", _fold(text))
+    if reserves(folded):
         return ""
+    if told := list(_VERDICT.finditer(folded)):
+        before = re.split(r"[.,;:!\n]", folded[: told[-1].start()])[-1]
+        if len({one["said"] for one in told}) > 1 or not _NEGATIONS.isdisjoint(before.split()):
+            return ""
+        earlier = {_interjection(one) for one in _clauses(folded[: told[-1].start()])} - {""}
+        folded = ", ".join((*earlier, folded[told[-1].start("said") :]))
+    return _read_clauses(_clauses(folded))
+
+
+def _read_clauses(clauses: list[str]) -> str:
+    """What they say together, empty where nothing or both."""
+    found = set[str]()
     for at, clause in enumerate(clauses):
-        if found := _interjection(clause) or (_FIRST.get(clause, "") if at == 0 else ""):
-            return found
-    return _by_words(normalise(_NOT_A_NO.sub(" ", folded)).split())
+        if clause in _FIRST and (at == 0 or found):
+            found.add(_FIRST[clause])
+            continue
+        own = _polarity(clause)
+        # Of a later clause a plain "there is", and "not blue", count against others alone.
+        alone = (
+            at == 0 or _interjection(clause) or (own == {"no"} and not clause.startswith("not "))
+        )
+        if alone or found or len(own) > 1:
+            found |= own
+    words = without_accents(" ".join(clauses)).split()
+    if len(found) != 1 or (found == {"yes"} and not _FOREIGN.isdisjoint(words)):
+        return ""
+    return found.pop()
 
 
 def says_yes_no(text: str) -> str:
@@ -66,15 +123,19 @@ def says_yes_no(text: str) -> str:
     return _interjection(clauses[0]) if clauses else ""
 
 
-def first_clause(text: str) -> str:
-    """Up to the first punctuation, in lower case; empty where there is no word."""
-    return next(iter(_clauses(_fold(text))), "")
+def with_meanings(text: str, means: Callable[[str], str]) -> str:
+    """The text with each clause that means another one replaced by that, as aliases say."""
+    parts = _CLAUSES.split(_fold(text))
+    return "".join(means(part) if at % 2 == 0 else part for at, part in enumerate(parts))
 
 
 def _fold(text: str) -> str:
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    folded = _CONTRACTED.sub(" not", folded.replace("can't", "cannot").replace("can’t", "cannot"))
-    return _NUMERO.sub(" number ", _ECHO.sub(" ", folded))
+    folded = without_questions(unicodedata.normalize("NFKC", text)).casefold()
+    for short, long in _SHORT:
+        folded = folded.replace(short, long)
+    folded = _CONTRACTED.sub(r"\g<verb> not", folded)
+    folded = re.sub(r"\bi['’]m\b", "i am", re.sub(r"\bcant\b", "cannot", folded))
+    return _NUMERO.sub(" number ", _ECHO.sub(" , ", _BOTH.sub(" yesandno ", folded)))
 
 
 def _clauses(folded: str) -> list[str]:
@@ -90,10 +151,39 @@ def _interjection(clause: str) -> str:
     return "no" if first in _PLAIN and rest[0] in _AFTER_NO else ""
 
 
-def _by_words(words: list[str]) -> str:
-    for word in words:
-        if word in _YES_WORDS:
-            return "yes"
-        if word in _NEGATIONS:
-            return "no"
-    return "yes" if words[:2] in (["there", "is"], ["there", "are"]) else ""
+def _polarity(clause: str) -> set[str]:
+    """What a clause says: "yes", "no", both or nothing. Of a stammer ("no yes yes") the first."""
+    words = clause.split()
+    bare = [word for word in words if word != "and"]
+    if len(bare) > 1 and bare[0] in _PLAIN and bare[1] in _PLAIN:
+        return {_PLAIN[bare[0]]}
+    if words[0] in _JOINS and len(words) > 1:
+        words = words[1:]
+    head = _interjection(" ".join(words))
+    return ({head} if head else set()) | _statement(words[1:] if head else words)
+
+
+def _statement(words: list[str]) -> set[str]:
+    denied = [at for at, word in enumerate(words) if word in _NEGATIONS]
+    affirmed = {"yes"} if not set(_YES_WORDS).isdisjoint(words) else set[str]()
+    if denied and words[denied[0] + 1 : denied[0] + 2] == ["yes"]:  # "not yes"
+        return {"no"}
+    if words[:2] in _POSITIVE or _SEES.match(" ".join(words)):
+        if words[:2] in _POSITIVE and words[2:3] in (["0"], ["zero"]):
+            return {"no"}
+        adverb = words[2:3] != [] and (words[2].endswith("ly") or words[2] in ("also", "still"))
+        near = denied[:1] == [2] or (denied[:1] == [3] and adverb)
+        if not near and (denied or _LACKING.isdisjoint(words)):
+            affirmed = {"yes"}
+    return affirmed | (_denial(words, denied) if denied else set())
+
+
+def _denial(words: list[str], denied: list[int]) -> set[str]:
+    """ "no", but both where "not" is a contrast or a second negation undoes the first."""
+    first = denied[0]
+    contrast = words[first] == "not" and first > 0 and words[first - 1] not in _BEFORE_NOT
+    twice = any(
+        words[at] != "nor" and {"and", "or", "nor", "but"}.isdisjoint(words[first:at])
+        for at in denied[1:]
+    )
+    return {"yes", "no"} if contrast or twice else {"no"}

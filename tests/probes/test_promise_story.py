@@ -117,7 +117,8 @@ def command(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
         monkeypatch.delenv(name)
     monkeypatch.setenv("VLM_GATE_RECORDS_URL", "sqlite:///records.db")
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(run.root / "store", tmp_path / "store")
+    # Without the tries of other tests on the shared run.
+    shutil.copytree(run.root / "store", tmp_path / "store", ignore=shutil.ignore_patterns(LEDGER))
 
     def call(*words: object) -> str:
         for ledger in tmp_path.rglob(LEDGER):

@@ -14,7 +14,6 @@ from tests.label_cases import CASES, Case
         ("Yes, there is a scratch.", False, "yes"),
         ("I think so: YES", False, "yes"),
         ("no", True, "no"),
-        ("No. Well, yes", True, "no"),
         ("nothing", True, "no"),
     ],
 )
@@ -58,6 +57,8 @@ def test_vqa_wants_two_of_ten() -> None:
         ("<think>yes", "empty_answer"),
         ("I do not know", "abstention"),
         ("a red washer", "no_parse"),
+        ("No. Well, yes", "no_parse"),
+        ("I cannot.", "abstention"),
     ],
 )
 def test_what_is_not_read_is_wrong_with_a_reason(answer: str, reason: str) -> None:

@@ -65,38 +65,28 @@ def told(tmp_path: Path, open_store, record) -> Iterator[tuple[RecordStore, dict
     return store, cases
 
 
-def test_every_audit_is_judged_by_the_rule_that_its_outcome_names(told) -> None:
+def test_audits_replay_recertification_and_export_judge_alike(
+    told, bundled, tmp_path: Path
+) -> None:
     store, cases = told
+    wrong = {name: not case.right for name, case in cases.items()}
     audits = AuditTrail(store, "b-test", ["c-never"]).read()
-    assert {one.record.id: one.wrong for one in audits} == {
-        name: not case.right for name, case in cases.items()
-    }
+    assert {one.record.id: one.wrong for one in audits} == wrong
 
-
-def test_replay_counts_them(told, bundled) -> None:
-    store, cases = told
     bundle = bundled(threshold=0.5)
     found = replay(store, Rules(bundle, Policy("manual", 1.0, None)), bundle)
-    wrong = sum(not case.right for case in cases.values())
-    assert (found.both.judged, found.both.wrong) == (len(cases), wrong)
+    assert (found.both.judged, found.both.wrong) == (len(cases), sum(wrong.values()))
 
-
-def test_recertification_counts_them(told, bundled) -> None:
-    store, cases = told
-    bundle = bundled(threshold=0.5)
     later = replace(bundle.attempts[0], outcome=replace(bundle.certificates["never"], id="c-later"))
     bundle = replace(bundle, attempts=(later,))  # else these audits void it, and say no more
-    found = gather(store, bundle, START, START + timedelta(days=9))
-    wrong = {str(name) for name, one in zip(found.groups, found.wrong, strict=True) if one}
-    assert wrong == {f"{n:064x}" for n, case in enumerate(cases.values()) if not case.right}
+    gathered = gather(store, bundle, START, START + timedelta(days=9))
+    groups = {str(n) for n, one in zip(gathered.groups, gathered.wrong, strict=True) if one}
+    assert groups == {f"{n:064x}" for n, one in enumerate(wrong.values()) if one}
 
-
-def test_the_export_holds_rule_and_verdict(told, tmp_path: Path) -> None:
-    store, cases = told
     export_parquet(store, tmp_path / "out.parquet")
     rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
     assert {row["id"]: (row["outcome_rule"], row["outcome_wrong"]) for row in rows} == {
-        name: (parse_rule(case.rule).text, not case.right) for name, case in cases.items()
+        name: (parse_rule(case.rule).text, wrong[name]) for name, case in cases.items()
     }
 
 
