@@ -2,6 +2,8 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+# Tests at once: each may start a model and servers of its own.
+WORKERS ?= 2
 
 .PHONY: incident system setup demo serve test test-statistics lint types imports pytest audit fuzz testbed results clean
 
@@ -34,7 +36,7 @@ imports: setup
 	$(BIN)/lint-imports
 
 pytest: setup
-	$(BIN)/pytest -m "not long" --cov --cov-report=term --cov-fail-under=85
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not long" -n $(WORKERS) --dist worksteal --durations=40 --cov --cov-report=term --cov-fail-under=85
 
 test-statistics: setup ## the simulations of the promise at full size
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m long --durations=0 tests/statistics
