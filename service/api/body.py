@@ -97,7 +97,9 @@ async def read_body(request: Request, limit: int, arrival: Arrival | None = None
         ) from gone
     if chunks is None:
         raise _too_large(limit)
-    return b"".join(chunks)
+    size = sum(map(len, chunks))
+    gate: Gate = request.app.state.gate
+    return await gate.parse(size, lambda: b"".join(chunks))
 
 
 async def read_small_body(request: Request, gate: Gate) -> bytes:
