@@ -63,9 +63,13 @@ def files() -> dict[str, bytes]:
 def read_bundle_bytes(data: bytes) -> None:
     """Which part (one byte), and edits of the manifest or that part's bytes."""
     which = data[0] % len(PARTS) if data else 0
-    changed = dict(files())
-    changed[PARTS[which]] = edited(data[1:]) if which == 0 else data[1:]
-    if which != PARTS.index(SUMS):
+    read_changed(PARTS[which], edited(data[1:]) if which == 0 else data[1:])
+
+
+def read_changed(part: str, content: bytes) -> None:
+    """The small bundle with another content of one file, and hashes that fit."""
+    changed = {**files(), part: content}
+    if part != SUMS:
         hashes = {n: hashlib.sha256(b).hexdigest() for n, b in changed.items() if n != SUMS}
         changed[SUMS] = "".join(f"{hashes[n]}  {n}\n" for n in sorted(hashes)).encode()
     root = folder() / "read"

@@ -5,12 +5,17 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
 import pytest
 
-from tests.fuzz import readers, wire
+from probes.bundle import Bundle
+from probes.bundle_folder import MANIFEST
+from probes.errors import BundleError
+from probes.guarantee import Certificate
+from tests.fuzz import bundles, readers, wire
 from tests.fuzz.damage import damage
 from tests.fuzz.readers import READERS
 
@@ -35,6 +40,39 @@ def test_any_bytes_are_read_or_refused(name):
 @pytest.mark.parametrize("path", sorted(FOUND.glob("*/*")), ids=lambda path: path.name)
 def test_what_was_found_once(path):
     READERS[path.parent.name].read(path.read_bytes())
+
+
+CERTIFICATE: dict[str, object] = {
+    "threshold": "a", "alpha": None, "delta": [], "n": 1.5, "k": True, "samples": "10",
+    "self_consistency": "sometimes", "slices": "line", "groups": {}, "created": "yesterday",
+    "expires": "2026-01-01T00:00:00", "model": 1, "unit": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CERTIFICATE)
+def test_a_certificate_of_other_types_is_refused_by_name_though_its_seal_fits(name):
+    (good, *_) = bundles.small().certificates.values()
+    with pytest.raises(BundleError) as refused:
+        Certificate.sealed(**good.to_dict() | {name: CERTIFICATE[name]})
+    assert refused.value.field == f"certificate.{name}"
+
+
+@pytest.mark.parametrize("part", ["data", "model", "stage_one", "golden", "attention_layers"])
+@pytest.mark.parametrize("value", ["\ud800", [["a"]], {"missing": []}, 10**400], ids=repr)
+def test_an_odd_value_in_a_manifest_is_refused(part, value):
+    manifest = json.loads(bundles.files()[MANIFEST])
+    manifest["content"][part] = value
+    try:
+        manifest = json.loads(bundles.sealed(manifest))
+    except UnicodeEncodeError:
+        assert value == "\ud800"
+    with pytest.raises(BundleError):
+        _load(json.dumps(manifest).encode())
+
+
+def _load(manifest: bytes) -> Bundle:
+    bundles.read_changed(MANIFEST, manifest)  # ends without an error where it is refused in words
+    return Bundle.load(bundles.folder() / "read")
 
 
 def test_what_a_reader_does_not_document_is_a_finding(monkeypatch):
