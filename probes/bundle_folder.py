@@ -58,7 +58,14 @@ SUMS = "SHA256SUMS"
 MANIFEST = "manifest.json"
 TENSORS = "tensors.safetensors"
 
-NOT_UNDERSTOOD = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+NOT_UNDERSTOOD = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 """What a manifest raises that is JSON, and not of the shape that its readers go by."""
 
 Part = TypeVar("Part")

@@ -1,4 +1,4 @@
-"""One caller attacks, another asks: in short, and with bounds for a machine that is busy besides."""
+"""One caller attacks, another asks: in short, and with bounds for a busy machine."""
 
 from __future__ import annotations
 

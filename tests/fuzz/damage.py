@@ -6,8 +6,8 @@ import random
 from collections.abc import Sequence
 
 ODD = (
-    b"\0", b"\xff", b'"', b"\\", b"\n", b"\r\n", b"\xed\xa0\x80", b"9" * 400, b"[" * 2_000, b"1e400",
-    b"NaN", b"null", b"\\ud800", b"%00", b"=", b";", b",", b"--", b"\r\n\r\n", b"chunked",
+    b"\0", b"\xff", b'"', b"\\", b"\n", b"\r\n", b"\xed\xa0\x80", b"9" * 400, b"[" * 2_000,
+    b"1e400", b"NaN", b"null", b"\\ud800", b"%00", b"=", b";", b",", b"--", b"\r\n\r\n", b"chunked",
 )  # fmt: skip
 
 

@@ -39,6 +39,7 @@ from service.settings import PREFIX, SettingsError, load_settings
 from service.tokens import JwksError, JwksFile, TokenRefused, Tokens, parse_jwks, subject_id
 from tests.fuzz.bundles import bundle_seeds, policy_seeds, read_bundle_bytes, read_policy_bytes
 from tests.fuzz.folder import folder
+from tests.fuzz.words import has_words
 from tests.probes.pictures.cases import cases
 from tests.probes.pictures.damaged import damaged, lost
 
@@ -63,7 +64,7 @@ def read_picture(data: bytes) -> None:
     try:
         found = decode(data, Limits(MOST_BYTES, MOST_PIXELS))
     except PictureRefused as refused:
-        assert refused.detail
+        has_words(refused)
         return
     height, width, channels = found.pixels.shape
     assert channels == 3
@@ -155,7 +156,10 @@ def json_seeds() -> list[bytes]:
     policy = {"policy": "manual", "accept_below": 0.1, "reject_above": None, "required": ["domain"]}
     outcome = {"verdict": "right", "note": "seen"}
     bodies = [json.dumps(one).encode() for one in (answer, chat, policy, outcome)]
-    odd = [b'{"image": "\\ud800", "question": "\\udc00a"}', b'{"image": "QQ=\\n=", "question": 1e9}']
+    odd = [
+        b'{"image": "\\ud800", "question": "\\udc00a"}',
+        b'{"image": "QQ=\\n=", "question": 1e9}',
+    ]
     made = [bytes([number]) + body for number, body in enumerate(bodies)]
     return made + [b"\0" + one for one in odd] + [b"\1[]", b"\0" + b"[" * 99]
 
@@ -170,7 +174,7 @@ def read_table(data: bytes) -> None:
     try:
         examples, problems = load_dataset(path)
     except DataError as error:
-        str(error).encode("utf-8", "backslashreplace")
+        has_words(error)
         return
     finally:
         path.unlink()
@@ -203,7 +207,8 @@ def table_seeds() -> list[bytes]:
     )
     vqa = {"questions": [{"image_id": 1, "question": "Q?", "question_id": 1}]}
     return [
-        b"\0" + csv, b"\0" + csv.replace(b",", b";"), b"\0\xff\xfe" + csv.decode().encode("utf-16-le"),
+        b"\0" + csv, b"\0" + csv.replace(b",", b";"),
+        b"\0\xff\xfe" + csv.decode().encode("utf-16-le"),
         b"\1" + json.dumps(line).encode(), b"\1" + ruled, b"\2" + json.dumps(pope).encode(),
         b"\3" + json.dumps(vqa).encode(), b"\4" + csv, b'\1{"image": "\\ud800"}', b"\1[1]\nnull\n",
     ]  # fmt: skip
@@ -217,7 +222,7 @@ def read_settings(data: bytes) -> None:
         try:
             load_settings()
         except SettingsError as error:
-            str(error).encode("utf-8", "backslashreplace")
+            has_words(error)
 
 
 class _environment:
@@ -238,8 +243,8 @@ class _environment:
 def settings_seeds() -> list[bytes]:
     """Settings of each type."""
     return [
-        b'host = "127.0.0.1"\nport = 0\nmode = "shadow"\naudit_rate = 0.1\ncors_origins = ["http://a"]',
-        b'records_url = ""\nimage_url_hosts = "images.example.com,b.example"\nmetrics_slices = ["a:b"]',
+        b'host = "127.0.0.1"\nport = 0\nmode = "shadow"\naudit_rate = 0.1\ncors_origins = ["a"]',
+        b'records_url = ""\nimage_url_hosts = "images.example.com,b.c"\nmetrics_slices = ["a:b"]',
         b'jwt_jwks = "https://a"\njwt_issuer = "a"\njwt_audience = "b"\nquota_per_second = 1e5',
         b'policy = "p.toml"\nrecords_strict = true\ndeadline_seconds = inf\nmax_pixels = 9_999',
         b'host = 2026-01-01T00:00:00Z\nport = -0\n[state_folder]\na = nan',
@@ -254,7 +259,7 @@ def read_keys(data: bytes) -> None:
     try:
         ring = load_keys(path)
     except KeyFileError as error:
-        str(error).encode("utf-8", "backslashreplace")
+        has_words(error)
         return
     ring.active(utc_now())
     for key in ring.keys:
@@ -295,7 +300,7 @@ def read_token(data: bytes) -> None:
     try:
         claims = asyncio.run(tokens.verify(token))
     except TokenRefused as error:
-        assert str(error)
+        has_words(error)
         return
     assert how >= b"\x80"
     subject_id(claims)
@@ -303,7 +308,7 @@ def read_token(data: bytes) -> None:
 
 def token_seeds() -> list[bytes]:
     """Key sets, tokens that are forged, and claims."""
-    key, jwk, _ = _signing()
+    _, jwk, _ = _signing()
     claims = {"iss": "https://id.example", "aud": ["vlm-gate"], "sub": "\ud800", "iat": 1,
               "nbf": 1, "exp": 4_000_000_000, "scope": "answer"}  # fmt: skip
     other = ec.generate_private_key(ec.SECP256R1())

@@ -11,7 +11,9 @@ import sys
 import atheris
 import structlog
 
-with atheris.instrument_imports(include=["probes", "service", "jwt", "multipart", "python_multipart"]):
+with atheris.instrument_imports(
+    include=["probes", "service", "jwt", "multipart", "python_multipart"]
+):
     from tests.fuzz.readers import READERS
 
 

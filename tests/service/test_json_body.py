@@ -1,4 +1,4 @@
-"""A long text is taken out before json reads the rest: what is read is what json would have read."""
+"""A long text is taken out before json reads the rest: what is read is what json reads."""
 
 from __future__ import annotations
 
