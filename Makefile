@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests at once: each may start a model and servers of its own.
 WORKERS ?= 2
 
-.PHONY: incident system setup demo serve test test-statistics lint types imports pytest audit fuzz testbed results clean
+.PHONY: incident system setup demo serve test test-statistics lint types imports pytest audit fuzz neighbours testbed results clean
 
 setup: $(VENV)/.installed
 
@@ -66,8 +66,14 @@ audit-online: setup   ## the same by a vulnerability service, where one can be r
 	$(BIN)/pip install --quiet pip-audit
 	$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
-fuzz: setup           ## 3,000 generated requests per operation against the OpenAPI document
-	FUZZ_CASES=3000 $(BIN)/pytest -s tests/service/security/test_openapi.py
+# atheris has no wheel for every machine, and nothing else needs it.
+FUZZ_MINUTES ?= 60
+fuzz: setup           ## readers under atheris, generated and damaged requests, for FUZZ_MINUTES in all
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt atheris
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.run --minutes $(FUZZ_MINUTES)
+
+neighbours: setup     ## what a caller's answers cost while another attacks: 60 s of each attack
+	PYTHONPATH=. OMP_NUM_THREADS=1 $(BIN)/python deploy/loadtest/neighbours.py --seconds 60
 
 incident: system setup  ## an incident with the real programs, as long as deployed (25 minutes); pictures
 	mkdir -p docs/results

@@ -7,7 +7,7 @@ and an exemplar, and the HTTP request. ``scrape_seconds`` is one exposition of i
 from __future__ import annotations
 
 import json
-from time import perf_counter
+from time import perf_counter, process_time
 
 import numpy as np
 
@@ -53,16 +53,16 @@ def outcome() -> Outcome:
 
 
 def seconds_per_request(telemetry: Telemetry) -> float:
-    """Mean over :data:`REQUESTS`."""
+    """Processor time, mean over :data:`REQUESTS`."""
     answer, stages = outcome(), Stages()
     for stage in STAGES:
         stages.add(stage, 0.004)
     metadata = {"line": "3", "camera": "A"}
-    began = perf_counter()
+    began = process_time()
     for _ in range(REQUESTS):
         telemetry.observe(answer, stages, "enforce", metadata=metadata, trace_id="0af7651916cd43dd")
         telemetry.requests.labels("/v1/answer", "200").inc()
-    return (perf_counter() - began) / REQUESTS
+    return (process_time() - began) / REQUESTS
 
 
 def main() -> None:

@@ -58,6 +58,16 @@ SUMS = "SHA256SUMS"
 MANIFEST = "manifest.json"
 TENSORS = "tensors.safetensors"
 
+NOT_UNDERSTOOD = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What a manifest raises that is JSON, and not of the shape that its readers go by."""
+
 Part = TypeVar("Part")
 Tensors = dict[str, NDArray[Any]]
 
@@ -124,7 +134,12 @@ def read_bundle(folder: Path) -> Bundle:
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
             raise BundleError(f"{TENSORS}: {name}", "holds a value that is not finite")
-    return _assemble(manifest, tensors, files)
+    try:
+        return _assemble(manifest, tensors, files)
+    except NOT_UNDERSTOOD as error:
+        raise BundleError(
+            MANIFEST, f"holds what no bundle does ({error}); train the bundle again"
+        ) from error
 
 
 def _content(bundle: Bundle) -> tuple[dict[str, bytes], dict[str, Any]]:

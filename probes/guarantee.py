@@ -14,13 +14,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probes.betting import GroupedAnswers, Ladder, fixed_sequence, groups_needed
 from probes.errors import BundleError, DataError
+from probes.typed import fits
 from probes.types import CONSISTENCY_MODES, ConsistencyMode, FloatArray, Scope
 
 BoolArray = NDArray[np.bool_]
@@ -145,7 +146,7 @@ class Certificate:
     def from_dict(cls, fields: Mapping[str, Any]) -> Certificate:
         """Read what :meth:`to_dict` wrote, of this kind or the old one.
 
-        Raises BundleError when a field that it says something by was changed.
+        Raises BundleError for a field that is none of a certificate's, or that was changed.
         """
         expected = {field.name for field in dataclasses.fields(cls)} - OPTIONAL
         if "test" not in fields:
@@ -155,13 +156,31 @@ class Certificate:
             raise BundleError(f"certificate.{odd}", "missing or unknown; certify again")
         if fields.get("estimand", "accepted_answer") not in ESTIMANDS:
             raise BundleError("certificate.estimand", "is unknown; certify again")
-        lists = {name: tuple(fields[name]) for name in OPTIONAL & set(fields)}
-        certificate = cls(**{**fields, **lists})
+        lists = {
+            name: tuple(found) if isinstance(found := fields[name], list) else found
+            for name in OPTIONAL & set(fields)
+        }
+        typed = {**fields, **lists}
+        for name, hint in get_type_hints(cls).items():
+            if name in typed and not fits(typed[name], hint):
+                raise BundleError(f"certificate.{name}", f"is {typed[name]!r}; certify again")
+        certificate = cls(**typed)
+        for name in ("created", "expires"):
+            _check_moment(f"certificate.{name}", typed[name])
         if certificate.id != _certificate_id(fields):
             raise BundleError("certificate.id", "does not fit the other fields; certify again")
         if not certificate.old and certificate.seal != _seal(fields):
             raise BundleError("certificate.seal", "does not fit the other fields; certify again")
         return certificate
+
+
+def _check_moment(name: str, text: str) -> None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise BundleError(name, f"is {text!r}, no time; certify again") from error
+    if moment.tzinfo is None:
+        raise BundleError(name, f"is {text!r}, without its time zone; certify again")
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,8 @@ WATCH = "\0watch"
 """The caller of an empty file, which a decoder that works refuses at once."""
 TRIES = 2
 """A decoder may have been killed by somebody else; the image that two die of is refused."""
+PIECE = 2**17
+"""Bytes of a file written at once: all of a large one would hold the event loop for long."""
 ROOM = 2**18
 """Bytes read at once: a small image's reply comes in one piece."""
 
@@ -115,6 +117,10 @@ class Decoder(asyncio.BufferedProtocol):
         self._facts = b""
         self._pixels: ImageArray | None = None
         self._rest: memoryview | None = None
+        self._unsent = memoryview(b"")
+        """Of the job's file."""
+        self._full = False
+        """What was sent is not read yet."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
@@ -122,7 +128,23 @@ class Decoder(asyncio.BufferedProtocol):
     def ask(self, job: Job) -> None:
         """Send a file, while it is free. Who does not want the reply any more cancels it."""
         self.job, self.began = job, time.monotonic()
-        self._transport.writelines([LENGTH.pack(len(job.file)), job.file])
+        self._unsent = memoryview(job.file)[PIECE:]
+        self._transport.writelines([LENGTH.pack(len(job.file)), memoryview(job.file)[:PIECE]])
+        self._send()
+
+    def _send(self) -> None:
+        while self._unsent and not self._full:
+            piece, self._unsent = self._unsent[:PIECE], self._unsent[PIECE:]
+            self._transport.write(piece)
+
+    def pause_writing(self) -> None:
+        """Called by the transport."""
+        self._full = True
+
+    def resume_writing(self) -> None:
+        """Called by the transport: room for more."""
+        self._full = False
+        self._send()
 
     def watch(self, most_seconds: float) -> None:
         """Look whether it still works; end it if not, or if it takes longer than it may."""

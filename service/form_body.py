@@ -39,7 +39,8 @@ def read_form(content_type: str, body: bytes) -> list[Field]:
         try:
             return [(name, _value(value)) for name, value in form.multi_items()]
         finally:
-            await form.close()
+            for file in parser._files_to_close_on_error:  # also one that the body's end cut off
+                file.close()
 
     try:
         return _at_once(parse())

@@ -8,6 +8,7 @@ twice in an object is refused (RFC 8259, 4: what it means then is anybody's gues
 from __future__ import annotations
 
 import json
+import secrets
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -27,6 +28,7 @@ HIGH_BYTES = 65_536
 """Most bytes beyond ASCII: an image has none, and a question few."""
 _SLICE = 1 << 16
 _MARKS = b'{}[],:"'
+_TEXT = bytes(sorted(set(range(33, 127)) - set(b'"\\')))
 _PLAIN = bytes(sorted(set(range(128)) - set(_MARKS + b"\\")))
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -42,11 +44,13 @@ def read_model(model: type[Model], body: bytes) -> Model:
 def read_json(body: bytes) -> Any:
     """What a JSON text says. Raises Malformed, and Invalid for a name that stands twice."""
     body = body.strip()
-    _bound(body)
-    reader = _Reader()
+    begin, end = _bound(body)
+    short, reader = body, _Reader()
+    if end > begin:
+        short, reader.long = _cut(body, begin, end)
     try:
         return json.loads(
-            body.decode(),
+            short.decode(),
             object_pairs_hook=reader.object,
             parse_int=reader.integer,
             parse_float=reader.number,
@@ -66,9 +70,14 @@ def writable(text: str) -> bool:
     return True
 
 
-def _bound(body: bytes) -> None:
-    """Count marks slice by slice, so that other threads get their turn. Raises Malformed."""
-    marks = escapes = high = 0
+def _bound(body: bytes) -> tuple[int, int]:
+    """Count marks slice by slice, so that other threads get their turn.
+
+    Gives where slices without any begin and end that lie one after the other, the most of them.
+    Raises Malformed.
+    """
+    marks = escapes = high = free = longest = 0
+    last = (0, 0)
     for begin in range(0, len(body), _SLICE):
         found = body[begin : begin + _SLICE].translate(None, _PLAIN)
         high += len(found.translate(None, _MARKS + b"\\"))
@@ -77,6 +86,31 @@ def _bound(body: bytes) -> None:
         few_escapes = escapes <= MARKS + len(body) // ESCAPES
         if marks > MARKS or high > HIGH_BYTES or not few_escapes:
             raise _malformed("there is more in it than a question can have")
+        if found:
+            free = begin + _SLICE
+        elif begin + _SLICE - free > longest:
+            longest, last = begin + _SLICE - free, (free, begin + _SLICE)
+    return last
+
+
+def _cut(body: bytes, begin: int, end: int) -> tuple[bytes, tuple[str, str]]:
+    """Put a word that nobody can guess in the place of a long text, and give both.
+
+    json would not let go of the interpreter until it has read all of the text. Only what can stand
+    in a text and nowhere else, between two quotes, is taken out: what was no JSON is none after it.
+    """
+    begin, end = body.rfind(b'"', 0, begin) + 1, body.find(b'"', end)
+    pieces: list[str] = []
+    for at in range(begin, end, _SLICE):
+        piece = body[at : min(at + _SLICE, end)]
+        if piece.translate(None, _TEXT):
+            break
+        pieces.append(piece.decode("ascii"))
+    else:
+        if pieces and begin:
+            word = secrets.token_hex()
+            return body[:begin] + word.encode() + body[end:], (word, "".join(pieces))
+    return body, ("", "")
 
 
 class _Reader:
@@ -84,12 +118,17 @@ class _Reader:
 
     def __init__(self) -> None:
         self._names = 0
+        self.long = "", ""
+        """The word that stands for the long text in what is read, and the text."""
 
     def object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         """An object. Raises ServiceError, which json lets through."""
         self._names += len(pairs)
         if self._names > NAMES:
             raise _malformed(f"it has more than {NAMES} names")
+        word, text = self.long
+        if text:
+            pairs = [(text if n == word else n, text if v == word else v) for n, v in pairs]
         built = dict(pairs)
         for name in built:
             if len(name) > NAME_CHARACTERS:

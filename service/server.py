@@ -9,6 +9,7 @@ import gc
 import math
 import signal
 import socket
+import sys
 import time
 from types import FrameType
 
@@ -21,6 +22,9 @@ from service.http_protocol import StrictProtocol
 from service.settings import PREFIX, Settings, SettingsError
 
 log = structlog.get_logger("service.server")
+SWITCH_SECONDS = 0.001
+"""A thread that parses a body lets the event loop go on after so long; Python's own is five times
+that, each time that the loop has read or written something."""
 
 
 class Server(uvicorn.Server):
@@ -52,6 +56,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to serve. What is here by then stays: the collector need not look at it again."""
         await super().startup(sockets)
+        sys.setswitchinterval(SWITCH_SECONDS)
         gc.collect()
         gc.freeze()
 

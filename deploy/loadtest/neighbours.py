@@ -1,4 +1,4 @@
-"""What one caller's answers cost while another attacks: costly bodies, and bodies half sent.
+"""What one caller's answers cost while another attacks: costly bodies and images, bodies half sent.
 
 Two keys, the fake engine, 127.0.0.1 only. One key asks a question after the other, first alone,
 then while the other key attacks; `/healthz` is asked beside it. Ends with 1 unless the 99th
@@ -6,15 +6,20 @@ percentile stays within three times its quiet value, `/healthz` within 100 ms, a
 service within one and a half times.
 
     python deploy/loadtest/neighbours.py --seconds 60
+
+On a machine that others use the waits of its processor are in the figures: `--tries 3` runs an
+attack again until it holds, three times at most.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import multiprocessing
 import re
 import socket
+import struct
 import sys
 import tempfile
 import threading
@@ -27,6 +32,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 from client import fake_service, picture
+from PIL import Image
 
 from service.key_file import new_key, save_keys, utc_now
 
@@ -72,9 +78,39 @@ WHOLE: dict[str, Callable[[], tuple[str, bytes]]] = {
         "application/json",
         b'{"question": "a?", "image": "' + b"A" * 15_900_000 + b'"}',
     ),
+    "scans": lambda: _form(scans(400)),
+    "directories": lambda: _form(directories(100_000)),
 }
 """Bodies that cost: a form's field in a charset that takes half a minute, a million fields that
-nobody knows, and the largest image, each time under another key."""
+nobody knows, the largest image, each time under another key, and images of many parts."""
+
+
+def scans(count: int) -> bytes:
+    """A progressive JPEG whose last scan comes so often."""
+    stored = io.BytesIO()
+    Image.open(io.BytesIO(picture(128, 0, "JPEG"))).save(stored, "JPEG", progressive=True)
+    whole = stored.getvalue()
+    last = whole.rindex(b"\xff\xda")
+    return whole[:last] + whole[last:-2] * count + b"\xff\xd9"
+
+
+def directories(count: int) -> bytes:
+    """A TIFF of so many directories, each of which names the next."""
+    fields = [(256, 4, 8), (257, 4, 8), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 8),
+              (278, 4, 8), (279, 4, 64)]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in fields)
+    directory = struct.pack("<H", len(fields)) + entries
+    first, size = 8 + 64, len(directory) + 4
+    ends = [first + size * number for number in range(1, count)] + [0]
+    chained = b"".join(directory + struct.pack("<I", end) for end in ends)
+    return struct.pack("<2sHI", b"II", 42, first) + bytes(64) + chained
+
+
+def _form(image: bytes) -> tuple[str, bytes]:
+    head = b'--x\r\nContent-Disposition: form-data; name="%b"%b\r\n\r\n%b\r\n'
+    question = head % (b"question", b"", b"Is it whole?")
+    file = head % (b"image", b'; filename="i"', image)
+    return "multipart/form-data; boundary=x", question + file + b"--x--\r\n"
 
 
 def send(service: Service, headers: dict[str, str], body: bytes, *, length: int) -> socket.socket:
@@ -126,6 +162,8 @@ ATTACKS: dict[str, tuple[Callable[[Service, str], None], int]] = {
     "charset": (attack_whole, 2),
     "fields": (attack_whole, 2),
     "large": (attack_whole, 2),
+    "scans": (attack_whole, 12),
+    "directories": (attack_whole, 2),
     "half": (attack_half, CONNECTIONS),
     "half, many bytes": (attack_half, 60),
 }
@@ -190,7 +228,7 @@ def measure(service: Service, seconds: float) -> Measured:
 def run(attack: str, seconds: float) -> dict[str, object]:
     """Quiet, then attacked, in one process of the service."""
     with serving() as service:
-        measure(service, min(3.0, seconds))  # what is imported at first is imported
+        measure(service, min(3.0, seconds / 2))  # what is imported at first is imported
         quiet = measure(service, seconds / 2)
         attacker = multiprocessing.Process(target=attack_all, args=(service, attack))
         attacker.start()
@@ -211,12 +249,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--attack", action="append", choices=list(ATTACKS))
+    parser.add_argument("--tries", type=int, default=1, help="of an attack, until it holds")
     arguments = parser.parse_args()
-    results = []
+    held = True
     for attack in arguments.attack or ATTACKS:
-        results.append(run(attack, arguments.seconds))
-        print(json.dumps(results[-1]), flush=True)
-    sys.exit(not all(one["holds"] for one in results))
+        for _ in range(arguments.tries):
+            result = run(attack, arguments.seconds)
+            print(json.dumps(result), flush=True)
+            if result["holds"]:
+                break
+        held &= bool(result["holds"])
+    sys.exit(not held)
 
 
 if __name__ == "__main__":

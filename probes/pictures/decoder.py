@@ -47,7 +47,8 @@ _TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 """Orientation to the transpose that undoes it."""
 # What Pillow's decoders raise on damaged files, beside their own errors.
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, ArithmeticError,
-                   LookupError, TypeError, Warning)  # fmt: skip
+                   LookupError, TypeError, AssertionError, Warning)  # fmt: skip
+"""What an odd file raises in Pillow, which asserts what a good one has (a palette, say)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

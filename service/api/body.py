@@ -97,7 +97,9 @@ async def read_body(request: Request, limit: int, arrival: Arrival | None = None
         ) from gone
     if chunks is None:
         raise _too_large(limit)
-    return b"".join(chunks)
+    size = sum(map(len, chunks))
+    gate: Gate = request.app.state.gate
+    return await gate.parse(size, lambda: b"".join(chunks))
 
 
 async def read_small_body(request: Request, gate: Gate) -> bytes:
@@ -155,7 +157,7 @@ async def parse_ask(request: Request, body: bytes, gate: Gate) -> Ask:
         return await ask_of(asked, gate, request.state.caller.id)
     if kind == "multipart/form-data":
         sent = request.headers["content-type"]
-        options, data = await gate.parse(len(body), lambda: _from_form(read_form(sent, body)))
+        options, data = await gate.parse(len(body), lambda: from_form(read_form(sent, body)))
         return options.to_ask(await gate.decode(data, request.state.caller.id), gate.rules)
     raise UnsupportedType(
         f"the body's type {kind!r} is not read; send application/json or multipart/form-data",
@@ -177,7 +179,7 @@ async def ask_of(asked: AnswerRequest, gate: Gate, caller: str) -> Ask:
     return asked.to_ask(await gate.decode(data, caller), gate.rules)
 
 
-def _from_form(form: Sequence[Field]) -> tuple[AnswerOptions, bytes]:
+def from_form(form: Sequence[Field]) -> tuple[AnswerOptions, bytes]:
     """The options, and the image's bytes. Raises Invalid."""
     fields, data = _form(form)
     if "metadata" in fields:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from service.decoder_protocol import (
     read_picture,
     read_refusal,
 )
-from service.decoders import Decoders
+from service.decoders import PIECE, Decoders
 from service.errors import Invalid, TooLarge, UnsupportedType
 from service.picture import Picture
 from tests.probes.pictures.cases import cases
@@ -305,3 +306,15 @@ async def test_every_kind_of_file_is_the_same_there_to_the_byte(tmp_path):
             picture = await decoders.decode(case.file)
             assert np.array_equal(picture.pixels, load_image(path)), name
             assert picture.damage is None
+
+
+@pytest.mark.parametrize("excess", [-1, 0, 1, 3 * PIECE + 7])
+async def test_a_file_in_pieces_arrives_whole(excess) -> None:
+    """What follows a picture in its file changes nothing, and makes it as long as wanted."""
+    whole = next(iter(cases().values())).file
+    file = whole + bytes(PIECE - len(whole) + excess)
+    async with decoding() as decoders:
+        found = [await decoders.decode(one) for one in (file, whole, file)]
+    pixels = Picture.decode(whole, MOST_BYTES, MOST_PIXELS).pixels
+    assert all(np.array_equal(one.pixels, pixels) for one in found)
+    assert [one.sha256 for one in found] == [sha256(one).hexdigest() for one in (file, whole, file)]

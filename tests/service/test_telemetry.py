@@ -159,10 +159,10 @@ def test_new_thresholds_are_new_edges():
 
 
 def test_counting_an_answer_costs_microseconds():
-    """About 20 where 50 are promised; the best of ten batches, and room for a busy machine."""
+    """About 20 of processor time where 50 are promised; the best of ten batches."""
     run = subprocess.run(
         [sys.executable, "-m", "benchmarks.telemetry"],
-        cwd=ROOT, capture_output=True, text=True, check=True, timeout=60,
+        cwd=ROOT, capture_output=True, text=True, check=True, timeout=300,
     )  # fmt: skip
     assert 1 < json.loads(run.stdout)["best_microseconds_per_request"] < 100
 

@@ -210,6 +210,21 @@ def test_no_body_holds_the_loop(live, key, size):
     assert {name: held for name, held in found.items() if held > LIMIT_SECONDS} == {}
 
 
+def test_the_largest_image_on_its_way_to_a_decoder(live):
+    """Read, joined, parsed, and written to the process that decodes."""
+    body = b'{"question": "a?", "image": "data:image/png;base64,%b"}' % (b"A" * 15_900_000)
+    held = 9.0
+    with beating(live, decode_processes=2) as (port, beat):
+        send(port, "/v1/answer", JSON, b"{}")
+        for _ in range(TRIES):
+            beat.reset()
+            assert b" 422" in send(port, "/v1/answer", JSON, body, **{"Idempotency-Key": "k"})
+            held = min(held, beat.longest)
+            if held < LIMIT_SECONDS:
+                break
+    assert held < LIMIT_SECONDS
+
+
 def crumbs(size: int, count: int) -> bytes:
     return b"%x\r\n%b\r\n" % (size, b"a" * size) * count + b"0\r\n\r\n"
 
