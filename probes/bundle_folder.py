@@ -26,7 +26,7 @@ from probes.bundle import NO_QUESTION_SIDE, Bundle, CertificateAttempt, Golden
 from probes.bundle_check import check_bundle
 from probes.calibration import CalibrationMap, IsotonicMap, PlattMap, VennAbersMap
 from probes.combine import RiskModel
-from probes.errors import BundleError
+from probes.errors import NOT_UNDERSTOOD, BundleError
 from probes.guarantee import Certificate, NoCertificate
 from probes.policy import Policy
 from probes.probe import LinearProbe
@@ -58,15 +58,6 @@ SUMS = "SHA256SUMS"
 MANIFEST = "manifest.json"
 TENSORS = "tensors.safetensors"
 
-NOT_UNDERSTOOD = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
-"""What a manifest raises that is JSON, and not of the shape that its readers go by."""
 
 Part = TypeVar("Part")
 Tensors = dict[str, NDArray[Any]]

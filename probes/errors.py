@@ -10,6 +10,17 @@ GateError
 
 from __future__ import annotations
 
+NOT_UNDERSTOOD = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What content from outside raises that parses, and is not of the shape that its readers go by: an
+end at infinity, a list for a number."""
+
 
 class GateError(Exception):
     """Base of every error that this package raises on purpose."""

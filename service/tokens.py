@@ -20,6 +20,7 @@ import jwt
 import structlog
 from cryptography.exceptions import UnsupportedAlgorithm
 
+from probes.errors import NOT_UNDERSTOOD
 from service.watched_file import WatchedFile
 
 log = structlog.get_logger("service.tokens")
@@ -35,15 +36,6 @@ STALE_SECONDS = 3600
 """Age beyond which keys from a URL are no longer believed when they cannot be fetched."""
 COOLDOWN_SECONDS = 30
 """Between two fetches, whatever tokens arrive."""
-NOT_UNDERSTOOD = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
-"""What reading an odd key or token raises beside PyJWT's own errors: an end at infinity, say."""
 Keys = Mapping[str, jwt.PyJWK]
 
 
