@@ -29,8 +29,8 @@ ORIENTATION, TILE_WIDTH, TILE_LENGTH, TILES, TILE_BYTES, FORMAT = 274, 322, 323,
 JPEG_TABLES, PROFILE, COLOUR_MAP = 347, 34675, 320
 KEPT = frozenset({WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC, STRIPS, SAMPLES, ROWS, STRIP_BYTES,
                   PLANAR, TILE_WIDTH, TILE_LENGTH, TILES, TILE_BYTES, FORMAT, JPEG_TABLES,
-                  266, 292, 293, 317, COLOUR_MAP, 338, 512, 513, 514, 515, 519, 520, 521, 529, 530, 531,
-                  532})  # fmt: skip
+                  266, 292, 293, 317, COLOUR_MAP, 338, 512, 513, 514, 515, 519, 520, 521, 529, 530,
+                  531, 532})  # fmt: skip
 """What the picture is decoded from; not EXIF, comments, thumbnails or a next picture."""
 KINDS = {1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q",
          18: "Q"}  # fmt: skip
