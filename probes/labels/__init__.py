@@ -32,7 +32,7 @@ _BETWEEN = re.compile(r"[;|\n•]|,(?!\d)|(?<!\d),|\band\b|&", re.IGNORECASE)
 _LISTED_FIRST = re.compile(r"\s*\W?1[.)]\s")
 _LISTED = re.compile(r"(?<![\w.,])\(?\d{1,2}[.)]\s")
 """Numbers of a list that begins with 1: "1. nut 2. bolt"."""
-_OPEN_END = re.compile(r"(?:,|\band)\s*(?:\.\.\.|…)|[?]\s*$")
+_OPEN_END = re.compile(r"(?:,|\band)\s*(?:\.\.|…)|(?:\.\.|…|[?])\W*$")
 """More things than were named, or none for sure."""
 
 
