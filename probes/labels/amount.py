@@ -63,7 +63,9 @@ _UNNAMED = words_of(
     while says said shows means stands reason reasons point interest"""
 )
 """Behind a number these are nothing that was counted: "3 pm", "One should look"."""
-_NOT_OF = re.compile(r"^(?:of (?:us|you|freedom)|in on|is (?!(?:answer|number|count|total|visible)\b)\w)")
+_NOT_OF = re.compile(
+    r"^(?:of (?:us|you|freedom)|in on|is (?!(?:answer|number|count|total|visible)\b)\w)"
+)
 _MEGA = re.compile(r"\d\s?(M(?:m|g|s|A|V|W|Pa|N|J|Ω))(?!\w)")
 """Units of which a capital makes another one: 3 Mm are not 3 mm."""
 _SCALED = re.compile(r"\d ?\^|\d ?[x×*·] ?10\b|10 ?(?:\^|\*\*)|(?<=\d)\s*!\s*=")
@@ -127,9 +129,7 @@ def _is_led(before: list[str], found: list[str]) -> bool:
 def _is_followed(found: list[str]) -> bool:
     hung = quantities(found[0])[0].unit
     behind = " ".join([hung, *found[1:]] if hung else found[1:])
-    return behind.split()[:1] == [] or not (
-        behind.split()[0] in _UNNAMED or _NOT_OF.search(behind)
-    )
+    return behind.split()[:1] == [] or not (behind.split()[0] in _UNNAMED or _NOT_OF.search(behind))
 
 
 def _counts_nothing(words: list[str]) -> bool:
