@@ -58,7 +58,8 @@ _RELATIVE = re.compile(
     r"\b(?:"
     + alternatives(
         r"""not|never|before|after|by|until|till|since|from|unless|wrong|incorrect|false|untrue|
-        plus|minus|bce?|ago|yesterday|today|tomorrow|made (?:\w+ )?up|invented|start\w*|begin\w*|or|either|between|earlier|later|latest|
+        plus|minus|bce?|ago|yesterday|today|tomorrow|made (?:\w+ )?up|invented|start\w*|begin\w*|or|
+        either|between|earlier|later|latest|
         earliest|prior|through|onwards?|around|approximately|circa|roughly|than|within|past|except|
         (?:\d+|an?|one|two|three|few|several) (?:\w+ )?(?:days?|weeks?|months?|years?)|
         (?:day|week|month|year)s? (?:from|of)|

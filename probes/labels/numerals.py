@@ -27,7 +27,10 @@ _SCALE_WORDS = """
 """
 _SCALES = frozenset(_SCALE_WORDS.split())
 """Words behind a number that make another one of it."""
-_MEASURED_PER = frozenset("h hr hour s sec second min minute day m km cm mm l kg g °c °".split())
+_MEASURED_PER = frozenset(
+    ("h", "hr", "hour", "s", "sec", "second", "min", "minute", "day", "m", "km", "cm", "mm", "l")
+    + ("kg", "g", "°", "°c")
+)
 """What a unit is per; "3 per side" is another number than 3."""
 
 

@@ -51,7 +51,8 @@ _PICTURED = alternatives(
     open\w*|display\w*|appear|show up|upload\w*|come through|work|process\w*)|
     does not (?:allow|let|permit|help|provide|reveal|give)|blurry|illegible|unreadable|indistinct|
     too (?:\w+ )?(?:dark|blurry|blurred|small|far|low|bright|dim|unclear|little|grainy|fuzzy)|
-    glare|(?:lens|camera) |indistinguishable|not (?:\w+ )?(?:visible|discernible|legible|readable|recogni[sz]able|
+    glare|(?:lens|camera) |indistinguishable|
+    not (?:\w+ )?(?:visible|discernible|legible|readable|recogni[sz]able|
     identifiable|distinguishable|determinable|determined|clear|clearly|obvious|apparent|evident|
     known|possible|enough|sufficient|applicable|available|answerable|specified|stated|given|
     provided|mentioned|shown|in (?:view|frame|sight)|necessarily|always|entirely|fully|completely|

@@ -76,9 +76,9 @@ _RIGHT = {
         There are two screws.|I see a dent.|Yes, one is missing: the left|Yes it is
     """,
     ("number", "3"): """
-        I can see 3 small black screws.|3 screws are missing|3 is the answer|Total: 3|Hay 3 tornillos
+        I can see 3 small black screws.|3 screws are missing|3 is the answer|Total: 3
         The plate has 3 screws and they are black.|It's 3|three of them|Number of screws: 3
-        Es sind 3 Schrauben|Il y a 3 vis|3 visible screws|3 km/h|3 m/s
+        Es sind 3 Schrauben|Il y a 3 vis|Hay 3 tornillos|3 visible screws|3 km/h|3 m/s
     """,
     ("number", "3 mm"): "Length 3 mm|3 MM|The gap measures 3.0 mm across",
     ("number", "0.5 mm"): ".5 mm|0.5mm|,5 mm",
