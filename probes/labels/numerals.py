@@ -27,10 +27,8 @@ _SCALE_WORDS = """
 """
 _SCALES = frozenset(_SCALE_WORDS.split())
 """Words behind a number that make another one of it."""
-_MEASURED_PER = frozenset(
-    ("h", "hr", "hour", "s", "sec", "second", "min", "minute", "day", "m", "km", "cm", "mm", "l")
-    + ("kg", "g", "°", "°c")
-)
+_PER_WORDS = "h hr hour s sec second min minute day m km cm mm l kg g ° °c"
+_MEASURED_PER = frozenset(_PER_WORDS.split())
 """What a unit is per; "3 per side" is another number than 3."""
 
 
