@@ -44,7 +44,8 @@ _RATE = re.compile(r"(?<=[^\W\d])/(?=[^\W\d])")
 _CLAUSE = re.compile(r"[;:!?()\[\]\"“”*\n]+|[.,](?!\d)|\s[-–—]\s|—")
 _LEADS = words_of(
     """is are was were be been has have had got see sees saw count counted counts counting find
-    found spot spotted detect detected notice noticed observe show shows showing displays display read
+    found spot spotted detect detected notice noticed observe show shows showing displays display
+    read
     reads say says think believe estimate measure measures measured weighs weigh costs contain
     contains containing include includes including hold holds with equal equals total totals
     totaling of about around approximately approx roughly circa ca exactly precisely only just
