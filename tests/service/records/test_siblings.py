@@ -57,7 +57,8 @@ def test_words_that_come_after_a_reload_count_against_the_next(
     changes, same = NEXT[name]
     read(store, bundle)
     audits = line.audit([None] * 8)
-    later = with_claim(replace(bundle, id=changes.get("bundle", "b-test")), "later", **changes)
+    of = replace(bundle, id=changes.get("bundle", bundle.id))
+    later = with_claim(of, "later", **{k: v for k, v in changes.items() if k != "bundle"})
     promise = read(store, later)
     assert promise.state == "stands"
     for audit in audits:
