@@ -185,7 +185,7 @@ def _unread(
     )
     trail = AuditTrail(store, bundle.id, [name for _, name in others])
     trail.read()
-    rates = {claim: known[claim].alpha for claim in others if claim in known}
+    rates: dict[Claim, float] = {claim: known[claim].alpha for claim in others if claim in known}
     left, newest = with_overdue(trail.samples, deadline, trail.now), NEVER
     counts = trail.counts
     while (found := replay(left, counts, before.alpha, before.delta, rates)).void:
