@@ -8,7 +8,8 @@ One bet per group (Waudby-Smith and Ramdas 2020, arXiv 2010.09686): its factor i
 
     1 + b sum v (Y / alpha - 1),    v = reference / inclusion probability,
 
-over the group's audited answers, where Y is 1 for a wrong answer and 0 for a right one. The
+over the group's audited answers, where Y is 1 for a wrong answer and 0 for a right one. Answers
+accepted under several claims make one test: alpha is then the one promised of each answer. The
 reference is fixed and stored at the draw, the same for all answers of a group and at most their
 probabilities, so the sum is on average the reference times Z / alpha (Waudby-Smith et al. 2022,
 arXiv 2210.10768) and no later rate weighs the past anew. A group counts at most
@@ -57,6 +58,7 @@ class Draw:
         probability: with which it was drawn, 0 to 1.
         reference: fixed at the draw, above 0 and at most the probability: the least rate then.
         wrong: what it turned out to be; None while that is not known.
+        alpha: error rate promised of it, 0 to 1; None: the one that is tested.
     """
 
     id: str
@@ -64,6 +66,7 @@ class Draw:
     probability: float
     reference: float
     wrong: bool | None
+    alpha: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.reference <= self.probability <= 1:
@@ -78,15 +81,27 @@ class _Group:
     reference: float
     draws: list[Draw] = field(default_factory=list)
 
+    def counted(self) -> list[Draw]:
+        """At most :data:`MOST_ANSWERS` audits."""
+        if len(self.draws) <= MOST_ANSWERS:
+            return self.draws
+        shuffled = sorted(self.draws, key=lambda draw: sha256(draw.id.encode()).digest())
+        return shuffled[:MOST_ANSWERS]
+
     def sums(self) -> tuple[float, float, float]:
         """Weights of the answers found wrong, found right, and not judged."""
-        counted = self.draws
-        if len(counted) > MOST_ANSWERS:
-            counted = sorted(counted, key=lambda draw: sha256(draw.id.encode()).digest())
         found = {True: 0.0, False: 0.0, None: 0.0}
-        for draw in counted[:MOST_ANSWERS]:
+        for draw in self.counted():
             found[draw.wrong] += self.reference / draw.probability
         return found[True], found[False], found[None]
+
+    def won(self, alpha: float) -> float:
+        """Weight of the answers found wrong, each times ``alpha`` over what was promised of it."""
+        return sum(
+            self.reference / draw.probability * alpha / (draw.alpha or alpha)
+            for draw in self.counted()
+            if draw.wrong
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +112,7 @@ class ErrorMonitor:
         alpha: error rate promised, 0 to 1.
         delta: chance that the promise is found broken although it holds, 0 to 1.
         sums: per group the weights of wrong, right and not judged answers, shape (groups, 3).
+        won: weights of wrong answers, times alpha over what was promised of each, shape (groups,).
         groups: their names, in the same order.
         error: estimated error rate, or ``Missing("no_outcomes")``.
         wrong: audits found wrong. audits: in all.
@@ -105,6 +121,7 @@ class ErrorMonitor:
     alpha: float
     delta: float
     sums: FloatArray
+    won: FloatArray
     groups: tuple[str, ...]
     error: float | Missing
     wrong: int
@@ -140,8 +157,9 @@ class ErrorMonitor:
                 mass[draw.wrong] += 1 / draw.probability
         known = mass[True] + mass[False]
         sums = np.array([group.sums() for group in groups.values()], dtype=np.float64)
+        won = np.array([group.won(alpha) for group in groups.values()], dtype=np.float64)
         error = mass[True] / known if known else Missing("no_outcomes")
-        return cls(alpha, delta, sums.reshape(-1, 3), tuple(groups), error, wrong, audits)
+        return cls(alpha, delta, sums.reshape(-1, 3), won, tuple(groups), error, wrong, audits)
 
     @property
     def evidence(self) -> float:
@@ -164,9 +182,7 @@ class ErrorMonitor:
 
     def _path(self) -> NDArray[np.float64]:
         """Log of the capital times delta after each group, up to where it first reached 0."""
-        path = log_capital(self.sums[:, 0], self.sums.sum(axis=1), self.alpha) + math.log(
-            self.delta
-        )
+        path = log_capital(self.won, self.sums.sum(axis=1), self.alpha) + math.log(self.delta)
         reached = np.flatnonzero(path >= 0)
         return path[: reached[0] + 1] if len(reached) else path
 
