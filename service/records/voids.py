@@ -46,7 +46,7 @@ class Finding:
         audits: audited answers in all.
         bundle: id of the bundle that decided.
         data: names of the data that the certificates are from.
-        until: when the newest audit was accepted that the evidence rests on.
+        until: when the newest audit arrived that the evidence rests on.
         basis: what a void rests on; None where an earlier version found it by another test.
     """
 
