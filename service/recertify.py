@@ -76,7 +76,8 @@ def gather(
     """The evidence of a window. Waits for the database.
 
     What the database took before the newest audit that a void in force rests on stays out, whatever
-    was asked for and whatever a replica's clock said; what the audits show and no service has written down yet is written down first.
+    was asked for and whatever a replica's clock said; what the audits show and no service has
+    written down yet is written down first.
 
     Args:
         since, until: of the window.
@@ -98,6 +99,7 @@ def gather(
             "from a run of collect"
         )
     unspent = _unspent(store, bundle, deadline_days, confirmed=confirmed)
+    begin = max(since, unspent)
     limit = before.threshold
     rows: list[_Row] = []
     for record, outcome in store.judged(Filter(since, until, arrived_since=unspent)):
@@ -111,7 +113,7 @@ def gather(
     rows = sorted((row for row in rows if row.risk <= limit), key=lambda row: row.id)
     if not rows:
         raise DataError(
-            f"the window from {max(since, unspent).isoformat()} on holds no audited answers of this bundle, and "
+            f"the window from {begin.isoformat()} on holds no audited answers of this bundle, and "
             "none while its certificate was void; choose another window"
         )
     said = "".join(f"{row.id} {row.risk!r} {row.group} {row.wrong}\n" for row in rows)
@@ -124,7 +126,7 @@ def gather(
         weight=chances.min() / chances,
         limit=limit,
         unjudged=sum(isinstance(row.wrong, Missing) for row in rows),
-        since=max(since, unspent),
+        since=begin,
         fingerprint=FROM_RECORDS + hashlib.sha256(said.encode()).hexdigest()[:16],
     )
 

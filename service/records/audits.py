@@ -29,7 +29,7 @@ class Sample:
 
     Args:
         id: the answer's.
-        arrived: when the database took it, by its clock; by its replica's in records of before 0009.
+        arrived: when the database took it, by its clock; before 0009 by its replica's.
         number: among all audits as they arrived; None in records of before 0009.
         image: a hash of its image's hash, which names no file.
         named_group: a hash of the group that the caller named; None where none was.

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, RowMapping, exists, func, select
 
 from service.records.canonical import microseconds, moment
 from service.records.chain import append, lock_tail
+from service.records.database import WATCH_MS
 from service.records.errors import InvalidRecord
 from service.records.store import RecordStore
 from service.records.tables import DRAWN, answers, past_audits, totals, void_history, voids
@@ -90,7 +91,7 @@ class Change:
 
 def last_changes(store: RecordStore) -> Mapping[str, Change]:
     """The last line of each certificate that has one. Raises RecordsUnavailable."""
-    with store.reading() as connection:
+    with store.reading(WATCH_MS) as connection:
         return _last_changes(connection)
 
 
@@ -118,7 +119,7 @@ def voids_of(store: RecordStore, bundle: str) -> list[Change]:
 
 def was_audited(store: RecordStore, certificate: str, bundle: str) -> bool:
     """Whether answers of a bundle were audited under a certificate. Raises RecordsUnavailable."""
-    with store.reading() as connection:
+    with store.reading(WATCH_MS) as connection:
         return any(
             connection.scalar(
                 select(
