@@ -35,6 +35,8 @@ CLOCKS: dict[str, Clock] = {
     "running backwards": lambda n: timedelta(hours=-n),
 }
 
+WORST = ("one ahead by 400 days", "one counts in 1970", "each answer at random")
+
 
 @pytest.fixture
 def bundle(bundled) -> Bundle:
@@ -100,19 +102,19 @@ def test_nothing_comes_to_stand_before_what_was_read(store, lines) -> None:
     """Replicas write at once, while another reads."""
     trail = AuditTrail(store, "b-test", ["c-never"])
     writers = [
-        Thread(target=drawn, args=([one, one], CLOCKS["right"], [None] * 20)) for one in lines
+        Thread(target=drawn, args=([one, one], CLOCKS["right"], [None] * 10)) for one in lines
     ]
     for writer in writers:
         writer.start()
     seen: list[str] = []
-    while len(seen) < 40:
+    while len(seen) < 20:
         alive = any(writer.is_alive() for writer in writers)
         trail.read()
         now = [sample.id for sample in trail.samples]
         assert now[: len(seen)] == seen
-        assert alive or len(now) == 40
+        assert alive or len(now) == 20
         seen = now
-    assert [sample.number for sample in trail.samples] == list(range(1, 41))
+    assert [sample.number for sample in trail.samples] == list(range(1, 21))
 
 
 def test_records_of_before_come_first_by_their_own_time(store, lines) -> None:
@@ -125,7 +127,7 @@ def test_records_of_before_come_first_by_their_own_time(store, lines) -> None:
     assert [sample.id for sample in trail.samples] == [*reversed(old), *new]
 
 
-@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("clock", WORST)
 def test_a_void_by_wrong_clocks_can_be_left_by_recertifying(
     store, lines, record, bundle, clock
 ) -> None:
@@ -152,7 +154,7 @@ def test_a_void_by_wrong_clocks_can_be_left_by_recertifying(
     assert found.since > until
 
 
-@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("clock", WORST)
 def test_a_deadline_runs_from_when_the_database_took_the_audit(store, lines, bundle, clock) -> None:
     drawn(lines, CLOCKS[clock], [None] * 6)
     promise = read(store, bundle, deadline_days=14)
