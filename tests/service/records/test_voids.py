@@ -60,11 +60,12 @@ class Case:
 
 
 @pytest.fixture
-def case(store: RecordStore, line: Line, bundle: Bundle) -> Case:
-    right = line.audit([False, False])
-    wrong = line.audit([True] * 4)
-    overdue = line.audit([None], audit_reference=0.5)
-    dated(store)
+def case(store: RecordStore, line: Line, bundle: Bundle, monkeypatch) -> Case:
+    with monkeypatch.context() as then:
+        then.setattr("service.records.store.database_now", lambda connection: START)
+        right = line.audit([False, False])
+        wrong = line.audit([True] * 4)
+        overdue = line.audit([None], audit_reference=0.5)
     made = Case(store, line, wrong, right, overdue)
     promise = read(store, bundle, **SETTINGS)
     assert promise.state == "void"
