@@ -54,7 +54,7 @@ def groups_of(samples: Iterable[Sample]) -> list[str]:
 
 def ends(sample: Sample, deadline: timedelta | None) -> datetime | None:
     """When an audit counts as wrong, unless judged; never where the records know no rule."""
-    return None if deadline is None or sample.reference is None else sample.created + deadline
+    return None if deadline is None or sample.reference is None else sample.arrived + deadline
 
 
 def with_overdue(
@@ -70,10 +70,10 @@ def with_overdue(
 
 
 def newest_carrier(samples: Sequence[Sample], found: ErrorMonitor, default: datetime) -> datetime:
-    """When the newest audit was accepted that the evidence rests on."""
+    """When the newest audit arrived that the evidence rests on."""
     carriers = frozenset(found.carriers)
     dated = zip(samples, groups_of(samples), strict=True)
-    return max((one.created for one, group in dated if group in carriers), default=default)
+    return max((one.arrived for one, group in dated if group in carriers), default=default)
 
 
 def without_single_words(

@@ -10,6 +10,7 @@ records.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -54,6 +55,9 @@ from service.standing import Standing, auroc_of
 log = structlog.get_logger("service.promise")
 READ_SECONDS = 10.0
 """Between two looks at the records."""
+UNREAD_SECONDS = 300.0
+"""Where the last look is longer ago, the promise does not count: thirty looks in a row failed, so
+this is no restart of the database, and what others found since then nobody here knows."""
 UNTESTED = (0.5, 0.05)
 """Alpha and delta where no certificate is in force: only the interval, at 95 %, is of use."""
 
@@ -123,7 +127,8 @@ class Promise(Collector):
         self._trail = AuditTrail(store, bundle.id, self._certificates or {None})
         self._others: dict[frozenset[Claim], AuditTrail] = {}
         self._audited: dict[str, bool] = {}
-        self.state: State = "unread"
+        self._state: State = "unread"
+        self._looked = time.monotonic()  # when the state was last that of the records
         self._counted: tuple[list[Change], list[int]] = ([], [])
         self._due: datetime | None = None  # when the next audit counts as wrong, unless judged
         self._lock = threading.Lock()
@@ -131,8 +136,23 @@ class Promise(Collector):
         self.drift = _drift(bundle, window)
 
     @property
+    def state(self) -> State:
+        """``unread`` too where the records could not be read for :data:`UNREAD_SECONDS`."""
+        state = self._state
+        return "unread" if state == "stands" and self.age > UNREAD_SECONDS else state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._state = state
+
+    @property
+    def age(self) -> float:
+        """Seconds since the records were last read, or else since there is a promise."""
+        return time.monotonic() - self._looked
+
+    @property
     def void(self) -> bool:
-        """Whether no certificate counts: found void, or the records could not be read yet."""
+        """Whether no certificate counts: found void, or the records are unread."""
         return self.state != "stands"
 
     @property
@@ -146,7 +166,9 @@ class Promise(Collector):
         Raises RecordsUnavailable; the state is then as it was.
         """
         with self._lock:
+            began = time.monotonic()
             self._read()
+            self._looked = began
 
     def _read(self) -> None:
         if self.state == "unread":
@@ -348,6 +370,11 @@ class Promise(Collector):
     def collect(self) -> Iterable[Metric]:
         """The gauges; a number that is not known is left out."""
         yield from self.standing.collect()
+        yield GaugeMetricFamily(
+            "vlm_gate_promise_read_age_seconds",
+            "Seconds since the audits were last read; nothing is accepted above 300",
+            self.age,
+        )
         ratio = Missing("no_reference") if self.drift is None else self.drift.ratio()
         if not isinstance(ratio, Missing):
             drift = GaugeMetricFamily(

@@ -80,8 +80,9 @@ def gather(
 ) -> Evidence:
     """The evidence of a window. Waits for the database.
 
-    It begins after the newest audit that a void in force rests on, whatever was asked for; what the
-    audits show and no service has written down yet is written down first.
+    What the database took before the newest audit that a void in force rests on stays out, whatever
+    was asked for and whatever a replica's clock said; what the audits show and no service has
+    written down yet is written down first.
 
     Args:
         since, until: of the window.
@@ -102,10 +103,11 @@ def gather(
             f"{bundle.id} has certificates per slice, which the records cannot renew; certify it "
             "from a run of collect"
         )
-    since = max(since, _unspent(store, bundle, deadline_days, confirmed=confirmed))
+    unspent = _unspent(store, bundle, deadline_days, confirmed=confirmed)
+    begin = max(since, unspent)
     limit = before.threshold
     rows: list[_Row] = []
-    for record, outcome in store.judged(Filter(since=since, until=until)):
+    for record, outcome in store.judged(Filter(since, until, arrived_since=unspent)):
         chance = _chance(record, bundle)
         if chance is None or isinstance(record.risk, Missing) or record.risk > before.threshold:
             continue
@@ -116,7 +118,7 @@ def gather(
     rows = sorted((row for row in rows if row.risk <= limit), key=lambda row: row.id)
     if not rows:
         raise DataError(
-            f"the window from {since.isoformat()} on holds no audited answers of this bundle, and "
+            f"the window from {begin.isoformat()} on holds no audited answers of this bundle, and "
             "none while its certificate was void; choose another window"
         )
     said = "".join(f"{row.id} {row.risk!r} {row.group} {row.wrong}\n" for row in rows)
@@ -129,7 +131,7 @@ def gather(
         weight=chances.min() / chances,
         limit=limit,
         unjudged=sum(isinstance(row.wrong, Missing) for row in rows),
-        since=since,
+        since=begin,
         fingerprint=FROM_RECORDS + hashlib.sha256(said.encode()).hexdigest()[:16],
     )
 
@@ -190,7 +192,7 @@ def _unread(
     counts = trail.counts
     while (found := replay(left, counts, before.alpha, before.delta, rates)).void:
         newest = newest_carrier(left, found, NEVER)
-        left, counts = [one for one in left if one.created > newest], []
+        left, counts = [one for one in left if one.arrived > newest], []
     return newest
 
 

@@ -49,6 +49,8 @@ class AnswerRecord:
         candidate: what other rules would have said: bundle, decision, risk, or ``missing``.
         scope: whose answers the certificate is about: ``all``, ``own`` or ``pooled``.
         group: scene, part or batch that the image shows, as the caller names it.
+        arrived: when the database took it, by the database's clock; audit_number: among all audits
+            as they arrived. The database sets both, and records of before 0009 lack them.
     """
 
     id: str
@@ -78,6 +80,8 @@ class AnswerRecord:
     candidate: Mapping[str, Any] | None = None
     scope: Scope | None = None
     group: str | None = None
+    arrived: datetime | None = field(default=None, compare=False)
+    audit_number: int | None = field(default=None, compare=False)
 
 
 def question_hash(question: str) -> str:
@@ -92,6 +96,7 @@ def answer_row(record: AnswerRecord) -> dict[str, Any]:
         InvalidRecord: a number is not finite, or a value has no JSON.
     """
     row: dict[str, Any] = {item.name: getattr(record, item.name) for item in fields(record)}
+    del row["arrived"], row["audit_number"]  # the database sets them
     created = row.pop("created")
     risk = row.pop("risk")
     row["created_us"] = microseconds(created)
@@ -107,6 +112,8 @@ def answer_record(row: RowMapping) -> AnswerRecord:
     """The record that a row of the table ``answers`` holds."""
     values = {item.name: row[item.name] for item in fields(AnswerRecord) if item.name in row}
     values["created"] = moment(row["created_us"])
+    if row["arrived_us"] is not None:
+        values["arrived"] = moment(row["arrived_us"])
     if row["risk"] is None:
         values["risk"] = Missing(row["risk_missing"])
     return AnswerRecord(**values)

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, RowMapping, Table, func, insert, select
 from probes.types import Missing
 from service.records.answer import AnswerRecord, answer_record
 from service.records.canonical import microseconds, moment
+from service.records.database import WATCH_MS, database_now
 from service.records.outcome import Outcome, outcome_of
 from service.records.store import RecordStore
 from service.records.tables import DRAWN, answers, heads, outcomes, past_audits, tails, totals
@@ -29,7 +30,9 @@ class Sample:
     """What the test of the promise needs of an audit, for as long as it needs it.
 
     Args:
-        id: the answer's. claim: that it was accepted under. created: when that was.
+        id: the answer's. claim: that it was accepted under.
+        arrived: when the database took it, by its clock; before 0009 by its replica's.
+        number: among all audits as they arrived; None in records of before 0009.
         image: a hash of its image's hash, which names no file.
         named_group: a hash of the group that the caller named; None where none was.
         probability: with which it was drawn.
@@ -43,7 +46,8 @@ class Sample:
 
     id: str
     claim: Claim
-    created: datetime
+    arrived: datetime
+    number: int | None
     image: str
     named_group: str | None
     probability: float
@@ -53,6 +57,11 @@ class Sample:
     corrected: bool
     chain: str | None
     sequence: int | None
+
+    @property
+    def place(self) -> tuple[int, datetime, str]:
+        """Sorts audits as they arrived, those without a number first, by their time."""
+        return self.number or 0, self.arrived, self.id
 
     def known(self, read: Mapping[str, int]) -> bool:
         """Whether it was, when the chains were read up to these numbers."""
@@ -105,7 +114,8 @@ class Audit:
         return Sample(
             id=record.id,
             claim=self.claim,
-            created=record.created,
+            arrived=record.arrived or record.created,
+            number=record.audit_number,
             image=sha256(f"audit group {record.image_sha256}".encode()).hexdigest(),
             named_group=None if record.group is None else _hashed(record.group),
             probability=record.audit_probability,
@@ -155,8 +165,8 @@ class AuditTrail:
         """Grows with every audit and every outcome of one."""
 
     def read(self) -> list[Audit]:
-        """All audits in the order in which they were accepted. Raises RecordsUnavailable."""
-        with self._store.reading() as connection:
+        """All audits in the order in which they arrived. Raises RecordsUnavailable."""
+        with self._store.reading(WATCH_MS) as connection:
             ends = {row.chain: row.sequence for row in connection.execute(select(tails))}
             for table, take in ((answers, self._take_answer), (outcomes, self._take_outcome)):
                 for chain, end in ends.items():
@@ -164,17 +174,15 @@ class AuditTrail:
                         for row in _new(connection, table, chain, self.ends.get(chain, 0), end):
                             take(row)
             self._forget(connection)
-            now = connection.scalar(select(func.now()))
-        assert now is not None
-        self.now = now if now.tzinfo is not None else now.replace(tzinfo=UTC)
+            self.now = database_now(connection)
         self.ends = ends
-        return sorted(self._audits.values(), key=lambda a: (a.record.created, a.record.id))
+        return sorted(self._audits.values(), key=lambda audit: audit.sample.place)
 
     @property
     def samples(self) -> list[Sample]:
         """All audits, those among them whose records are gone too, in the same order."""
         found = (*self.past, *(audit.sample for audit in self._audits.values()))
-        return sorted(found, key=lambda sample: (sample.created, sample.id))
+        return sorted(found, key=lambda sample: sample.place)
 
     def _take_answer(self, row: RowMapping) -> None:
         if (row["bundle"], row["certificate"]) in self._claims:
@@ -231,7 +239,9 @@ def keep_audits(connection: Connection, chain: str, last: int) -> None:
     rows = [
         {
             "id": sample.id,
-            "created_us": microseconds(sample.created),
+            "created_us": microseconds(record.created),
+            "arrived_us": None if record.arrived is None else microseconds(record.arrived),
+            "audit_number": sample.number,
             "bundle": record.bundle,
             "certificate": record.certificate,
             "audit_group": sample.image,
@@ -253,7 +263,8 @@ def _sample(row: RowMapping) -> Sample:
     return Sample(
         id=row["id"],
         claim=(row["bundle"], row["certificate"]),
-        created=moment(row["created_us"]),
+        arrived=moment(row["created_us"] if row["arrived_us"] is None else row["arrived_us"]),
+        number=row["audit_number"],
         image=row["audit_group"],
         named_group=row["named_group"],
         probability=row["probability"],

@@ -6,13 +6,14 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, func, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
@@ -27,6 +28,10 @@ STATEMENT_MS = 10_000
 """How long PostgreSQL works on one statement."""
 MIGRATION_LOCK = 0x766C6D67
 """PostgreSQL's advisory lock while replicas that start together migrate."""
+AUDIT_LOCK = MIGRATION_LOCK + 1
+"""PostgreSQL's advisory lock while audits are numbered, from the number to the commit."""
+WATCH_MS = 60_000
+"""How long PostgreSQL works on one statement of who reads the audits again and again."""
 
 
 def connect(
@@ -123,6 +128,7 @@ def _write_ahead(connection: Any) -> None:
 def _postgresql(url: URL, prepared: bool) -> Engine:
     """Nothing here is an option of the connection's start, or kept by it: poolers drop both."""
     arguments: dict[str, Any] = {"connect_timeout": 5, "tcp_user_timeout": 10000}
+    arguments |= {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
     if not prepared:
         arguments["prepare_threshold"] = None
     engine = create_engine(
@@ -134,6 +140,15 @@ def _postgresql(url: URL, prepared: bool) -> Engine:
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = {STATEMENT_MS}")
 
     return engine
+
+
+def database_now(connection: Connection) -> datetime:
+    """The time by the database's clock: one for all replicas. SQLite has its machine's."""
+    if connection.dialect.name == "sqlite":
+        return datetime.now(UTC)
+    now = connection.scalar(select(func.clock_timestamp()))
+    assert isinstance(now, datetime)
+    return now.astimezone(UTC)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ class Filter:
     Args:
         since: not older than this.
         until: older than this.
+        arrived_since: not taken before this by the database; where it did not say, as `since`.
         decision: accept, escalate or reject.
         reason: the rule that decided.
         slice: metadata that the answer has, such as ``{"camera": "A"}``.
@@ -34,6 +35,7 @@ class Filter:
     reason: Reason | None = None
     slice: Mapping[str, str] = field(default_factory=dict)
     audit: bool | None = None
+    arrived_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,9 @@ def _restricted(where: Filter, dialect: str) -> Select[tuple[object, ...]]:
         wanted = wanted.where(answers.c.created_us >= microseconds(where.since))
     if where.until is not None:
         wanted = wanted.where(answers.c.created_us < microseconds(where.until))
+    if where.arrived_since is not None:
+        arrived = func.coalesce(answers.c.arrived_us, answers.c.created_us)
+        wanted = wanted.where(arrived >= microseconds(where.arrived_since))
     if where.decision is not None:
         wanted = wanted.where(answers.c.decision == where.decision)
     if where.reason is not None:

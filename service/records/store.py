@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import Connection, func, select, text
 
 from service.records import database
 from service.records.answer import AnswerRecord, answer_record, answer_row
+from service.records.canonical import microseconds
 from service.records.chain import append, lock_tail
 from service.records.database import (
+    AUDIT_LOCK,
     Synchronous,
     check_file,
     connect,
+    database_now,
     sqlite_file,
     translated,
 )
@@ -23,7 +26,7 @@ from service.records.errors import InvalidRecord, UnknownAnswer
 from service.records.head import Head, SigningKey
 from service.records.listing import Filter, Page, page_of
 from service.records.outcome import Outcome, outcome_of, outcome_row
-from service.records.tables import answers, heads, outcomes, tails
+from service.records.tables import answers, heads, outcomes, past_audits, tails
 from service.records.words import Ruling, rule_on
 
 PAGE_ROWS = 500
@@ -78,6 +81,9 @@ class RecordStore:
     def append_answers(self, records: Sequence[AnswerRecord], *, again: bool = False) -> None:
         """Write answers in one transaction: all or none.
 
+        The database says when they arrived, and numbers the audits among them: their order hangs
+        on no replica's clock, and nothing comes to stand before what somebody could have read.
+
         Args:
             records: at least one.
             again: an earlier try ended without word; what it did write is not written twice.
@@ -95,6 +101,7 @@ class RecordStore:
                 known = set(found)
                 rows = [row for row in rows if row["id"] not in known]
             if rows:
+                _stamp(connection, rows)
                 append(connection, answers, tail, rows, self.key)
 
     def add_outcome(self, outcome: Outcome) -> Literal["added", "unchanged"]:
@@ -229,15 +236,36 @@ class RecordStore:
                 check_file(self.engine, self.file)
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """One transaction that reads a single state of the database, however long it takes."""
+    def reading(self, statement_ms: int = 0) -> Iterator[Connection]:
+        """One transaction that reads a single state of the database.
+
+        Args:
+            statement_ms: PostgreSQL ends a statement that takes longer; 0: however long it takes.
+        """
         with translated(), self.engine.connect() as connection:
             if connection.dialect.name == "postgresql":
                 connection = connection.execution_options(
                     isolation_level="REPEATABLE READ", postgresql_readonly=True
                 )
-                connection.execute(text("SET LOCAL statement_timeout = 0"))
+                connection.execute(text(f"SET LOCAL statement_timeout = {statement_ms}"))
             yield connection
+
+
+def _stamp(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Write when the rows arrived, and number the audits. Behind the lock of their tail."""
+    drawn = [row for row in rows if row["audit"]]
+    if drawn:
+        if connection.dialect.name == "postgresql":  # SQLite has one writer at a time anyway
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({AUDIT_LOCK})"))
+        last = [
+            select(func.coalesce(func.max(table.c.audit_number), 0)).scalar_subquery()
+            for table in (answers, past_audits)
+        ]
+        for number, row in enumerate(drawn, start=max(connection.execute(select(*last)).one()) + 1):
+            row["audit_number"] = number
+    arrived = microseconds(database_now(connection))
+    for row in rows:
+        row |= {"arrived_us": arrived, "audit_number": row.get("audit_number")}
 
 
 def without_question(record: AnswerRecord) -> AnswerRecord:

@@ -68,10 +68,13 @@ answers = Table(
     Column("candidate", JSON(none_as_null=True)),
     Column("scope", String(8)),
     Column("group", Text),
+    Column("arrived_us", BigInteger),  # by the database's clock; null before 0009
+    Column("audit_number", BigInteger),  # among all audits; null before 0009
     *_links(),
     UniqueConstraint("chain", "sequence"),
 )
 Index(None, answers.c.created_us, answers.c.id)
+Index(None, answers.c.audit_number)
 DRAWN = answers.c.audit.is_(True)
 Index(
     "ix_answers_audits",
@@ -185,8 +188,11 @@ past_audits = Table(
     Column("corrected", Boolean),  # this and what follows: null before 0007
     Column("chain", Text),
     Column("sequence", BigInteger),
+    Column("arrived_us", BigInteger),  # this and what follows: null before 0009
+    Column("audit_number", BigInteger),
 )
 Index("ix_past_audits_bundle", past_audits.c.bundle)
+Index(None, past_audits.c.audit_number)
 
 # Of the versions before 0006, and read for good: single voids, and audits as counts.
 totals = Table(

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, RowMapping, exists, func, select
 
 from service.records.canonical import microseconds, moment
 from service.records.chain import append, lock_tail
+from service.records.database import WATCH_MS
 from service.records.errors import InvalidRecord
 from service.records.store import RecordStore
 from service.records.tables import DRAWN, answers, past_audits, totals, void_history, voids
@@ -50,7 +51,7 @@ class Finding:
         audits: audited answers in all.
         bundle: id of the bundle that decided.
         data: names of the data that the certificates are from.
-        until: when the newest audit was accepted that the evidence rests on.
+        until: when the newest audit arrived that the evidence rests on.
         basis: what a void rests on; None where an earlier version found it by another test.
     """
 
@@ -94,7 +95,7 @@ class Change:
 
 def last_changes(store: RecordStore) -> Mapping[str, Change]:
     """The last line of each certificate that has one. Raises RecordsUnavailable."""
-    with store.reading() as connection:
+    with store.reading(WATCH_MS) as connection:
         return _last_changes(connection)
 
 
@@ -122,7 +123,7 @@ def voids_of(store: RecordStore, bundle: str) -> list[Change]:
 
 def was_audited(store: RecordStore, certificate: str, bundle: str) -> bool:
     """Whether answers of a bundle were audited under a certificate. Raises RecordsUnavailable."""
-    with store.reading() as connection:
+    with store.reading(WATCH_MS) as connection:
         return any(
             connection.scalar(
                 select(

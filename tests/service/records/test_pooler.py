@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from service.records.answer import AnswerRecord
+from service.records.database import WATCH_MS
 from service.records.errors import RecordsUnavailable
 from service.records.store import RecordStore
 
@@ -112,5 +113,7 @@ def test_each_transaction_brings_its_own_time_limit(postgres, open_store: Open) 
         assert connection.scalar(show) == "10s"
     with store.reading() as connection:
         assert connection.scalar(show) == "0"  # reports may take longer
+    with store.reading(WATCH_MS) as connection:
+        assert connection.scalar(show) == "1min"
     with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         assert connection.scalar(show) == "0"  # nothing is left for who comes next

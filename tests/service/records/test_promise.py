@@ -23,7 +23,7 @@ from service.records.store import RecordStore
 from service.records.tables import totals, voids
 from service.records.verify import verify
 from service.records.voids import last_changes, voided
-from tests.service.records.line import START, Line, read, with_claim
+from tests.service.records.line import START, Line, dated, read, with_claim
 
 pytestmark = pytest.mark.anyio
 
@@ -151,6 +151,7 @@ def test_cannot_tell_counts_as_wrong(store, line, bundle) -> None:
 
 def test_an_audit_past_its_deadline_counts_as_wrong_until_it_is_judged(store, line, bundle) -> None:
     records = line.audit([None] * 5, audit_reference=0.5)
+    dated(store)
     assert read(store, bundle, deadline_days=0).state == "stands"
     assert read(store, bundle, deadline_days=60).state == "stands"
     promise = read(store, bundle, deadline_days=10)
@@ -163,11 +164,13 @@ def test_an_audit_past_its_deadline_counts_as_wrong_until_it_is_judged(store, li
 
 def test_audits_of_before_the_deadline_was_a_rule_have_none(store, line, bundle) -> None:
     line.audit([None] * 5)
+    dated(store)
     assert read(store, bundle, deadline_days=10).state == "stands"
 
 
 def test_a_deadline_passes_while_nothing_is_written(store, line, bundle, monkeypatch) -> None:
     line.audit([None] * 5, audit_reference=0.5)
+    dated(store)
     promise = read(store, bundle, deadline_days=60)
     assert promise.state == "stands"
     assert promise._due is not None

@@ -26,7 +26,7 @@ from service.records.store import RecordStore
 from service.records.tables import outcomes, voids
 from service.records.verify import verify
 from service.records.voids import last_changes, voided
-from tests.service.records.line import START, Line, read
+from tests.service.records.line import START, Line, dated, read
 
 SETTINGS: dict[str, Any] = {"deadline_days": 10}
 
@@ -60,10 +60,12 @@ class Case:
 
 
 @pytest.fixture
-def case(store: RecordStore, line: Line, bundle: Bundle) -> Case:
-    right = line.audit([False, False])
-    wrong = line.audit([True] * 4)
-    overdue = line.audit([None], audit_reference=0.5)
+def case(store: RecordStore, line: Line, bundle: Bundle, monkeypatch) -> Case:
+    with monkeypatch.context() as then:
+        then.setattr("service.records.store.database_now", lambda connection: START)
+        right = line.audit([False, False])
+        wrong = line.audit([True] * 4)
+        overdue = line.audit([None], audit_reference=0.5)
     made = Case(store, line, wrong, right, overdue)
     promise = read(store, bundle, **SETTINGS)
     assert promise.state == "void"
@@ -330,6 +332,7 @@ def test_a_long_good_past_does_not_shield_what_voided_it(store, record, bundle) 
         for number in range(len(wrongs))
     ]  # fmt: skip
     store.append_answers(records)
+    dated(store)
     rows = []
     for one, wrong in zip(records, wrongs, strict=True):
         word = Outcome(one.id, one.created, correct=not wrong, reviewer="ann", position=1)
