@@ -195,6 +195,44 @@ def test_looking_amid_an_image_whose_first_questions_are_hard() -> None:
     assert at_most(voided, runs)
 
 
+STEPS = {  # rates and rounds, in each of which every image is asked again
+    "one rate": [(1.0, 60)],
+    "raised": [(0.02, 100), (0.1, 40), (1.0, 20)],
+    "lowered": [(1.0, 10), (0.1, 40), (0.02, 200)],
+}
+
+
+def asked_again(rng: np.random.Generator, rates: list[tuple[float, int]], is_alike: bool) -> bool:
+    """Sixty images in turns, looked at after each audit."""
+    chance = (rng.random(60) < ALPHA).astype(float) if is_alike else np.full(60, ALPHA)
+    draws: list[Draw] = []
+    for rate, rounds in rates:
+        for _ in range(rounds):
+            for image in np.flatnonzero(rng.random(60) < rate).tolist():
+                wrong = bool(rng.random() < chance[image])
+                draws.append(Draw(str(len(draws)), str(image), rate, rate, wrong))
+    return ErrorMonitor.replay(draws, ALPHA, DELTA).void
+
+
+AGAIN = [(steps, is_alike) for steps in STEPS for is_alike in (False, True)]
+
+
+@pytest.mark.parametrize(("steps", "is_alike"), AGAIN)
+def test_images_asked_again_and_again_void_no_more_than_delta(steps: str, is_alike: bool) -> None:
+    rng = np.random.default_rng(38)
+    assert at_most(sum(asked_again(rng, STEPS[steps], is_alike) for _ in range(10)), 10)
+
+
+@long
+@pytest.mark.parametrize(("steps", "is_alike"), AGAIN)
+def test_images_asked_again_and_again_at_length(steps: str, is_alike: bool) -> None:
+    rng = np.random.default_rng(39)
+    runs = 300
+    voided = sum(asked_again(rng, STEPS[steps], is_alike) for _ in range(runs))
+    print(f"asked again, {steps}, alike {is_alike}: {voided} of {runs}")
+    assert at_most(voided, runs)
+
+
 def found_after(rng: np.random.Generator, good: int, rate: float) -> int:
     """Audits, one an image, from a jump to 2 alpha to the void; 0: void before the jump."""
     wrong = np.concatenate([rng.random(good) < rate, rng.random(3000) < 2 * ALPHA]).astype(float)
