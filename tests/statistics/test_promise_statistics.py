@@ -101,14 +101,10 @@ LOWERED = {4: [0.5, 0.3, 0.2, 0.1, 0.05], 11: np.geomspace(0.5, 0.02, 12).tolist
 
 
 def share_voided_rates(runs: int, times: int) -> int:
-    """The state is read after each rate was lowered, and found void for good once it is."""
+    """Looked at after each audit, as the capital is."""
     rng = np.random.default_rng(33)
-    voided = 0
-    for _ in range(runs):
-        draws = list(by_image(rng, 300, LOWERED[times], 0.3))
-        ends = [i for i in range(1, len(draws)) if draws[i].reference != draws[i - 1].reference]
-        voided += any(ErrorMonitor.replay(draws[:end], ALPHA, DELTA).void for end in (*ends, None))
-    return voided
+    found = (by_image(rng, 300, LOWERED[times], 0.3) for _ in range(runs))
+    return sum(ErrorMonitor.replay(draws, ALPHA, DELTA).void for draws in found)
 
 
 @pytest.mark.parametrize("times", LOWERED)
@@ -174,15 +170,12 @@ def looked_at_amid(
     rng: np.random.Generator, make: Callable[[np.random.Generator, int], Wrongs], images: int
 ) -> bool:
     """Judged at once and looked at after every answer, also amid an image."""
-    wrong = make(rng, images)
-    draws: list[Draw] = []
-    for image in range(images):
-        for question in range(QUESTIONS):
-            name, bad = f"{image}/{question}", bool(wrong[image, question])
-            draws.append(Draw(name, str(image), 1.0, 1.0, bad))
-            if bad and ErrorMonitor.replay(draws, ALPHA, DELTA).void:
-                return True
-    return False
+    draws = [
+        Draw(f"{image}/{question}", str(image), 1.0, 1.0, bad)
+        for image, row in enumerate(make(rng, images).tolist())
+        for question, bad in enumerate(row)
+    ]
+    return ErrorMonitor.replay(draws, ALPHA, DELTA).void
 
 
 @long
