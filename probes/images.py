@@ -67,7 +67,12 @@ def read_image(path: Path) -> bytes:
 def has_image(path: Path) -> bool:
     """Whether there is such a file or such a member of an archive. Raises as `open_archive`."""
     place = _archive_of(path)
-    return path.is_file() if place is None else open_archive(place).has(_key(path, place))
+    if place is not None:
+        return open_archive(place).has(_key(path, place))
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have: too long, say
+        return False
 
 
 def check_source(path: Path) -> None:

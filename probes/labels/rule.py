@@ -13,7 +13,7 @@ In records, stores and parquet files it is a text: the name, or the object as JS
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -148,8 +148,8 @@ def _parse(said: Mapping[str, Any], aliases: Mapping[str, Any] | None) -> Rule:
 def _size(said: Mapping[str, Any], field: str) -> float:
     value = said.get(field, 0.0)
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < 0:
-        raise DataError(f"{field}: {value!r} is no number from 0 on, such as 0.5")
+    if not number or not 0 <= value <= sys.float_info.max:  # JSON's integers may be larger
+        raise DataError(f"{field}: {str(value)[:40]} is no number from 0 on, such as 0.5")
     return float(value)
 
 

@@ -55,8 +55,8 @@ class Lines:
             async for piece in self._pieces():
                 *ended, rest = piece.split(b"\n")
                 for part in ended:
-                    if not part and not self._line and not self._long:
-                        self._number += 1  # empty: millions of these take no time
+                    if not part.strip() and not self._line and not self._long:
+                        self._number += 1  # blank: millions of these take no time
                         continue
                     self._add(part)
                     line = self._end()

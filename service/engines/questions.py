@@ -16,6 +16,10 @@ from service.engines.families import Family
 _LINE_ENDS = re.compile(r"[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
 _MARKUP = re.compile(r"<\|[^\s|]+\|>|<[A-Za-z_]+[0-9]+>")
 """Words that no text is split into: if a vocabulary lists one, the model was trained on it."""
+_UNSEEN = re.compile(
+    r"[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""Beside category Cf: joiners, fillers and variation selectors, which nobody sees."""
 _BLANKS = " \t\n\u2581"
 """What a token for blanks holds; the last is how vocabularies write one."""
 
@@ -72,7 +76,9 @@ def readings(question: str) -> list[str]:
 
     Compatibility forms (fullwidth letters) made plain, invisible characters left out.
     """
-    seen = "".join(one for one in question if unicodedata.category(one) != "Cf")
+    seen = "".join(
+        one for one in question if unicodedata.category(one) != "Cf" and not _UNSEEN.match(one)
+    )
     return list(dict.fromkeys((question, seen, unicodedata.normalize("NFKC", seen))))
 
 
@@ -99,7 +105,4 @@ def turn_words(prompt: str, control: Any) -> dict[str, re.Pattern[str]]:
     for word in sorted((word for word in control if word in prompt), key=len, reverse=True):
         prompt = prompt.replace(word, " ")
     turns = [word for word in prompt.split() if not word[-1].isalnum() and word[-1] not in ".,!?'"]
-    return {
-        word: re.compile(rf"(?<!\w){re.escape(word[:-1])}\s*{re.escape(word[-1])}")
-        for word in turns
-    }
+    return {word: re.compile(rf"{re.escape(word[:-1])}\s*{re.escape(word[-1])}") for word in turns}

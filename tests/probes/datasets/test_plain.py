@@ -271,6 +271,8 @@ def test_lines_are_counted_as_an_editor_counts_them(folder: Path) -> None:
         (r"C:\data\b.png", r"name the file as it lies below"),
         (r"d:\b.png", r"such as b.png"),
         (r"\\server\share\b.png", r"a path of one Windows machine"),
+        ("a" * 300 + ".png", "does not exist"),
+        ("sub/" * 2000 + "b.png", "does not exist"),
     ],
 )
 def test_paths_of_windows(folder: Path, suffix: str, name: str, message: str | None) -> None:

@@ -53,6 +53,8 @@ def test_the_aliases_of_a_line_stand_beside_its_rule() -> None:
         ({"rule": "number", "tolerance": -1}, None, "tolerance: -1 is no number from 0 on"),
         ({"rule": "number", "tolerance": True}, None, "tolerance: True"),
         ({"rule": "number", "relative": float("nan")}, None, "relative: nan"),
+        ({"rule": "number", "tolerance": 10**399}, None, "tolerance: 10+ is no number from 0 on"),
+        ({"rule": "number", "relative": 10**4000}, None, "relative: 10+ is no number from 0 on"),
         ({"rule": "match", "tolerance": 1}, None, "tolerance: rule match does not take it"),
         ({"rule": "date", "order": "ymd"}, None, "order: 'ymd' is none of dmy, mdy"),
         ("match", {"two": "2"}, "aliases: write what is meant"),

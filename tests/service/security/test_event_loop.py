@@ -137,6 +137,8 @@ BODIES: dict[str, tuple[str, Make]] = {
         ),
     ),
     "batch: empty lines": ("batch", filled(b"", b"\n")),
+    "batch: lines of blanks": ("batch", filled(b"", b" \t\r\n")),
+    "batch: empty lines of Windows": ("batch", filled(b"", b"\r\n")),
     "batch: lines of nothing": ("batch", filled(b"", b"{}\n", most=6_000)),
     "batch: one line": ("batch", filled(ASK, b"A", b'"}')),
 }  # fmt: skip
