@@ -6,34 +6,37 @@ answers are wrong" says, however many questions an image has and however alike t
 
 One bet per group (Waudby-Smith and Ramdas 2020, arXiv 2010.09686): its factor is
 
-    1 + b sum v (Y / alpha - 1),    v = reference / inclusion probability,
+    1 + b s sum v (Y / alpha - 1),    v = reference / inclusion probability,
 
 over the group's audited answers, where Y is 1 for a wrong answer and 0 for a right one. Answers
 accepted under several claims make one test: alpha is then the one promised of each answer. The
-reference is fixed and stored at the draw, the same for all answers of a group and at most their
-probabilities, so the sum is on average the reference times Z / alpha (Waudby-Smith et al. 2022,
-arXiv 2210.10768) and no later rate weighs the past anew. A group counts at most
-:data:`MOST_ANSWERS` audits, those whose ids have the smallest hashes; with b below 1 / MOST_ANSWERS
-the factor stays above 0.
+reference is fixed and stored at the draw and at most the probability, so where it stays the same
+the sum is on average the reference times Z / alpha (Waudby-Smith et al. 2022, arXiv 2210.10768),
+and no later rate weighs the past anew. A group weighs at most :data:`MOST_ANSWERS`: s is 1 up to
+there, and then that over the sum of v. With b below 1 / MOST_ANSWERS the factor stays above 0.
 
 A good past must not pay for a bad present: the capital is a mixture over the group at which the
 betting starts (e-detectors, Shin, Ramdas and Rinaldo 2022, arXiv 2203.03532). Half starts with the
 first group; of the other half 1 / log(e + k - 1) - 1 / log(e + k) starts with group k, and waits
-until then. Per bet that is one number beside the sum of the log factors. The mixture has mean at
-most 1 while the claim is true and ever reaches 1 / delta with chance at most delta (Ville).
+until then. The mixture has mean at most 1 while the claim is true.
 
-Why the sum so far may be looked at: an audit that is not judged yet counts as right, which lowers
-the capital, and with all outcomes known the capital of the first k groups is as above. It is
-exact where the questions on an image are asked before the first of its outcomes comes; where
-they are not, tests/statistics measures what that costs.
+The capital is taken after each audit, over all groups as they stand by then, never over the first
+groups with what later audits made of them: groups whose audits come in turns then have one history
+of the capital, not a new one with every audit. Given the audits before, a new one raises the
+capital by nothing on average while its answer errs at most at alpha, whatever group it is of; so
+the capital ever reaches 1 / delta with chance at most delta (Ville). Where answers of a group are
+alike or unlike in the order of their questions, that is exact where a group's audits come one after
+the other and it is looked at behind them; otherwise tests/statistics measures what it costs.
+
+An audit that is not judged yet counts as right, which lowers the capital at every time: words may
+come late.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from hashlib import sha256
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +45,7 @@ from scipy.optimize import brentq
 from probes.types import FloatArray, Interval, Missing
 
 MOST_ANSWERS = 10
-"""Audits of one group that count."""
+"""What a group weighs at most: so many audits of weight 1."""
 
 BETS: NDArray[np.float64] = np.geomspace(0.01, 0.95 / MOST_ANSWERS, 8)
 """Shares of the capital that are lost on a right answer of weight 1; shared out equally."""
@@ -76,34 +79,6 @@ class Draw:
             )
 
 
-@dataclass(slots=True)
-class _Group:
-    reference: float
-    draws: list[Draw] = field(default_factory=list)
-
-    def counted(self) -> list[Draw]:
-        """At most :data:`MOST_ANSWERS` audits."""
-        if len(self.draws) <= MOST_ANSWERS:
-            return self.draws
-        shuffled = sorted(self.draws, key=lambda draw: sha256(draw.id.encode()).digest())
-        return shuffled[:MOST_ANSWERS]
-
-    def sums(self) -> tuple[float, float, float]:
-        """Weights of the answers found wrong, found right, and not judged."""
-        found = {True: 0.0, False: 0.0, None: 0.0}
-        for draw in self.counted():
-            found[draw.wrong] += self.reference / draw.probability
-        return found[True], found[False], found[None]
-
-    def won(self, alpha: float) -> float:
-        """Weight of the answers found wrong, each times ``alpha`` over what was promised of it."""
-        return sum(
-            self.reference / draw.probability * alpha / (draw.alpha or alpha)
-            for draw in self.counted()
-            if draw.wrong
-        )
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class ErrorMonitor:
     """What the audits say.
@@ -112,28 +87,23 @@ class ErrorMonitor:
         alpha: error rate promised, 0 to 1.
         delta: chance that the promise is found broken although it holds, 0 to 1.
         sums: per group the weights of wrong, right and not judged answers, shape (groups, 3).
-        won: weights of wrong answers, times alpha over what was promised of each, shape (groups,).
-        groups: their names, in the same order.
+        audited: ids of the audits in their order.
+        capital: log of the capital times delta after each of them, shape (audits,).
         error: estimated error rate, or ``Missing("no_outcomes")``.
-        wrong: audits found wrong. audits: in all.
+        wrong: audits found wrong.
     """
 
     alpha: float
     delta: float
     sums: FloatArray
-    won: FloatArray
-    groups: tuple[str, ...]
+    audited: tuple[str, ...]
+    capital: FloatArray
     error: float | Missing
     wrong: int
-    audits: int
 
     @classmethod
     def replay(cls, draws: Iterable[Draw], alpha: float, delta: float) -> ErrorMonitor:
         """From all audits of a promise, in the order in which their answers were accepted.
-
-        A later audit of an earlier image, and an outcome that comes or is corrected, change that
-        image's sum where it stands. Answers drawn under another reference than their group's
-        first stay out: their share of Z would be another one.
 
         With outcomes that all come back, an error rate of 2 alpha is found within 500 audits (alpha
         5 %) or 250 audits (alpha 10 %) with chance at least 90 % where it holds from the first
@@ -144,22 +114,26 @@ class ErrorMonitor:
         """
         if not (0 < alpha < 1 and 0 < delta < 1):
             raise ValueError(f"alpha, delta: {alpha}, {delta} must lie between 0 and 1")
-        groups: dict[str, _Group] = {}
-        mass = {True: 0.0, False: 0.0}
-        wrong = audits = 0
-        for draw in draws:
-            group = groups.setdefault(draw.group, _Group(draw.reference))
-            if draw.reference == group.reference:
-                group.draws.append(draw)
-            wrong += draw.wrong is True
-            audits += 1
-            if draw.wrong is not None:
-                mass[draw.wrong] += 1 / draw.probability
+        draws = list(draws)
+        numbers: dict[str, int] = {}
+        group = np.array([numbers.setdefault(one.group, len(numbers)) for one in draws], dtype=int)
+        after, won = _sums(draws, group, alpha)
+        path = _capital_in_turns(group, won, after.sum(axis=1), alpha) + math.log(delta)
+        sums = np.zeros((len(numbers), 3))
+        sums[group] = after  # the last one of each group stays
+        mass = {
+            wrong: sum(1 / one.probability for one in draws if one.wrong is wrong)
+            for wrong in (True, False)
+        }
         known = mass[True] + mass[False]
-        sums = np.array([group.sums() for group in groups.values()], dtype=np.float64)
-        won = np.array([group.won(alpha) for group in groups.values()], dtype=np.float64)
         error = mass[True] / known if known else Missing("no_outcomes")
-        return cls(alpha, delta, sums.reshape(-1, 3), won, tuple(groups), error, wrong, audits)
+        wrong = sum(one.wrong is True for one in draws)
+        return cls(alpha, delta, sums, tuple(one.id for one in draws), path, error, wrong)
+
+    @property
+    def audits(self) -> int:
+        """Audits in all."""
+        return len(self.audited)
 
     @property
     def evidence(self) -> float:
@@ -167,24 +141,18 @@ class ErrorMonitor:
 
         The capital stops where it first reached that: what comes later takes nothing back.
         """
-        path = self._path()
-        return math.exp(path[-1]) if len(path) else self.delta
+        return math.exp(self.capital[len(self.carriers) - 1]) if self.audits else self.delta
 
     @property
     def carriers(self) -> tuple[str, ...]:
-        """The groups that the evidence rests on: up to where the capital reached 1 / delta."""
-        return self.groups[: len(self._path())]
+        """The audits that the evidence rests on: up to where the capital reached 1 / delta."""
+        reached = np.flatnonzero(self.capital >= 0)
+        return self.audited[: reached[0] + 1] if len(reached) else self.audited
 
     @property
     def void(self) -> bool:
         """Whether the promise is broken, by all that is known."""
         return self.evidence >= 1
-
-    def _path(self) -> NDArray[np.float64]:
-        """Log of the capital times delta after each group, up to where it first reached 0."""
-        path = log_capital(self.won, self.sums.sum(axis=1), self.alpha) + math.log(self.delta)
-        reached = np.flatnonzero(path >= 0)
-        return path[: reached[0] + 1] if len(reached) else path
 
     def interval(self) -> Interval | Missing:
         """Error rate of accepted answers, so far.
@@ -213,12 +181,77 @@ def log_capital(wrong: FloatArray, total: FloatArray, rate: float) -> NDArray[np
     Returns shape (n,); the claim is refused at level delta once it reaches log(1 / delta).
     """
     factors = _log_factors(wrong, total, rate)
-    waiting = 1 / np.log(math.e + np.arange(len(wrong) + 1))  # share that starts later
+    start, waiting = _shares(len(wrong))
+    after = factors.cumsum(axis=0)
+    started = np.logaddexp.accumulate(start[:, None] - (after - factors), axis=0)
+    return np.asarray(np.logaddexp(_log_mean(after + started), waiting))
+
+
+def _capital_in_turns(
+    group: NDArray[np.int_], wrong: FloatArray, total: FloatArray, rate: float
+) -> NDArray[np.float64]:
+    """:func:`log_capital` after each audit, where a group may have several, in any order.
+
+    ``group``: number of each audit's group, in the order of their first audits. ``wrong``,
+    ``total``: of that group with this audit. All of shape (n,).
+
+    The groups are the leaves of a binary tree. A node keeps the product of its groups' factors, and
+    the capital that started in it; an audit changes the nodes above its group, one per level.
+    """
+    groups = np.maximum.accumulate(group) + 1  # that there are after each audit
+    if len(group) and groups[-1] == len(group):
+        return log_capital(wrong, total, rate)
+    start, waiting = _shares(int(groups[-1]) if len(group) else 0)
+    node, time = group, np.arange(len(group))
+    product = _log_factors(wrong, total, rate)
+    started = start[group][:, None] + product
+    while node.any():
+        order = np.lexsort((time, node >> 1))
+        node, time, product, started = node[order], time[order], product[order], started[order]
+        place = np.arange(len(node))
+        first = np.searchsorted(node >> 1, node >> 1)  # row of the same parent
+        states = []
+        for side in (0, 1):
+            last = np.maximum.accumulate(np.where(node & 1 == side, place, -1))
+            there = (last >= first)[:, None]
+            states.append(
+                (np.where(there, product[last], 0), np.where(there, started[last], -np.inf))
+            )
+        (left, left_started), (right, right_started) = states
+        product, started = left + right, np.logaddexp(left_started + right, right_started)
+        node = node >> 1
+    return np.asarray(np.logaddexp(_log_mean(started), waiting[groups - 1]))
+
+
+def _shares(groups: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Logs of the share of the capital that starts with each group, and that waits after it."""
+    waiting = 1 / np.log(math.e + np.arange(groups + 1))
     start = (waiting[:-1] - waiting[1:]) / 2
     start[:1] += 0.5
-    after = factors.cumsum(axis=0)
-    started = np.logaddexp.accumulate(np.log(start)[:, None] - (after - factors), axis=0)
-    return np.asarray(np.logaddexp(_log_mean(after + started), np.log(waiting[1:] / 2)))
+    return np.log(start), np.log(waiting[1:] / 2)
+
+
+def _sums(
+    draws: Sequence[Draw], group: NDArray[np.int_], alpha: float
+) -> tuple[FloatArray, FloatArray]:
+    """Of a draw's group with this draw: what its audits weigh.
+
+    Returns the weights of wrong, right and not judged ones, (n, 3); and of the wrong ones, each
+    times ``alpha`` over what was promised of it, (n,).
+    """
+    columns = {True: 0, False: 1, None: 2}
+    sums: dict[int, NDArray[np.float64]] = {}
+    found = np.zeros((len(draws), 4))
+    for row, (draw, number) in enumerate(zip(draws, group.tolist(), strict=True)):
+        total = sums.setdefault(number, np.zeros(4))
+        weight = draw.reference / draw.probability
+        total[columns[draw.wrong]] += weight
+        if draw.wrong:
+            total[3] += weight * alpha / (draw.alpha or alpha)
+        found[row] = total
+    scale = MOST_ANSWERS / np.maximum(found[:, :3].sum(axis=1), MOST_ANSWERS)
+    scaled = found * scale[:, None]
+    return scaled[:, :3], scaled[:, 3]
 
 
 def _log_factors(wrong: FloatArray, total: FloatArray, rate: float) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
@@ -14,8 +15,8 @@ from service.records.voids import Change
 
 Rates = Mapping[Claim, float]
 NAMED_AUDITS = 100
-"""Audits for which the name of a group counts; later ones in it go by their image. A group as wide
-as the line would be one bet for good, and nothing could void the promise."""
+"""Audits of a group after which no image joins it by name any more. A group as wide as the line
+would be one bet for good, and nothing could void the promise."""
 
 
 def replay(
@@ -41,14 +42,24 @@ def replay(
 
 
 def groups_of(samples: Iterable[Sample]) -> list[str]:
-    """The group of each audit: what the caller named, or else its image."""
-    seen: dict[str, int] = {}
+    """The group of each audit, named by the image that it began with.
+
+    An image belongs to one group, whatever it is called later: that of the first name it came with,
+    if that was known, or else its own. A name that is finer than the image, a request's id, so
+    splits nothing. An audit is placed by those before it and stays there.
+    """
+    begun: dict[str, str] = {}
+    audits: Counter[str] = Counter()
     found = []
     for sample in samples:
-        name = sample.named_group
-        if name is not None:
-            seen[name] = seen.get(name, 0) + 1
-        found.append(sample.image if name is None or seen[name] > NAMED_AUDITS else name)
+        image, name = sample.image, sample.named_group or sample.image
+        group = begun.get(image) or begun.get(name, image)
+        if group != image and audits[group] >= NAMED_AUDITS:
+            group = image
+        begun[image] = group
+        begun.setdefault(name, group)
+        audits[group] += 1
+        found.append(group)
     return found
 
 
@@ -72,8 +83,7 @@ def with_overdue(
 def newest_carrier(samples: Sequence[Sample], found: ErrorMonitor, default: datetime) -> datetime:
     """When the newest audit arrived that the evidence rests on."""
     carriers = frozenset(found.carriers)
-    dated = zip(samples, groups_of(samples), strict=True)
-    return max((one.arrived for one, group in dated if group in carriers), default=default)
+    return max((one.arrived for one in samples if one.id in carriers), default=default)
 
 
 def without_single_words(

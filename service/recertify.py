@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from probes.bundle import Bundle
 from probes.errors import DataError
+from probes.groups import joined
 from probes.guarantee import FROM_RECORDS
 from probes.types import FloatArray, Missing
 from service.audit_replay import newest_carrier, replay, with_overdue
@@ -49,7 +50,7 @@ class Evidence:
     Args:
         risk: at most ``limit``.
         wrong: or not judged.
-        groups: what the caller named, or else a hash of the answer's image.
+        groups: answers of one image, or of one group that the caller named, have the same.
         unit: ``group`` where every answer names one.
         weight: smallest chance of the window over the answer's own, above 0 and at most 1.
         limit: loosest threshold that they say something about.
@@ -114,20 +115,25 @@ def gather(
         if record.audit and record.accept_below is not None:
             limit = min(limit, record.accept_below)
         wrong = Missing("not_judged") if outcome is None else judge(record.answer, outcome)
-        rows.append(_Row(record.id, record.risk, *_group(record), wrong, chance))
+        name = None if record.group is None else f"named {record.group}"
+        rows.append(_Row(record.id, record.risk, record.image_sha256, name, wrong, chance))
     rows = sorted((row for row in rows if row.risk <= limit), key=lambda row: row.id)
     if not rows:
         raise DataError(
             f"the window from {begin.isoformat()} on holds no audited answers of this bundle, and "
             "none while its certificate was void; choose another window"
         )
-    said = "".join(f"{row.id} {row.risk!r} {row.group} {row.wrong}\n" for row in rows)
+    groups = joined([row.image for row in rows], [row.name for row in rows])
+    said = "".join(
+        f"{row.id} {row.risk!r} {group} {row.wrong}\n"
+        for row, group in zip(rows, groups.tolist(), strict=True)
+    )
     chances = np.array([row.chance for row in rows], dtype=np.float64)
     return Evidence(
         risk=np.array([row.risk for row in rows], dtype=np.float64),
         wrong=np.array([row.wrong is not False for row in rows], dtype=bool),
-        groups=np.array([row.group for row in rows], dtype=np.str_),
-        unit="group" if all(row.named for row in rows) else "image",
+        groups=groups,
+        unit="image" if any(row.name is None for row in rows) else "group",
         weight=chances.min() / chances,
         limit=limit,
         unjudged=sum(isinstance(row.wrong, Missing) for row in rows),
@@ -140,17 +146,10 @@ def gather(
 class _Row:
     id: str
     risk: float
-    group: str
-    named: bool
+    image: str
+    name: str | None
     wrong: bool | Missing
     chance: float
-
-
-def _group(record: AnswerRecord) -> tuple[str, bool]:
-    """What stands and falls together, and whether the caller named it."""
-    if record.group is None:
-        return record.image_sha256, False
-    return f"named {record.group}", True
 
 
 def _unspent(

@@ -134,14 +134,10 @@ LOWERED = {4: [0.5, 0.3, 0.2, 0.1, 0.05], 11: np.geomspace(0.5, 0.02, 12).tolist
 
 
 def share_voided_rates(runs: int, times: int) -> int:
-    """The state is read after each rate was lowered, and found void for good once it is."""
+    """Looked at after each audit, as the capital is."""
     rng = np.random.default_rng(33)
-    voided = 0
-    for _ in range(runs):
-        draws = list(by_image(rng, 300, LOWERED[times], 0.3))
-        ends = [i for i in range(1, len(draws)) if draws[i].reference != draws[i - 1].reference]
-        voided += any(ErrorMonitor.replay(draws[:end], ALPHA, DELTA).void for end in (*ends, None))
-    return voided
+    found = (by_image(rng, 300, LOWERED[times], 0.3) for _ in range(runs))
+    return sum(ErrorMonitor.replay(draws, ALPHA, DELTA).void for draws in found)
 
 
 @pytest.mark.parametrize("times", LOWERED)
@@ -207,15 +203,12 @@ def looked_at_amid(
     rng: np.random.Generator, make: Callable[[np.random.Generator, int], Wrongs], images: int
 ) -> bool:
     """Judged at once and looked at after every answer, also amid an image."""
-    wrong = make(rng, images)
-    draws: list[Draw] = []
-    for image in range(images):
-        for question in range(QUESTIONS):
-            name, bad = f"{image}/{question}", bool(wrong[image, question])
-            draws.append(Draw(name, str(image), 1.0, 1.0, bad))
-            if bad and ErrorMonitor.replay(draws, ALPHA, DELTA).void:
-                return True
-    return False
+    draws = [
+        Draw(f"{image}/{question}", str(image), 1.0, 1.0, bad)
+        for image, row in enumerate(make(rng, images).tolist())
+        for question, bad in enumerate(row)
+    ]
+    return ErrorMonitor.replay(draws, ALPHA, DELTA).void
 
 
 @long
@@ -225,6 +218,44 @@ def test_looking_amid_an_image_whose_first_questions_are_hard() -> None:
     runs = 500
     voided = sum(looked_at_amid(rng, hard_first, 60) for _ in range(runs))
     print(f"looked at amid an image: {voided} of {runs}")
+    assert at_most(voided, runs)
+
+
+STEPS = {  # rates and rounds, in each of which every image is asked again
+    "one rate": [(1.0, 60)],
+    "raised": [(0.02, 100), (0.1, 40), (1.0, 20)],
+    "lowered": [(1.0, 10), (0.1, 40), (0.02, 200)],
+}
+
+
+def asked_again(rng: np.random.Generator, rates: list[tuple[float, int]], is_alike: bool) -> bool:
+    """Sixty images in turns, looked at after each audit."""
+    chance = (rng.random(60) < ALPHA).astype(float) if is_alike else np.full(60, ALPHA)
+    draws: list[Draw] = []
+    for rate, rounds in rates:
+        for _ in range(rounds):
+            for image in np.flatnonzero(rng.random(60) < rate).tolist():
+                wrong = bool(rng.random() < chance[image])
+                draws.append(Draw(str(len(draws)), str(image), rate, rate, wrong))
+    return ErrorMonitor.replay(draws, ALPHA, DELTA).void
+
+
+AGAIN = [(steps, is_alike) for steps in STEPS for is_alike in (False, True)]
+
+
+@pytest.mark.parametrize(("steps", "is_alike"), AGAIN)
+def test_images_asked_again_and_again_void_no_more_than_delta(steps: str, is_alike: bool) -> None:
+    rng = np.random.default_rng(38)
+    assert at_most(sum(asked_again(rng, STEPS[steps], is_alike) for _ in range(10)), 10)
+
+
+@long
+@pytest.mark.parametrize(("steps", "is_alike"), AGAIN)
+def test_images_asked_again_and_again_at_length(steps: str, is_alike: bool) -> None:
+    rng = np.random.default_rng(39)
+    runs = 300
+    voided = sum(asked_again(rng, STEPS[steps], is_alike) for _ in range(runs))
+    print(f"asked again, {steps}, alike {is_alike}: {voided} of {runs}")
     assert at_most(voided, runs)
 
 

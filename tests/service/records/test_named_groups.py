@@ -14,10 +14,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from probes.groups import joined
 from probes.guarantee import NoCertificate
 from probes.recertify import certify_judged
+from service.audit_replay import groups_of
 from service.recertify import gather
 from service.records.answer import answer_row
+from service.records.audits import Sample
 from service.records.export import export_parquet
 from service.records.outcome import Outcome
 
@@ -124,3 +127,49 @@ def test_one_group_as_wide_as_the_line_proves_nothing(bundled) -> None:
         valid_days=9, most=10,
     )  # fmt: skip
     assert isinstance(made, NoCertificate)
+
+
+NAMES = {  # image and name of each audit -> the number of its group
+    "images": ([("a", None), ("b", None), ("a", None)], [0, 1, 0]),
+    "scenes": ([("a", "x"), ("b", "x"), ("c", "y")], [0, 0, 1]),
+    "a request's id": ([("a", "1"), ("a", "2"), ("b", "3"), ("a", "4")], [0, 0, 1, 0]),
+    "named later": ([("a", None), ("a", "x"), ("b", "x")], [0, 0, 0]),
+    "no name later": ([("a", "x"), ("b", "x"), ("b", None)], [0, 0, 0]),
+    "two names": ([("a", "x"), ("b", "y"), ("b", "x"), ("c", "y"), ("d", "x")], [0, 1, 1, 1, 0]),
+}  # fmt: skip
+
+
+def sample(image: str, name: str | None) -> Sample:
+    return Sample("id", datetime.now(UTC), image, name, 1.0, 1.0, None, False, False, None, None)
+
+
+@pytest.mark.parametrize(("seen", "groups"), NAMES.values(), ids=NAMES)
+def test_an_image_belongs_to_one_group_of_the_test(
+    seen: list[tuple[str, str | None]], groups: list[int]
+) -> None:
+    numbers: dict[str, int] = {}
+    found = groups_of(sample(*one) for one in seen)
+    assert [numbers.setdefault(one, len(numbers)) for one in found] == groups
+    assert groups_of(sample(*one) for one in seen[:2]) == found[:2]  # no audit is placed anew
+
+
+def test_a_name_as_wide_as_the_line_joins_no_more_images_after_a_hundred_audits() -> None:
+    seen = [sample(f"{n % 150}", "line 3") for n in range(300)]
+    assert len(set(groups_of(seen))) == 1 + 149
+    assert len(set(groups_of(sample("a", f"request {n}") for n in range(300)))) == 1
+
+
+JOINED = {
+    "a request's id": (["a", "a", "b"], ["1", "2", "3"], ["1", "1", "3"]),
+    "one name": (["a", "b"], ["x", "x"], ["x", "x"]),
+    "a chain": (["a", "b", "b", "c"], ["x", "x", "y", "y"], ["x"] * 4),
+    "some named": (["a", "a", "b"], [None, "x", None], ["x", "x", "b"]),
+    "none": (["a", "b", "a"], [None] * 3, ["a", "b", "a"]),
+}
+
+
+@pytest.mark.parametrize(("images", "names", "groups"), JOINED.values(), ids=JOINED)
+def test_an_image_belongs_to_one_group_of_the_evidence(
+    images: list[str], names: list[str | None], groups: list[str]
+) -> None:
+    assert joined(images, names).tolist() == groups
