@@ -8,7 +8,8 @@ One bet per group (Waudby-Smith and Ramdas 2020, arXiv 2010.09686): its factor i
 
     1 + b s sum v (Y / alpha - 1),    v = reference / inclusion probability,
 
-over the group's audited answers, where Y is 1 for a wrong answer and 0 for a right one. The
+over the group's audited answers, where Y is 1 for a wrong answer and 0 for a right one. Answers
+accepted under several claims make one test: alpha is then the one promised of each answer. The
 reference is fixed and stored at the draw and at most the probability, so where it stays the same
 the sum is on average the reference times Z / alpha (Waudby-Smith et al. 2022, arXiv 2210.10768),
 and no later rate weighs the past anew. A group weighs at most :data:`MOST_ANSWERS`: s is 1 up to
@@ -60,6 +61,7 @@ class Draw:
         probability: with which it was drawn, 0 to 1.
         reference: fixed at the draw, above 0 and at most the probability: the least rate then.
         wrong: what it turned out to be; None while that is not known.
+        alpha: error rate promised of it, 0 to 1; None: the one that is tested.
     """
 
     id: str
@@ -67,6 +69,7 @@ class Draw:
     probability: float
     reference: float
     wrong: bool | None
+    alpha: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.reference <= self.probability <= 1:
@@ -114,8 +117,8 @@ class ErrorMonitor:
         draws = list(draws)
         numbers: dict[str, int] = {}
         group = np.array([numbers.setdefault(one.group, len(numbers)) for one in draws], dtype=int)
-        after = _sums(draws, group)
-        path = _capital_in_turns(group, after[:, 0], after.sum(axis=1), alpha) + math.log(delta)
+        after, won = _sums(draws, group, alpha)
+        path = _capital_in_turns(group, won, after.sum(axis=1), alpha) + math.log(delta)
         sums = np.zeros((len(numbers), 3))
         sums[group] = after  # the last one of each group stays
         mass = {
@@ -228,17 +231,27 @@ def _shares(groups: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return np.log(start), np.log(waiting[1:] / 2)
 
 
-def _sums(draws: Sequence[Draw], group: NDArray[np.int_]) -> FloatArray:
-    """Weights of wrong, right and not judged audits of a draw's group with this draw, (n, 3)."""
+def _sums(
+    draws: Sequence[Draw], group: NDArray[np.int_], alpha: float
+) -> tuple[FloatArray, FloatArray]:
+    """Of each draw's group with this draw, weights of its audits.
+
+    Returns those found wrong, found right and not judged, (n, 3); and of those found wrong, each
+    times ``alpha`` over what was promised of it, (n,).
+    """
     columns = {True: 0, False: 1, None: 2}
     sums: dict[int, NDArray[np.float64]] = {}
-    found = np.zeros((len(draws), 3))
+    found = np.zeros((len(draws), 4))
     for row, (draw, number) in enumerate(zip(draws, group.tolist(), strict=True)):
-        total = sums.setdefault(number, np.zeros(3))
-        total[columns[draw.wrong]] += draw.reference / draw.probability
+        total = sums.setdefault(number, np.zeros(4))
+        weight = draw.reference / draw.probability
+        total[columns[draw.wrong]] += weight
+        if draw.wrong:
+            total[3] += weight * alpha / (draw.alpha or alpha)
         found[row] = total
-    scale = MOST_ANSWERS / np.maximum(found.sum(axis=1), MOST_ANSWERS)
-    return np.asarray(found * scale[:, None])
+    scale = MOST_ANSWERS / np.maximum(found[:, :3].sum(axis=1), MOST_ANSWERS)
+    found *= scale[:, None]
+    return found[:, :3], found[:, 3]
 
 
 def _log_factors(wrong: FloatArray, total: FloatArray, rate: float) -> NDArray[np.float64]:

@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from probes.monitor import Draw, ErrorMonitor, spread
-from service.records.audits import Sample, Tally
+from service.records.audits import Claim, Sample, Tally
 from service.records.voids import Change
 
+Rates = Mapping[Claim, float]
 NAMED_AUDITS = 100
 """Audits of a group after which no image joins it by name any more. A group as wide as the line
 would be one bet for good, and nothing could void the promise."""
 
 
 def replay(
-    samples: Sequence[Sample], counts: Sequence[Tally], alpha: float, delta: float
+    samples: Sequence[Sample],
+    counts: Sequence[Tally],
+    alpha: float,
+    delta: float,
+    rates: Rates = MappingProxyType({}),
 ) -> ErrorMonitor:
-    """The test over audits in their order, after those of which only counts are left."""
+    """The test over audits in their order, after those of which only counts are left.
+
+    ``rates``: the alphas of claims whose alpha may be another one.
+    """
     earlier = [draw for p, *row in counts for draw in spread(p, row, "counted")]
     draws = [
-        Draw(one.id, group, one.probability, one.reference or one.probability, one.wrong)
+        Draw(
+            one.id, group, one.probability, one.reference or one.probability, one.wrong,
+            rates.get(one.claim),
+        )
         for one, group in zip(samples, groups_of(samples), strict=True)
-    ]
+    ]  # fmt: skip
     return ErrorMonitor.replay([*earlier, *draws], alpha, delta)
 
 
@@ -73,7 +86,22 @@ def newest_carrier(samples: Sequence[Sample], found: ErrorMonitor, default: date
     return max((one.created for one in samples if one.id in carriers), default=default)
 
 
-def still_rests(void: Change, samples: Sequence[Sample], counts: Sequence[Tally]) -> bool:
+def without_single_words(
+    samples: Iterable[Sample], but: AbstractSet[str] = frozenset()
+) -> list[Sample]:
+    """The audits, those found wrong by one reviewer alone as right; not those ``but`` names."""
+    return [
+        replace(one, wrong=False) if one.wrong and not one.confirmed and one.id not in but else one
+        for one in samples
+    ]
+
+
+def still_rests(
+    void: Change,
+    samples: Sequence[Sample],
+    counts: Sequence[Tally],
+    rates: Rates = MappingProxyType({}),
+) -> bool:
     """Whether a void stays, by the words of today on what it rested on.
 
     Only corrected words, and words on audits that were overdue, can take a void back. Audits that
@@ -92,4 +120,6 @@ def still_rests(void: Change, samples: Sequence[Sample], counts: Sequence[Tally]
     unjudged = [
         replace(one, wrong=True) if one.wrong is None and one.id in wrong else one for one in known
     ]
-    return replay(unjudged, counts, void.alpha, void.delta).void
+    if void.basis.get("confirmed", False):
+        unjudged = without_single_words(unjudged, wrong)
+    return replay(unjudged, counts, void.alpha, void.delta, rates).void

@@ -38,10 +38,14 @@ _JWT = re.compile(r"(?<![\w-])eyJ[\w-]+\.eyJ[\w-]+\.")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: ``id`` is a key's id, ``jwt-`` and a hash, or ``anonymous``; it is no secret."""
+    """Who asks: ``id`` is a key's id, ``jwt-`` and a hash, or ``anonymous``; it is no secret.
+
+    ``owner`` is the id of whose key it is, where one person holds several.
+    """
 
     id: str
     scopes: frozenset[Scope]
+    owner: str | None = None
 
 
 ANONYMOUS = Caller("anonymous", frozenset(SCOPES))
@@ -107,10 +111,11 @@ class Authenticator:
             return ANONYMOUS
         sent = _bearer_of(request.headers.getlist("authorization"))
         if self._keys is not None and sent.startswith("vg_"):
-            key = self._keys.value().find(sent, utc_now())
+            ring = self._keys.value()
+            key = ring.find(sent, utc_now())
             if key is None:
                 raise _unauthorized("the key is unknown, expired or revoked; ask for a new one")
-            return Caller(key.id, frozenset(key.scopes))
+            return Caller(key.id, frozenset(key.scopes), ring.owner(key))
         if self._tokens is None:
             raise _unauthorized("this is no key of this service; keys begin with vg_")
         try:

@@ -14,6 +14,7 @@ import re
 import secrets
 import stat
 import tempfile
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -74,9 +75,18 @@ class KeyRing:
         same = hmac.compare_digest(digest, _NOBODY if key is None else key.sha256)
         return key if key is not None and same and key.state(now) == "active" else None
 
+    def owner(self, key: ApiKey) -> str:
+        """Whose key it is: the id of the first key in the file, revoked or not, with its name."""
+        name = _folded(key.name)
+        return next((one.id for one in self.keys if name and _folded(one.name) == name), key.id)
+
     def active(self, now: datetime) -> int:
         """How many keys may be used."""
         return sum(key.state(now) == "active" for key in self.keys)
+
+
+def _folded(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def new_key(

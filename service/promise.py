@@ -26,9 +26,18 @@ from probes.guarantee import FROM_RECORDS
 from probes.monitor import ErrorMonitor
 from probes.policy import PolicyMode
 from probes.types import Missing
-from service.audit_replay import ends, newest_carrier, replay, still_rests, with_overdue
+from service.audit_replay import (
+    Rates,
+    ends,
+    newest_carrier,
+    replay,
+    still_rests,
+    with_overdue,
+    without_single_words,
+)
 from service.recorded_signals import signals_of
-from service.records.audits import Audit, AuditTrail, Sample
+from service.records.audits import Audit, AuditTrail, Claim, Sample
+from service.records.certificates import Loaded, loaded, write_loaded
 from service.records.errors import RecordsUnavailable
 from service.records.store import RecordStore
 from service.records.voids import (
@@ -57,7 +66,7 @@ class _Found:
     """What the audits come to.
 
     Args:
-        test: that decides. told: the audits, overdue ones as wrong.
+        test: that decides. told: the audits as it counts them, overdue ones as wrong.
         suspected: by single words they break the promise.
     """
 
@@ -71,7 +80,9 @@ class Promise(Collector):
 
     They share alpha and delta, and each says that of the answers accepted under it at most alpha
     are wrong: so one test over all accepted answers voids them with chance at most delta while
-    they hold.
+    they hold. Answers accepted under other certificates on the same data are in the test too, each
+    at the alpha that was promised of it: what nobody has read of a certificate that is served no
+    more counts against the next one.
 
     Args:
         store: the records.
@@ -99,13 +110,18 @@ class Promise(Collector):
         self._bundle = bundle
         found = (*bundle.certificates.values(), *bundle.slice_certificates.values())
         certified = found if (mode or bundle.policy.mode) == "certified" else ()
+        self._certified = certified
         self._certificates = frozenset(certificate.id for certificate in certified)
         self._alpha, self._delta = min(
             ((certificate.alpha, certificate.delta) for certificate in certified), default=UNTESTED
         )
         self._data = frozenset(name for one in certified for name in one.known_by)
+        self._own: frozenset[Claim] = frozenset(
+            (bundle.id, name) for name in self._certificates or {None}
+        )
+        self._siblings: dict[Claim, float] = {}  # loaded before, on the same data: their alphas
         self._trail = AuditTrail(store, bundle.id, self._certificates or {None})
-        self._others: dict[tuple[str, ...], AuditTrail] = {}
+        self._others: dict[frozenset[Claim], AuditTrail] = {}
         self._audited: dict[str, bool] = {}
         self.state: State = "unread"
         self._counted: tuple[list[Change], list[int]] = ([], [])
@@ -119,6 +135,11 @@ class Promise(Collector):
         """Whether no certificate counts: found void, or the records could not be read yet."""
         return self.state != "stands"
 
+    @property
+    def tested(self) -> frozenset[Claim]:
+        """The claims whose audits are in the test, as of the last read."""
+        return self._own | self._siblings.keys()
+
     def read(self) -> None:
         """Take in what is new in the records. Waits for the database: use a thread.
 
@@ -130,6 +151,8 @@ class Promise(Collector):
     def _read(self) -> None:
         if self.state == "unread":
             self._recall()
+        if self._certificates:
+            self._find_siblings()
         last = last_changes(self._store)  # first: the audits are newer then
         audits = self._trail.read()
         voids = self._voids(last)
@@ -142,6 +165,26 @@ class Promise(Collector):
         if self.state == "unread" or changes != self._counted or overdue:
             self._settle(self._judge(audits), voids, last)
             self._counted = changes
+
+    def _find_siblings(self) -> None:
+        """Other certificates on the same data that a service has loaded; tells of these first."""
+        known = loaded(self._store)
+        if self.state == "unread":
+            new = (
+                Loaded((self.bundle, one.id), one.known_by, self._alpha, self._delta)
+                for one in self._certified
+                if (self.bundle, one.id) not in known
+            )
+            write_loaded(self._store, new)
+        siblings = {
+            claim: one.alpha
+            for claim, one in known.items()
+            if claim not in self._own and not one.data.isdisjoint(self._data)
+        }
+        if siblings != self._siblings:
+            self._siblings = siblings
+            self._trail = AuditTrail(self._store, self.bundle, self._certificates, siblings)
+            self._counted = ([], [])
 
     def _voids(self, last: Mapping[str, Change]) -> list[Change]:
         """The voids in force of these certificates, and of others that stand or fall with them."""
@@ -169,13 +212,24 @@ class Promise(Collector):
 
     def _trail_of(self, void: Change) -> AuditTrail:
         """The audits that a void rests on."""
-        tested = [void.certificate] if void.basis is None else void.basis["certificates"]
-        if self._certificates.issuperset(tested):
+        own, siblings = self._tested(void)
+        if own <= self._own and siblings.keys() <= self._siblings.keys():
             return self._trail
-        place = (void.bundle or self.bundle, *tested)
-        if place not in self._others:
-            self._others[place] = AuditTrail(self._store, place[0], tested)
-        return self._others[place]
+        claims = frozenset((*own, *siblings))
+        if claims not in self._others:
+            names = [name for _, name in own]
+            bundle = void.bundle or self.bundle
+            self._others[claims] = AuditTrail(self._store, bundle, names, siblings)
+        return self._others[claims]
+
+    def _tested(self, void: Change) -> tuple[frozenset[Claim], Rates]:
+        """The claims that a void was found of, and others that were tested with them."""
+        bundle = void.bundle or self.bundle
+        if void.basis is None:
+            claim = (bundle, void.certificate)
+            return self._own if claim in self._own else frozenset({claim}), {}
+        own = frozenset((bundle, name) for name in void.basis["certificates"])
+        return own, {(of, name): alpha for of, name, alpha in void.basis.get("siblings", ())}
 
     def _judge(self, audits: list[Audit]) -> _Found:
         """The test over all audits, by the words of one reviewer each."""
@@ -188,23 +242,24 @@ class Promise(Collector):
         ]
         self._due = min((end for end in waits if end > trail.now), default=None)
         told = with_overdue(samples, self._deadline, trail.now)
-        found = agreed = replay(told, trail.counts, self._alpha, self._delta)
-        known = sum(sample.wrong is not None for sample in samples)
+        found = agreed = self._test(told)
+        mine = [sample for sample in told if sample.claim in self._own]
+        known = sum(one.wrong is not None for one in samples if one.claim in self._own)
+        counts = trail.counts
         self.standing = Standing(
-            found.interval(),
-            auroc_of(audits),
-            known + sum(wrong + right for _, wrong, right, _ in trail.counts),
-            len(samples) - known + sum(awaiting for *_, awaiting in trail.counts),
+            (self._test(mine) if self._siblings else found).interval(),
+            auroc_of([audit for audit in audits if audit.claim in self._own]),
+            known + sum(wrong + right for _, wrong, right, _ in counts),
+            len(mine) - known + sum(awaiting for *_, awaiting in counts),
             found.evidence if self._certificates else None,
         )
         if self._confirmed and found.void:
-            single = [
-                replace(one, wrong=False) if one.wrong and not one.confirmed else one
-                for one in samples
-            ]
-            late = with_overdue(single, self._deadline, trail.now)
-            agreed = replay(late, trail.counts, self._alpha, self._delta)
+            told = with_overdue(without_single_words(samples), self._deadline, trail.now)
+            agreed = self._test(told)
         return _Found(agreed, told, found.void)
+
+    def _test(self, samples: list[Sample]) -> ErrorMonitor:
+        return replay(samples, self._trail.counts, self._alpha, self._delta, self._siblings)
 
     def _settle(self, found: _Found, voids: list[Change], last: Mapping[str, Change]) -> None:
         """Come to a state, and write down where it is another than the records have it."""
@@ -238,8 +293,9 @@ class Promise(Collector):
                 self._write("void", {name}, last, finding)
 
     def _rests(self, void: Change) -> bool:
-        trail = self._trail_of(void)
-        return still_rests(void, trail.samples, trail.counts)
+        trail, (own, siblings) = self._trail_of(void), self._tested(void)
+        samples = [one for one in trail.samples if one.claim in own or one.claim in siblings]
+        return still_rests(void, samples, trail.counts, siblings)
 
     def _finding(self, found: _Found) -> Finding:
         test, trail = found.test, self._trail
@@ -248,6 +304,13 @@ class Promise(Collector):
             "read": {name: end for name, end in trail.ends.items() if name.startswith("answers:")},
             "wrong": [sample.id for sample in found.told if sample.wrong],
         }
+        if self._siblings:
+            basis["siblings"] = [
+                (bundle, name or "", alpha)
+                for (bundle, name), alpha in sorted(self._siblings.items())
+            ]
+        if self._confirmed:
+            basis["confirmed"] = True
         until = newest_carrier(found.told, test, trail.now)
         return Finding(
             self._alpha, self._delta, test.evidence, test.wrong, test.audits,

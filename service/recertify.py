@@ -10,12 +10,14 @@ threshold of that time. An answer that nobody judged counts as wrong. Where the 
 an answer weighs the smallest of them over its own.
 
 Audits that voided a certificate of the bundle stay out, and all before them: what made somebody
-look is no fair part of the sample, and a good past before it would average it away.
+look is no fair part of the sample, and a good past before it would average it away. So do those
+that would have voided an earlier certificate, had its words come while it was served.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -28,8 +30,11 @@ from probes.errors import DataError
 from probes.groups import joined
 from probes.guarantee import FROM_RECORDS
 from probes.types import FloatArray, Missing
+from service.audit_replay import newest_carrier, replay, with_overdue
 from service.promise import Promise
 from service.records.answer import AnswerRecord
+from service.records.audits import AuditTrail, Claim
+from service.records.certificates import audited_under, loaded
 from service.records.listing import Filter
 from service.records.store import RecordStore
 from service.records.voids import voids_of
@@ -149,15 +154,43 @@ def _unspent(
     store: RecordStore, bundle: Bundle, deadline_days: float, *, confirmed: bool
 ) -> datetime:
     """The first moment that no void in force of the bundle's certificates rests on."""
-    promise = Promise(store, bundle, deadline_days=deadline_days, confirmed=confirmed)
+    promise = Promise(
+        store, bundle, deadline_days=deadline_days, confirmed=confirmed, mode="certified"
+    )
     promise.read()
     if promise.state == "suspected":
         raise DataError(
             f"single words void the certificate of {bundle.id}, and no second reviewer has "
             "confirmed them; judge what GET /v1/answers?second_word=true lists first"
         )
-    spent = [void.until for void in voids_of(store, bundle.id)]
-    return max(spent, default=NEVER) + timedelta(microseconds=1)
+    spent = max((void.until for void in voids_of(store, bundle.id)), default=NEVER)
+    unread = _unread(store, bundle, promise.tested, timedelta(days=deadline_days) or None)
+    return max(spent, unread) + timedelta(microseconds=1)
+
+
+def _unread(
+    store: RecordStore, bundle: Bundle, tested: AbstractSet[Claim], deadline: timedelta | None
+) -> datetime:
+    """The newest audit that evidence against an earlier certificate of the bundle rests on.
+
+    Nobody serves it, so no promise reads it. Each audit is tested at the alpha of its certificate,
+    or at the bundle's where the records do not know that one; a single word counts. What comes
+    after such evidence is tested again.
+    """
+    known, before = loaded(store), bundle.certificates["never"]
+    served = {(bundle.id, name) for name in audited_under(store, bundle.id)}
+    others = (
+        served - tested - {(void.bundle, void.certificate) for void in voids_of(store, bundle.id)}
+    )
+    trail = AuditTrail(store, bundle.id, [name for _, name in others])
+    trail.read()
+    rates: dict[Claim, float] = {claim: known[claim].alpha for claim in others if claim in known}
+    left, newest = with_overdue(trail.samples, deadline, trail.now), NEVER
+    counts = trail.counts
+    while (found := replay(left, counts, before.alpha, before.delta, rates)).void:
+        newest = newest_carrier(left, found, NEVER)
+        left, counts = [one for one in left if one.created > newest], []
+    return newest
 
 
 def _chance(record: AnswerRecord, bundle: Bundle) -> float | None:

@@ -32,7 +32,7 @@ _BETWEEN = re.compile(r"[;|\n•]|,(?!\d)|(?<!\d),|\band\b|&", re.IGNORECASE)
 _LISTED_FIRST = re.compile(r"\s*\W?1[.)]\s")
 _LISTED = re.compile(r"(?<![\w.,])\(?\d{1,2}[.)]\s")
 """Numbers of a list that begins with 1: "1. nut 2. bolt"."""
-_OPEN_END = re.compile(r"(?:,|\band)\s*(?:\.\.\.|…)|[?]\s*$")
+_OPEN_END = re.compile(r"(?:,|\band)\s*(?:\.\.|…)|(?:\.\.|…|[?])\W*$")
 """More things than were named, or none for sure."""
 
 
@@ -147,7 +147,7 @@ def _read_vqa(references: Sequence[str], rule: Rule) -> Reader:
 
 
 def _read_number(references: Sequence[str], rule: Rule) -> Reader:
-    truths = [_one_quantity(reference, rule) for reference in references]
+    truths = [_one_quantity(reference, rule, reference=True) for reference in references]
     if None in truths:
         raise DataError(
             f"references: {list(references)} for rule number; give one number each, such as '3' "
@@ -163,8 +163,8 @@ def _read_number(references: Sequence[str], rule: Rule) -> Reader:
     return read
 
 
-def _one_quantity(text: str, rule: Rule) -> Quantity | None:
-    found = one_amount(rule.means(text))
+def _one_quantity(text: str, rule: Rule, reference: bool = False) -> Quantity | None:
+    found = one_amount(rule.means(text), reference)
     if found is None or (unit := rule.means(found.unit)) == found.unit:
         return found
     return Quantity(found.value, match_form(unit))

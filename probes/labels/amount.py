@@ -41,6 +41,34 @@ _NOT_A_NUMBER = re.compile(
 )
 """Fractions, powers of ten and ordinals: words that begin as a number and are none."""
 _RATE = re.compile(r"(?<=[^\W\d])/(?=[^\W\d])")
+_CLAUSE = re.compile(r"[;:!?()\[\]\"“”*\n]+|[.,](?!\d)|\s[-–—]\s|—")
+_LEADS = words_of(
+    """is are was were be been has have had got see sees saw count counted counts counting find
+    found spot spotted detect detected notice noticed observe show shows showing displays display
+    read
+    reads say says think believe estimate measure measures measured weighs weigh costs contain
+    contains containing include includes including hold holds with equal equals total totals
+    totaling of about around approximately approx roughly circa ca exactly precisely only just
+    probably likely all these those there here theres its it thats that theyre visible answer so
+    thus therefore hence also still now like as altogether overall minus negative = ~ + $ € £ ¥ ₹
+    sind ist hat haben gibt es sehe etwa ungefahr rund genau nur insgesamt zahle ein
+    a ai y sont est environ exactement seulement vois compte hay son tiene veo unos unas solo
+    aproximadamente exactamente sono e ha vedo ci solamente sao tem vejo cerca de zijn er zie heeft
+    ongeveer precies jest sa widze okolo dokladnie"""
+)
+"""What stands before a count; behind another word a number is a name: "page 3", "Zone 3"."""
+_SUMS = re.compile(r"\b(?:equal|amounts?|comes?|adds? up|sums?|up) to$")
+_UNNAMED = words_of(
+    """am pm oclock ish off each moment moments d o tone fold pointed sided way and to too me us it
+    its he she we they you i this should would could will can may might must do does did if when
+    while says said shows means stands reason reasons point interest"""
+)
+"""Behind a number these are nothing that was counted: "3 pm", "One should look"."""
+_NOT_OF = re.compile(
+    r"^(?:of (?:us|you|freedom)|in on|is (?!(?:answer|number|count|total|visible)\b)\w)"
+)
+_MEGA = re.compile(r"\d\s?(M(?:m|g|s|A|V|W|Pa|N|J|Ω))(?!\w)")
+"""Units of which a capital makes another one: 3 Mm are not 3 mm."""
 _SCALED = re.compile(r"\d ?\^|\d ?[x×*·] ?10\b|10 ?(?:\^|\*\*)|(?<=\d)\s*!\s*=")
 _NOTHING_COUNTED = words_of(
     """more less longer fewer one doubt idea clue way answer information info data image images
@@ -50,12 +78,15 @@ _NOTHING_COUNTED = words_of(
 """Behind "no" these are not what was counted: "no more", "no data"."""
 
 
-def one_amount(text: str) -> Quantity | None:
+def one_amount(text: str, reference: bool = False) -> Quantity | None:
     """The number of a text with its unit; "no screws" is 0.
 
     None where there is none or several, and where the number is a bound ("at least 3", "3 or more",
-    "3+"), denied ("not 3"), a name ("No. 3"), a fraction or an ordinal, or a mere guess. "About 3"
-    is 3.
+    "3+"), denied ("not 3"), a name ("No. 3", "page 3"), a fraction or an ordinal, a time, or a mere
+    guess. "About 3" is 3.
+
+    Args:
+        reference: whoever wrote "size 3" as the right answer means 3.
 
     >>> one_amount("There are three screws."), one_amount("more than 3")
     (Quantity(value=Decimal('3'), unit='screws'), None)
@@ -63,7 +94,9 @@ def one_amount(text: str) -> Quantity | None:
     said = _RATE.sub(" per ", without_questions(text))
     form = match_form(said)
     found, words = quantities(form), form.split()
-    if hedges(said) or _BOUND.search(without_accents(form)) or _SCALED.search(said.casefold()):
+    if hedges(said) or _BOUND.search(without_accents(form)):
+        return None
+    if _SCALED.search(said.casefold()) or _SCALED.search(form):
         return None
     if any(_NOT_A_NUMBER.fullmatch(word) for word in words):
         return None
@@ -71,7 +104,33 @@ def one_amount(text: str) -> Quantity | None:
         return Quantity(Decimal(0)) if _counts_nothing(words) else None
     if denies(form) or len({one.value for one in found}) > 1:
         return None
-    return found[0]
+    if not (reference or all(map(_counts, _CLAUSE.split(said)))):
+        return None
+    mega = _MEGA.search(said)
+    return Quantity(found[0].value, mega.group(1)) if mega else found[0]
+
+
+def _counts(clause: str) -> bool:
+    """Whether the numbers of a clause stand where a count or a measure does."""
+    words = without_accents(match_form(clause)).split()
+    return all(
+        _is_led(words[:at], words[at:]) and _is_followed(words[at:])
+        for at, word in enumerate(words)
+        if quantities(word)
+    )
+
+
+def _is_led(before: list[str], found: list[str]) -> bool:
+    if not before or before[-1] in _LEADS or _SUMS.search(" ".join(before)):
+        return True
+    unit = quantities(" ".join(found))[0].unit
+    return 0 < len(unit) <= 3 and unit not in _UNNAMED | _LEADS  # "width 3 mm"
+
+
+def _is_followed(found: list[str]) -> bool:
+    hung = quantities(found[0])[0].unit
+    behind = " ".join([hung, *found[1:]] if hung else found[1:])
+    return behind.split()[:1] == [] or not (behind.split()[0] in _UNNAMED or _NOT_OF.search(behind))
 
 
 def _counts_nothing(words: list[str]) -> bool:

@@ -17,6 +17,14 @@ _LEAVES_OPEN = re.compile(
     r"\b(?:or|but|wrong|incorrect|false|unlikely|other than|rather than|instead of|anything|except|"
     r"neither|either|both|all of|any of|0 of|exclud\w+|rul\w+ out|wait|actually|oder|ou|sondern)\b"
 )
+_NAMES = r"(?:(?:^|\b(?:option|choice|answer|letter) ){letter}|\b{text}(?: (?:1|option))?)"
+_REMARK = (
+    r" (?:is|was|are|were|has|had|does|did|looks?|looked|seems?|seemed|appears?|gets?|got|fails?|"
+    r"can|could|should|would|will|might|must|eliminated|discarded)\b"
+    r"(?! (?:(?:my|best|final|only|most|likely|probably|clearly|definitely|indeed) )*"
+    r"(?:correct|right|true|answer|option|choice|1|best|it|shown|visible|present|colou?r|chosen)\b)"
+)
+"""What is said of an option, "Option A is too dark", but for "A is the right answer"."""
 
 
 def option_of(text: str, options: Options) -> str:
@@ -48,8 +56,15 @@ def read_choice(text: str, options: Options) -> str:
     if denies(beside) or _LEAVES_OPEN.search(beside) or hedges(beside):
         return ""
     found = letters | _named(match_form(said), options)
+    if any(_is_remarked(options[at], match_form(said)) for at in found):
+        return ""
     others = {at for at, (one, _) in enumerate(options) if _mentions(one, said, options)}
     return _name(options[found.pop()]) if len(found) == 1 and others <= found else ""
+
+
+def _is_remarked(option: tuple[str, str], form: str) -> bool:
+    letter, text = (re.escape(match_form(one)) or r"(?!)" for one in option)
+    return re.search(_NAMES.format(letter=letter, text=text) + _REMARK, form) is not None
 
 
 def _beside(form: str, options: Options) -> str:

@@ -57,22 +57,24 @@ _PRINTED = re.compile(
 _RELATIVE = re.compile(
     r"\b(?:"
     + alternatives(
-        r"""not|never|before|after|by|until|till|since|or|either|between|earlier|later|latest|
+        r"""not|never|before|after|by|until|till|since|from|unless|wrong|incorrect|false|untrue|
+        plus|minus|bce?|ago|yesterday|today|tomorrow|made (?:\w+ )?up|invented|start\w*|begin\w*|or|
+        either|between|earlier|later|latest|
         earliest|prior|through|onwards?|around|approximately|circa|roughly|than|within|past|except|
         (?:\d+|an?|one|two|three|few|several) (?:\w+ )?(?:days?|weeks?|months?|years?)|
         (?:day|week|month|year)s? (?:from|of)|
         nicht|vor|nach|bis|seit|ab|oder|zwischen|avant|apres|jusqu\w*|depuis|ou|antes|despues|
         desde|hasta|prima|dopo|dal|entro|depois|ate|na|tot|sinds|voor|przed|po|od|lub"""
     )
-    + r")\b|[<>≤≥~≈]|之前|以前|以後|之后|以降|まで"
+    + r")\b|[<>≤≥~≈±]|之前|以前|以後|之后|以降|まで"
 )
 _NAMED = _MONTH.replace("?P<month>", "?:")
 _JOINED = "(?:[-–—/&+]|to|and|und|et|y|e)"
 _BESIDE = re.compile(
     rf"\d(?:st|nd|rd|th)?\.? ?(?:of )?{_NAMED}\b|\b{_NAMED} ?\d|"
-    rf"\d(?:st|nd|rd|th)?\.? ?{_JOINED} ?§|§ ?{_JOINED} ?\d"
+    rf"\d(?:st|nd|rd|th)?\.? ?{_JOINED} ?§|§ ?{_JOINED} ?\d|§.*(?<!\d)(?:19|20)\d\d(?!\d)"
 )
-"""Another day before the date or behind it, as in "3-5 April 2025"; § stands for the date."""
+"""Another day or year beside the date, as in "3-5 April 2025"; § stands for the date."""
 
 
 def read_date(text: str, order: DateOrder | None = None) -> str:
@@ -94,7 +96,7 @@ def read_date(text: str, order: DateOrder | None = None) -> str:
             found.add(_written(match, order))
         left = form.sub(" § ", left)
     beside = " ".join(_CONTRACTED.sub(" not", without_accents(left)).split())
-    plain = _PRINTED.sub(" ", re.sub(r"[^\w§<>≤≥~≈]+", " ", beside))
+    plain = _PRINTED.sub(" ", re.sub(r"[^\w§<>≤≥~≈±]+", " ", beside))
     if len(found) != 1 or _BESIDE.search(beside) or _RELATIVE.search(plain) or hedges(plain):
         return ""
     return found.pop()

@@ -14,17 +14,22 @@ _UP_TO_NINETEEN = (
 _FROM_TWENTY = "twenty thirty forty fifty sixty seventy eighty ninety"
 _SMALL = {word: value for value, word in enumerate(_UP_TO_NINETEEN.split())} | {"none": 0}
 _TENS = {word: 10 * value for value, word in enumerate(_FROM_TWENTY.split(), start=2)}
-_NUMBER = re.compile(r"(-?)(\d+(?:[.,]\d+)*)([^\W\d_]*)")
-_NAMES = {"percent": "%", "pct": "%", "degree": "°", "degrees": "°", "permille": "‰"}
+_NUMBER = re.compile(r"(-?)(\d+(?:[.,]\d+)*)((?:[^\W\d_]+(?:\^-?\d+)?)?)")
+_NAMES = {"percent": "%", "pct": "%", "degree": "°", "degrees": "°", "permille": "‰"} | {
+    "″": "inch", "in": "inch", "inches": "inch", "′": "foot", "ft": "foot", "feet": "foot",
+}  # fmt: skip
 _DEGREES = {"c": "°c", "celsius": "°c", "f": "°f", "fahrenheit": "°f"}
 _CURRENCIES = frozenset("$€£¥₹")
 _SCALE_WORDS = """
-    % ‰ dozen score gross pair pairs couple couples hundred hundreds thousand thousands million
+    % ‰ tens dozen score gross pair pairs couple couples hundred hundreds thousand thousands million
     millions billion billions trillion trillions k mio mrd bn x tenth tenths fourth fourths fifth
     fifths sixth eighth eighths hundredth hundredths thousandths squared cubed
 """
 _SCALES = frozenset(_SCALE_WORDS.split())
 """Words behind a number that make another one of it."""
+_PER_WORDS = "h hr hour s sec second min minute day m km cm mm l kg g ° °c"
+_MEASURED_PER = frozenset(_PER_WORDS.split())
+"""What a unit is per; "3 per side" is another number than 3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,8 @@ class Quantity:
     @property
     def scale(self) -> str:
         """The unit where it makes another number of the value: "3 %" and "3 dozen" are not 3."""
-        return self.unit if self.unit in _SCALES else ""
+        _, per, what = self.unit.rpartition("per ")
+        return self.unit if self.unit in _SCALES or (per and what not in _MEASURED_PER) else ""
 
     def __str__(self) -> str:
         value = f"{self.value:f}"  # exact, where `normalize` rounds to 28 digits
@@ -119,9 +125,11 @@ def _unit(behind: str, words: Sequence[str], at: int) -> str:
     first = _NAMES.get(first, first)
     if first == "°" and second in _DEGREES:
         return _DEGREES[second]
+    if (first, second) in (("per", "cent"), ("per", "mille")):
+        return "%" if second == "cent" else "‰"
     if second == "per" or first == "per":
         return f"{first} {second} {third}".rstrip()
-    return "" if first[:1].isdigit() or first[:1] == "-" else first
+    return "" if first[:1].isdigit() or first[:1] == "-" else first.replace("^", "")
 
 
 def _decimal(digits: str) -> Decimal | None:

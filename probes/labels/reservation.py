@@ -16,6 +16,8 @@ _GIVEN = alternatives(
 )
 _PHRASES = re.compile(
     r"^no (?:thanks|thank you|problem|worries|kidding|wonder|matter|question)\b|"
+    r"^no (?:fewer|less|sooner|end|shortage|lack|sweat|objections?|exceptions?|more than|mans)\b|"
+    r"^no (?:parking|smoking|entry|stopping|waiting|trespassing|littering|admittance)$|"
     r"^no (?:offen[sc]e|can do|joke|luck|use|surprise|harm|(?:big )?deal|rush|pressure|go)\b"
 )
 _CONDITION = alternatives(
@@ -25,6 +27,10 @@ _CONDITION = alternatives(
     without (?:the|more|seeing|your)|declin\w+|refus\w+|confidence|probability|likelihood|
     i take (?:that|it) back|that (?:is|was) (?:wrong|incorrect|false|not (?:right|true|correct))|
     (?:nothing|none)(?: (?:was|is|were))? (?:available|given|provided|attached|uploaded|shared)|
+    used to|almost|nearly|once|wish|just kidding|kidding|joking|ignore|toss|trust|hm+|erm?|uh|um|
+    no ?(?:one|body) but|no such question|(?:yes no|yesno|no yes) question|question i|
+    (?:a|the|this|that|your) question|business|none but|nothing but|
+    no (?:end|shortage|lack) of|not only|
     never sure|not (?:gonna|going to)|blank (?:image|picture)|(?:image|picture|photo) is blank"""
 )
 _UNKNOWN = alternatives(
@@ -45,7 +51,8 @@ _PICTURED = alternatives(
     open\w*|display\w*|appear|show up|upload\w*|come through|work|process\w*)|
     does not (?:allow|let|permit|help|provide|reveal|give)|blurry|illegible|unreadable|indistinct|
     too (?:\w+ )?(?:dark|blurry|blurred|small|far|low|bright|dim|unclear|little|grainy|fuzzy)|
-    indistinguishable|not (?:\w+ )?(?:visible|discernible|legible|readable|recogni[sz]able|
+    glare|(?:lens|camera) |indistinguishable|
+    not (?:\w+ )?(?:visible|discernible|legible|readable|recogni[sz]able|
     identifiable|distinguishable|determinable|determined|clear|clearly|obvious|apparent|evident|
     known|possible|enough|sufficient|applicable|available|answerable|specified|stated|given|
     provided|mentioned|shown|in (?:view|frame|sight)|necessarily|always|entirely|fully|completely|

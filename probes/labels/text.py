@@ -43,19 +43,28 @@ _LEAD = re.compile(
 )
 
 _HEADINGS = re.compile(r"^\s*#+\s+", re.MULTILINE)
+# ".5" is 0.5, but "No.5" and "...5" hold no such point.
+_BARE_POINT = re.compile(r"(?<![\w.,])[.,](?=\d)")
+# Feet and inches, where no quotation was opened; 1'234 is a number.
+_OPENED = re.compile(r"(?<!\w)[\"'“‘”’]")
+_FEET = re.compile(r"(?<=\d)['’′](?!\d{3}(?!\d))(?![^\W\d])")
+_INCHES = re.compile(r"(?<=\d)(?:''|’’|[\"”])(?!\w)")
+# x² is x^2, and no x2.
+_POWERS = "⁰¹²³⁴⁵⁶⁷⁸⁹"
+_POWER = re.compile(rf"(?<=[\w)])(⁻?)([{_POWERS}]+)")
 _MINUS = re.compile(r"[−–‐‑](?=\d)")
 _GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _GRADE = re.compile(r"(?<!\w)([^\W_])[-−](?!\w)")
 _APOSTROPHES = re.compile(r"(?<=\w)['’](?=\w)")
 # Symbols that tell answers apart are words of their own: C#, A+, 5 %, $5, < 3, ≥ 3, exit →.
-_SYMBOL = "#%‰@+~$¢₠-⃀€£¥°<>=±×÷¬←-⇿∀-⋿⟰-⟿⬅-⬍"
+_SYMBOL = "′″#%‰@+~$¢₠-⃀€£¥°<>=±×÷¬←-⇿∀-⋿⟰-⟿⬅-⬍"
 _SYMBOLS = re.compile(f"[{_SYMBOL}]")
-# Punctuation goes, but not where it is part of a number: 3.5, 12:30, -2.
+# Punctuation goes, but not where it is part of a number: 3.5, 12:30, -2, 10^3.
 _PUNCTUATION = re.compile(
-    rf"(?<=\d)[.,:/](?=\d)|(?<![^\s])-(?=\d)|[{_SYMBOL}]|([^\w\s]|_)",
+    rf"(?<=\d)[.,:/](?=\d)|(?<![^\s])-(?=\d)|(?<=\w)\^-?(?=\d)|[{_SYMBOL}]|([^\w\s]|_)",
 )
-# 3² is not 32, and 3½ is not 31/2.
-_RAISED = re.compile("(?<=[0-9])(?=[²³¹⁰⁴-⁹₀-₉¼-¾⅐-⅞①-⑳])")
+# 3½ is not 31/2.
+_RAISED = re.compile("(?<=[0-9])(?=[₀-₉¼-¾⅐-⅞①-⑳])")
 _ARTICLES = frozenset(("a", "an", "the"))
 
 
@@ -107,8 +116,8 @@ def normalise(text: str) -> str:
 
     >>> normalise(" Yes, there IS. ")
     'yes there is'
-    >>> normalise("It's 1,000.5 mm of C#")
-    'its 1000.5 mm of c #'
+    >>> normalise("It's 1,000.5 mm of C#"), normalise(".5 mm²")
+    ('its 1000.5 mm of c #', '0.5 mm^2')
     """
     return " ".join(_words(text)).casefold()
 
@@ -130,12 +139,23 @@ def match_form(text: str) -> str:
 
 
 def _words(text: str) -> list[str]:
-    text = unicodedata.normalize("NFKC", _RAISED.sub(" ", text)).replace("⁄", "/")
+    text = _RAISED.sub(" ", _POWER.sub(_power, text))
+    text = unicodedata.normalize("NFKC", text).replace("⁄", "/").replace("′′", "″")
+    text = _BARE_POINT.sub("0.", _feet_and_inches(text))
     text = _MINUS.sub("-", _HEADINGS.sub("", text)).replace("&", " and ")
     text = _GROUPED.sub(lambda match: match.group(0).replace(",", ""), text)
     text = _GRADE.sub(r"\1− ", _APOSTROPHES.sub("", text))
     text = _PUNCTUATION.sub(lambda match: " " if match.group(1) else match.group(0), text)
     return _SYMBOLS.sub(r" \g<0> ", text).split()
+
+
+def _power(match: re.Match[str]) -> str:
+    digits = "".join(str(_POWERS.index(one)) for one in match.group(2))
+    return f"^{'-' if match.group(1) else ''}{digits}"
+
+
+def _feet_and_inches(text: str) -> str:
+    return text if _OPENED.search(text) else _FEET.sub("′", _INCHES.sub("″", text))
 
 
 def _is_article(words: list[str], at: int) -> bool:

@@ -47,6 +47,12 @@ _PLAIN = dict.fromkeys(_YES_WORDS, "yes") | dict.fromkeys(_NO_WORDS, "no")
 _FIRST = dict.fromkeys(_YES_CLAUSES.split("|"), "yes") | dict.fromkeys(_NO_CLAUSES.split("|"), "no")
 _PRONOUNS = "there it i the this that these those they he she we you its im"
 _AFTER_NO = frozenset(_PRONOUNS.split())
+_AFTER_YES = _AFTER_NO | words_of(
+    """a an one two three four five six seven eight nine ten some several many both all at in on and
+    of sir madam definitely absolutely clearly certainly indeed because since as but visible present
+    yes yeah yep yup no nope nah my every each another exactly very please probably actually here"""
+)
+"""A word of yes begins an answer before these: "yes there is", not "yes is what you want"."""
 _NEGATED = "no not none nothing never neither nor nobody nowhere cannot"
 _NEGATIONS = frozenset(_NEGATED.split())
 # In other languages they make a yes doubtful, and are no "no": aliases say what is one.
@@ -61,8 +67,37 @@ _BEFORE_NOT = words_of(
     apparently obviously simply it seems appears to"""
 )
 """What "not" denies a whole clause behind; behind other words it is a contrast: "red, not blue"."""
+_CONTRASTS = words_of("but however though although yet except only")
+_ASSERTS = re.compile(r"(?:it|they|that|the(?: \w+){1,2}) (?:is|are|was|were|has|have)\b")
 _POSITIVE = (["there", "is"], ["there", "are"])
-_LACKING = words_of("lack absence absent missing without free devoid few little zero 0")
+_LACKING = words_of(
+    """lack absence absent missing without free devoid few little zero 0 gone reason reasons room
+    need way ways possibility possibilities problem problems issue glare noise blank rules telling
+    question questions much shortage end"""
+)
+"""There may be these and no answer: "there is a lack of", "there is a way to find out"."""
+_UNDONE = re.compile(
+    r"\b(?:un(?!der|i|til)\w{4,}|undone|intact|without|free of|devoid|lack\w*|miss(?:es|ed)?|deny|"
+    r"denies|denied|doubt\w*|dispute\w*|disagree\w*|wrong|incorrect|false|untrue|mistaken|"
+    r"overlook\w*|ignored?|question\w*|matter|objections?|that (?:is|are|was|has))\b"
+)
+"""With a negation these say the opposite or another thing: "It is not undamaged"."""
+_QUALITIES = words_of(
+    """small big large little tiny huge minor major deep shallow severe serious good bad great nice
+    clean important relevant serious trivial new long short wide narrow"""
+)
+"""Not to be so denies no thing: "The dent is not small"."""
+_DOES = words_of(
+    """have has contain show appear seem look exist include feature match fit sit lie touch face
+    hold carry display bear"""
+)
+"""What a thing does not do where it is not so; "does not matter" and "does not work" say less."""
+_BEINGS = words_of("it they he she that this these those there i we you its")
+_BARE_NEGATIVES = words_of("none nothing neither nobody nowhere never")
+_BEHIND_NEGATIVE = words_of(
+    """visible present here there found seen shown is are was were at in on i of detected missing
+    like that so whatsoever"""
+)
 _SEES = re.compile(
     r"^i (?:can |do |also |clearly )?(?:see|spot|find) (?:a|an|one|some|the|two|\d+)\b"
 )
@@ -97,6 +132,8 @@ def parse_yes_no(text: str) -> str:
 def _read_clauses(clauses: list[str]) -> str:
     """What they say together, empty where nothing or both."""
     found = set[str]()
+    if _trails_off(clauses):
+        return ""
     for at, clause in enumerate(clauses):
         if clause in _FIRST and (at == 0 or found):
             found.add(_FIRST[clause])
@@ -112,6 +149,26 @@ def _read_clauses(clauses: list[str]) -> str:
     if len(found) != 1 or (found == {"yes"} and not _FOREIGN.isdisjoint(words)):
         return ""
     return found.pop()
+
+
+def _trails_off(clauses: list[str]) -> bool:
+    """Whether more is said than the first clause's yes or no bears.
+
+    "Sure" and its like count with what says the same; a statement ("The dent is not on the left")
+    counts without another that corrects it.
+    """
+    first, *others = clauses or [""]
+    if not others or _interjection(first):
+        return False
+    if first in _FIRST:
+        return not any(_FIRST.get(one) or _polarity(one) for one in others)
+    own = _statement(first.split())
+    corrected = own == {"no"} and {"not", "cannot"} & set(first.split()) and first[:2] != "i "
+    return bool(own) and any(
+        one.split()[0] in _CONTRASTS
+        or (corrected and not _polarity(one) and _ASSERTS.match(one) is not None)
+        for one in others
+    )
 
 
 def says_yes_no(text: str) -> str:
@@ -147,7 +204,7 @@ def _interjection(clause: str) -> str:
         return _PLAIN[clause]
     first, *rest = clause.split()
     if first in _YES_WORDS:
-        return "yes"
+        return "yes" if rest[0] in _AFTER_YES or rest[0].isdigit() else ""
     return "no" if first in _PLAIN and rest[0] in _AFTER_NO else ""
 
 
@@ -160,6 +217,8 @@ def _polarity(clause: str) -> set[str]:
     if words[0] in _JOINS and len(words) > 1:
         words = words[1:]
     head = _interjection(" ".join(words))
+    if words[0] in _YES_WORDS and not head:  # "yes men", "yes is what you want to hear"
+        return set()
     return ({head} if head else set()) | _statement(words[1:] if head else words)
 
 
@@ -181,9 +240,29 @@ def _statement(words: list[str]) -> set[str]:
 def _denial(words: list[str], denied: list[int]) -> set[str]:
     """ "no", but both where "not" is a contrast or a second negation undoes the first."""
     first = denied[0]
+    if not _is_a_denial(words, first):
+        return {"yes", "no"}
     contrast = words[first] == "not" and first > 0 and words[first - 1] not in _BEFORE_NOT
     twice = any(
         words[at] != "nor" and {"and", "or", "nor", "but"}.isdisjoint(words[first:at])
         for at in denied[1:]
     )
     return {"yes", "no"} if contrast or twice else {"no"}
+
+
+def _is_a_denial(words: list[str], first: int) -> bool:
+    """Whether a clause with a negation denies the thing: "it is not bent", "no screw"."""
+    word, behind = words[first], words[first + 1 :]
+    if _UNDONE.search(" ".join(words[:first] + behind)):
+        return False
+    if first == 0 and word in _BARE_NEGATIVES:
+        return not behind or (behind[0] in _BEHIND_NEGATIVE and word != "never")
+    if first == 0 and behind[:1] == ["that"]:
+        return behind[1:3] in (["i", "see"], ["i", "can"])
+    if words[0] in ("do", "does", "did") and first == 1:  # "do not trust me"
+        return False
+    if word != "not" or not behind or first == 0:
+        return True
+    if words[first - 1] in ("do", "does", "did") and words[0] not in ("i", "we", "you"):
+        return behind[0] in _DOES or behind[0].endswith("ly")
+    return _QUALITIES.isdisjoint(behind[:2]) or words[0] in _BEINGS

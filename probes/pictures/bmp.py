@@ -16,20 +16,57 @@ def take_apart(file: bytes) -> Container:
     try:
         told, start, size = struct.unpack_from("<I4xII", file, 2)
         layout = "<HHHH" if size == 12 else "<iiHHI"
-        width, height, _, _, *packing = struct.unpack_from(layout, file, 18)
+        width, height, _, bits, *packing = struct.unpack_from(layout, file, 18)
+        used = 0 if size == 12 else struct.unpack_from("<I", file, 46)[0]
     except struct.error as error:
         raise damaged() from error
+    table = 14 + size
+    colours = (used or 2**bits) if bits <= 8 else 0
+    if start in (0, table):  # as some write it, whatever the palette's size
+        start = table + _entry(size) * colours
     damage = "the file is cut short" if told > len(file) else None
+    if start < table:
+        damage = damage or "the picture starts in the header"
+    elif bits <= 8:
+        colours = min(colours, (start - table) // _entry(size))
+    short = bits <= 8 and colours != 2**bits
     if packing and packing[0] in (RLE8, RLE4):
         damage = damage or _run_length_damage(file, start, packing[0])
     profile = _profile(file, size)
     if profile == b"":
         damage = damage or "the profile is damaged"
-    return Container("BMP", abs(width), abs(height), file, profile=profile or None, damage=damage)
+    return Container(
+        "BMP",
+        abs(width),
+        abs(height),
+        _essence(file, bits, colours, start, size) if short else file,
+        profile=profile or None,
+        colours=colours if short else None,
+        damage=damage,
+    )
 
 
 def find_damage(picture: Container) -> None:
     """Nothing: decoding refuses rows that are missing."""
+
+
+def _essence(file: bytes, bits: int, colours: int, start: int, size: int) -> bytes:
+    """The file with its palette filled up.
+
+    Pillow takes one of black and white, or of greys in order, for samples of 1 or 8 bits.
+    """
+    each, table, full = _entry(size), 14 + size, 2**bits
+    palette = file[table : table + each * min(colours, full)].ljust(each * full, b"\0")
+    head = bytearray(file[:table])
+    struct.pack_into("<I", head, 10, table + len(palette))
+    if size > 12:
+        struct.pack_into("<I", head, 46, full)
+    return bytes(head) + palette + file[start:]
+
+
+def _entry(size: int) -> int:
+    """Bytes of a colour in the palette."""
+    return 3 if size == 12 else 4
 
 
 def _run_length_damage(file: bytes, at: int, packing: int) -> str | None:

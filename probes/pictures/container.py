@@ -65,6 +65,7 @@ class Container:
         white: the largest sample value, where the file says one of its own (TIFF's MaxSampleValue).
         told: bits that were significant before they were scaled to the depth, where the file says
             so (PNG's sBIT; TIFF's MaxSampleValue of all 16 bits).
+        colours: entries of the palette that the file has, where that may be too few.
         inverted: 0 is white, and Pillow does not know.
         damage: what was found broken while taking it apart, if anything.
     """
@@ -81,6 +82,7 @@ class Container:
     depth: int = 8
     white: int | None = None
     told: int | None = None
+    colours: int | None = None
     inverted: bool = False
     damage: str | None = None
 

@@ -124,7 +124,7 @@ def _render(picture: Container) -> tuple[Image.Image, str | None]:
     samples' range is in doubt, if it is.
     """
     image = _open(picture)
-    if image.mode in _MODES_16BIT or ";16" in _layout(image):
+    if image.mode in _MODES_16BIT or (picture.depth > 8 and ";16" in _layout(image)):
         return _wide(picture, image)
     if image.mode not in _MODES_8BIT:
         raise PictureRefused(
@@ -132,7 +132,7 @@ def _render(picture: Container) -> tuple[Image.Image, str | None]:
         )
     image.load()
     if picture.key is None:
-        return image, None
+        return image, _beyond_palette(picture, image)
     scale = 255 // (2**picture.depth - 1)  # of 1, 2 and 4 bits
     values = np.asarray(image.convert("L") if image.mode == "1" else image)
     return _keyed(values, values, tuple(scale * value for value in picture.key)), None
@@ -144,7 +144,7 @@ def _wide(picture: Container, image: ImageFile.ImageFile) -> tuple[Image.Image, 
     white = picture.white or 2**picture.depth - 1
     alpha = mode in ("LA", "RGBA", "RGBa")
     colours = samples[..., :-1] if alpha else samples
-    doubt = _doubt(picture, int(colours.max())) if white == 65535 else None
+    doubt = _doubt(picture, int(colours.max()), white)
     values = to_8_bit(samples, white)
     if alpha and white != 65535:
         values[..., -1] = to_8_bit(samples[..., -1], 65535)
@@ -156,14 +156,26 @@ def _wide(picture: Container, image: ImageFile.ImageFile) -> tuple[Image.Image, 
     return (made.convert("RGBA") if mode == "RGBa" else made), doubt
 
 
-def _doubt(picture: Container, largest: int) -> str | None:
-    """Why 16-bit samples may stand for a smaller range than the file's, if they may.
+def _beyond_palette(picture: Container, image: Image.Image) -> str | None:
+    """Why pixels have no colour of the file's, if some do not."""
+    if picture.colours is None or image.mode != "P":
+        return None
+    largest = int(np.asarray(image).max())
+    if largest < picture.colours:
+        return None
+    return f"a pixel has colour {largest} of a palette of {picture.colours}"
+
+
+def _doubt(picture: Container, largest: int, white: int) -> str | None:
+    """Why samples may stand for another range than the file's, if they may.
 
     Cameras write 10, 12 or 14 bits into 16 without scaling them. A file that says how many bits
     were scaled (PNG, section 11.3.2.4) is believed unless its samples fit into those.
     """
+    if largest > white:
+        return f"a sample is {largest}, and the file says that its largest is {white}"
     bits = AMBIGUOUS_BITS if picture.told is None else picture.told
-    if bits == 16 or not 0 < largest < 2**bits:
+    if white != 65535 or bits == 16 or not 0 < largest < 2**bits:
         return None
     return (
         f"no 16-bit sample is above {largest}: dark, or of fewer bits; scale them, or say the "

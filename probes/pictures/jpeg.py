@@ -16,8 +16,8 @@ USUAL_SCANS = 20
 """libjpeg's own script for progressive files has 10, for four channels 18: any picture may."""
 MOST_SCANS = 64
 """Of one picture, however small."""
-SOI, EOI, SOS, APP0, APP1, APP2, APP14, APP15, COM = (
-    0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0xFE)  # fmt: skip
+SOI, EOI, SOS, DQT, APP0, APP1, APP2, APP14, APP15, COM = (
+    0xD8, 0xD9, 0xDA, 0xDB, 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0xFE)  # fmt: skip
 FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 LOSSLESS = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
@@ -52,6 +52,8 @@ class _Parts:
             height, width = struct.unpack_from(">HH", data, 1)
             self.size = width, height
             self.sent = {one: [255] * 64 for one in data[6::3]}
+        elif marker == DQT and _holds_zero(data):
+            self.damage = self.damage or "a quantization table holds a 0"
         elif marker == APP1 and data.startswith(b"Exif\0"):
             self.exif = self.exif or data
         elif marker == APP1 and data.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
@@ -105,6 +107,11 @@ def find_damage(picture: Container) -> str | None:
     return warning_of(picture.essence)
 
 
+def damage_of(file: bytes) -> str | None:
+    """What is wrong with a JPEG file that lies in another, if anything. Raises PictureRefused."""
+    return warning_of(file) or _walk(file).damage
+
+
 def warning_of(file: bytes) -> str | None:
     """libjpeg's first warning of a JPEG file, if it has one."""
     try:
@@ -153,6 +160,18 @@ def _segment(file: bytes, marker: int, at: int, parts: _Parts) -> int:
     if not (APP0 < marker < APP14 or marker in (APP15, COM)):
         parts.kept.append(b"\xff" + bytes([marker]) + file[at:end])
     return end
+
+
+def _holds_zero(tables: bytes) -> bool:
+    """Whether a quantization table has a 0, which none may (T.81, section B.2.4.1)."""
+    at = 0
+    while at < len(tables):
+        wide = tables[at] >> 4 != 0
+        table = tables[at + 1 : at + (129 if wide else 65)]
+        if 0 in (memoryview(table[: len(table) & ~1]).cast("H") if wide else table):
+            return True
+        at += 1 + len(table)
+    return False
 
 
 def _profile(pieces: list[tuple[int, int, bytes]]) -> bytes | None:

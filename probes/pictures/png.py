@@ -17,6 +17,7 @@ from probes.pictures.container import (
 from probes.pictures.exif import orientation
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
+CRITICAL = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
           (0, 1, 1, 2))  # fmt: skip
@@ -71,21 +72,22 @@ class _Parts:
 
 def take_apart(file: bytes) -> Container:
     """Read the chunks. Raises PictureRefused where there is no picture to decode."""
-    parts, end = _Parts(), False
+    parts, kinds = _Parts(), list[bytes]()
     for kind, data, whole in _chunks(file):
+        kinds.append(kind)
         if not whole:
             parts.damage = parts.damage or "a chunk's checksum is wrong"
             if kind not in (b"IHDR", b"PLTE", b"tRNS", b"IDAT"):
                 continue  # what it says cannot be believed, and a picture can do without
         parts.take(kind, data)
-        end = end or kind == b"IEND"
-    if not end:
+    if kinds[-1:] != [b"IEND"]:
         parts.damage = parts.damage or "the file is cut short"
     if len(parts.header) != 13:
         raise damaged()
     width, height, depth, colour = struct.unpack_from(">IIBB", parts.header)
-    if colour not in CHANNELS:
+    if colour not in CHANNELS or any(parts.header[10:12]) or parts.header[12] > 1:
         raise damaged()
+    parts.damage = parts.damage or _misplaced(kinds) or _wrong_length(parts, colour)
     return Container(
         "PNG",
         width,
@@ -97,6 +99,7 @@ def take_apart(file: bytes) -> Container:
         key=_key(parts.alpha, colour),
         depth=depth,
         told=_significant(parts.significant, colour, depth),
+        colours=len(parts.palette) // 3 if parts.palette is not None and colour == 3 else None,
         damage=parts.damage or None,
     )
 
@@ -113,14 +116,15 @@ def find_damage(picture: Container) -> str | None:
         if columns > 0 and lines > 0:
             wanted += lines * (1 + (columns * bits + 7) // 8)
     rows = b"".join(data for kind, data, _ in _chunks(picture.essence) if kind == b"IDAT")
-    return check_zlib(rows, wanted, wanted)
+    return check_zlib(rows, wanted, wanted, alone=True)
 
 
-def check_zlib(data: bytes, least: int, most: int) -> str | None:
+def check_zlib(data: bytes, least: int, most: int, *, alone: bool = False) -> str | None:
     """Why a zlib stream is not whole, if it is not; its checksum is compared.
 
     Args:
         least, most: bytes that it may hold.
+        alone: nothing may follow it.
     """
     stream, seen, fed = zlib.decompressobj(), 0, 0
     try:
@@ -135,6 +139,8 @@ def check_zlib(data: bytes, least: int, most: int) -> str | None:
         return "the compressed data is damaged"
     if not stream.eof or seen < least:
         return "the compressed data is cut short"
+    if alone and (stream.unused_data or fed < len(data)):
+        return "there are bytes behind the compressed data"
     return None
 
 
@@ -167,6 +173,36 @@ def _chunks(file: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
             return
         at = sum_at + 4
     raise too_many_parts("chunks", MOST_CHUNKS)
+
+
+def _misplaced(kinds: list[bytes]) -> str | None:
+    """Which chunk that the picture needs is not known or stands where it may not, if one does.
+
+    PNG, section 5.6.
+    """
+    if kinds[:1] != [b"IHDR"] or kinds.count(b"IHDR") > 1:
+        return "the header is not the first chunk, or comes twice"
+    if any(kind not in CRITICAL and not kind[0] & 32 for kind in kinds):
+        return "a chunk that the picture needs is of no known kind"
+    rows = [at for at, kind in enumerate(kinds) if kind == b"IDAT"]
+    if rows and rows[-1] - rows[0] >= len(rows):
+        return "another chunk stands between the rows"
+    if b"PLTE" in kinds:
+        before = kinds[: kinds.index(b"PLTE")]
+        if kinds.count(b"PLTE") > 1 or b"IDAT" in before or b"tRNS" in before:
+            return "the palette comes twice or too late"
+    return None
+
+
+def _wrong_length(parts: _Parts, colour: int) -> str | None:
+    """Why the palette or what is transparent is not as long as it may be, if so."""
+    palette, alpha = parts.palette, parts.alpha
+    if palette is not None and (len(palette) % 3 or not 0 < len(palette) <= 3 * 256):
+        return "the palette's length is wrong"
+    wanted = {0: (2,), 2: (6,), 3: range(len(palette or b"") // 3 + 1)}.get(colour)
+    if alpha is not None and wanted is not None and len(alpha) not in wanted:
+        return "the length of what is transparent is wrong"
+    return None
 
 
 def _essence(parts: _Parts, colour: int) -> bytes:

@@ -17,7 +17,7 @@ from probes.pictures.container import (
     damaged,
     too_many_parts,
 )
-from probes.pictures.jpeg import warning_of
+from probes.pictures.jpeg import damage_of
 from probes.pictures.png import check_zlib
 
 MOST_STRIPS = 2**16
@@ -26,17 +26,17 @@ STRIPS, SAMPLES, ROWS, STRIP_BYTES, PLANAR = 273, 277, 278, 279, 284
 WHITES = 281, 341
 """MaxSampleValue and SMaxSampleValue."""
 ORIENTATION, TILE_WIDTH, TILE_LENGTH, TILES, TILE_BYTES, FORMAT = 274, 322, 323, 324, 325, 339
-JPEG_TABLES, PROFILE = 347, 34675
+JPEG_TABLES, PROFILE, COLOUR_MAP = 347, 34675, 320
 KEPT = frozenset({WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC, STRIPS, SAMPLES, ROWS, STRIP_BYTES,
                   PLANAR, TILE_WIDTH, TILE_LENGTH, TILES, TILE_BYTES, FORMAT, JPEG_TABLES,
-                  266, 292, 293, 317, 320, 338, 512, 513, 514, 515, 519, 520, 521, 529, 530, 531,
-                  532})  # fmt: skip
+                  266, 292, 293, 317, COLOUR_MAP, 338, 512, 513, 514, 515, 519, 520, 521, 529, 530,
+                  531, 532})  # fmt: skip
 """What the picture is decoded from; not EXIF, comments, thumbnails or a next picture."""
 KINDS = {1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q",
          18: "Q"}  # fmt: skip
 SIZES = {**{kind: struct.calcsize(code) for kind, code in KINDS.items()}, 5: 8, 10: 8, 11: 4, 12: 8}
 RAW, JPEG, DEFLATE = 1, 7, (8, 32946)
-MIN_IS_WHITE, Y_CB_CR = 0, 6
+MIN_IS_WHITE, PALETTE, Y_CB_CR = 0, 3, 6
 _BIG = 43
 
 
@@ -113,7 +113,7 @@ def take_apart(file: bytes) -> Container:
         white=_white(found, depth),
         told=16 if depth == 16 and _most(found) == 65535 else None,
         inverted=inverted,
-        damage=None if found.whole else "the file is cut short",
+        damage=_damage(found, width, height, depth),
     )
 
 
@@ -129,7 +129,7 @@ def find_damage(picture: Container) -> str | None:
         if packing in DEFLATE:
             damage = check_zlib(data, least, most)
         elif packing == JPEG:
-            damage = warning_of(tables + data[2:] if tables else data)
+            damage = damage_of(tables + data[2:] if tables else data)
         else:
             continue
         if damage is not None:
@@ -185,21 +185,59 @@ def _check_pieces(found: Directory, width: int, height: int) -> None:
             raise damaged()
 
 
+def _damage(found: Directory, width: int, height: int, depth: int) -> str | None:
+    """What the entries alone show to be broken or in doubt, if anything."""
+    if not found.whole:
+        return "the file is cut short"
+    starts, lengths = _listed(found)
+    if not len(starts) == len(lengths) >= _expected(found, width, height):
+        return "strips or tiles are missing"
+    header = 16 if found.big else 8
+    if any(start < header for start in starts):
+        return "a strip or tile lies in the header"
+    if found.number(PHOTOMETRIC, 1) != PALETTE:
+        most = _most(found)
+        dark = depth <= 8 and most in {2**bits - 1 for bits in range(1, depth)}
+        return f"samples up to {most} in {depth} bits: scale them" if dark else None
+    colours = found.numbers(COLOUR_MAP)
+    if len(colours) != 3 * 2**depth:
+        return "the colour map's length is wrong"
+    return "the colour map is of 8 bits, not of 16" if 0 < max(colours) < 256 else None
+
+
+def _listed(found: Directory) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Where the strips or tiles start, and their bytes."""
+    if TILES in found.entries:
+        return found.numbers(TILES), found.numbers(TILE_BYTES)
+    return found.numbers(STRIPS), found.numbers(STRIP_BYTES)
+
+
+def _rows(found: Directory, height: int) -> int:
+    """The rows of a strip or tile."""
+    if TILES in found.entries:
+        return found.number(TILE_LENGTH, 16)
+    return max(1, min(found.number(ROWS, height), height))
+
+
+def _expected(found: Directory, width: int, height: int) -> int:
+    """How many strips or tiles the picture takes."""
+    across = -(-width // found.number(TILE_WIDTH, 16)) if TILES in found.entries else 1
+    planes = found.number(SAMPLES, 1) if found.number(PLANAR, 1) == 2 else 1
+    return planes * across * -(-height // _rows(found, height))
+
+
 def _pieces(found: Directory, width: int, height: int) -> Iterator[tuple[int, int, int, int]]:
     """Each strip or tile: where it starts, its bytes, and the least and most that it unpacks to.
 
     Writers may fill the last strip up. Of subsampled colours no least is known.
     """
     tiled = TILES in found.entries
-    starts = found.numbers(TILES if tiled else STRIPS)
-    lengths = found.numbers(TILE_BYTES if tiled else STRIP_BYTES)
+    starts, lengths = _listed(found)
     samples, bits = found.number(SAMPLES, 1), found.numbers(BITS, (1,))
     separate = found.number(PLANAR, 1) == 2
     pixel = max(bits) * (1 if separate else samples)
     columns = found.number(TILE_WIDTH, 16) if tiled else width
-    rows = (
-        found.number(TILE_LENGTH, 16) if tiled else max(1, min(found.number(ROWS, height), height))
-    )
+    rows = _rows(found, height)
     line, each = (columns * pixel + 7) // 8, -(-height // rows)
     subsampled = found.number(PHOTOMETRIC, 1) == Y_CB_CR
     for index, (start, length) in enumerate(zip(starts, lengths, strict=False)):
@@ -229,12 +267,12 @@ def _essence(found: Directory, inverted: bool) -> bytes:
 
 
 def _white(found: Directory, depth: int) -> int | None:
-    """The range that 16-bit samples have, where the file says that it is one of fewer bits.
+    """The range of samples of more than 8 bits, where the file says that it is of fewer bits.
 
     The entry is there for statistics, so only what can be a range is believed: 1023, 4095, ...
     """
     most = _most(found)
-    return most if depth == 16 and most in {2**bits - 1 for bits in range(9, 16)} else None
+    return most if most in {2**bits - 1 for bits in range(9, depth)} else None
 
 
 def _most(found: Directory) -> int:

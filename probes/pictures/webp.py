@@ -7,6 +7,7 @@ import struct
 from probes.pictures.container import MOST_PARTS, Container, damaged, too_many_parts
 from probes.pictures.exif import orientation
 
+PROFILE_FLAG, ALPHA_FLAG = 0x20, 0x10
 VP8_START = b"\x9d\x01\x2a"
 
 
@@ -18,6 +19,7 @@ def take_apart(file: bytes) -> Container:
     for kind, data in chunks:
         first.setdefault(kind, data)
     width, height = _size(first)
+    cut = not whole or told > len(file)
     return Container(
         "WEBP",
         width,
@@ -26,7 +28,7 @@ def take_apart(file: bytes) -> Container:
         pictures=max(1, sum(kind == b"ANMF" for kind, _ in chunks)),
         orientation=orientation(first.get(b"EXIF"), first.get(b"XMP ")),
         profile=first.get(b"ICCP"),
-        damage=None if whole and told <= len(file) else "the file is cut short",
+        damage="the file is cut short" if cut else _missing(first),
     )
 
 
@@ -46,6 +48,16 @@ def _chunks(file: bytes) -> tuple[list[tuple[bytes, bytes]], bool]:
             raise too_many_parts("chunks", MOST_PARTS)
         at += 8 + length + length % 2
     return found, whole
+
+
+def _missing(chunks: dict[bytes, bytes]) -> str | None:
+    """Which chunk of the picture's colours the header announces in vain, if one."""
+    flags = (chunks.get(b"VP8X") or b"\0")[0]
+    if flags & ALPHA_FLAG and b"VP8 " in chunks and b"ALPH" not in chunks:
+        return "the transparency is missing"
+    if flags & PROFILE_FLAG and b"ICCP" not in chunks:
+        return "the profile is missing"
+    return None
 
 
 def _size(chunks: dict[bytes, bytes]) -> tuple[int, int]:

@@ -27,14 +27,16 @@ _DIGITS = re.compile(r"(\d{1,4}?)\1{11,}")
 _LONGEST = 12
 """Words of the longest unit that is looked for: a judgement must not cost more than an answer."""
 _NUMERALS = 6
-"""Times that a number stands in a row: a display may well show 0 0 0."""
+"""Times that a number stands in a row where all words are numbers: a display may show 0 0 0."""
+_YES, _NO = frozenset(("yes", "yeah", "yep", "yup")), frozenset(("no", "nope", "nah"))
+_NUMERAL = re.compile(r"-?\d[\d.,:/]*")
 
 
 def measure_form(answer: str) -> AnswerForm:
     """Whether an answer is degenerate, and how.
 
-    >>> measure_form("no no no 1 no")
-    AnswerForm(degenerate='repeats')
+    >>> measure_form("no no no 1 no"), measure_form("no yes")
+    (AnswerForm(degenerate='repeats'), AnswerForm(degenerate='repeats'))
     >>> measure_form("a red washer and a red screw")
     AnswerForm(degenerate=None)
     """
@@ -44,7 +46,9 @@ def measure_form(answer: str) -> AnswerForm:
     if not text:
         return AnswerForm("empty")
     words = text.split()
-    if _LETTERS.search(text) or _DIGITS.search(text) or _stammers(words) or _loops(words):
+    if _LETTERS.search(text) or _DIGITS.search(text):
+        return AnswerForm("repeats")
+    if _stammers(words) or _wavers(words) or _loops(words):
         return AnswerForm("repeats")
     return AnswerForm(None)
 
@@ -58,8 +62,22 @@ def _stammers(words: list[str]) -> bool:
     return len(words) >= _STAMMER and not word.isnumeric() and count >= _STAMMERED * len(words)
 
 
+def _wavers(words: list[str]) -> bool:
+    """Yes and no with nothing beside them, or one of them among several numbers: "no 0 0".
+
+    "Yes and no", "No. 5" and "Yes, 3" are answers.
+    """
+    bare = [word for word in words if word != "and" or len(words) == _WHOLE]
+    said = {word for word in bare if not _NUMERAL.fullmatch(word)}
+    if not said or not said <= _YES | _NO:
+        return False
+    both = not said.isdisjoint(_YES) and not said.isdisjoint(_NO)
+    return both or (len(bare) >= _WHOLE and any(map(_NUMERAL.fullmatch, bare)))
+
+
 def _loops(words: list[str]) -> bool:
     """Whether some run of words comes again and again."""
+    numbers = all(word.isnumeric() for word in words)
     for length in range(1, min(_LONGEST, len(words) // _WHOLE) + 1):
         run = 0
         for at in range(length, len(words)):
@@ -67,10 +85,7 @@ def _loops(words: list[str]) -> bool:
             times = 1 + run // length
             if times < _WHOLE:
                 continue
-            if all(word.isnumeric() for word in words[at - length + 1 : at + 1]):
-                enough = _NUMERALS
-            else:
-                enough = _WHOLE if length > 1 or run + 1 == len(words) else _WITHIN
-            if times >= enough:
+            enough = _WHOLE if length > 1 or run + 1 == len(words) else _WITHIN
+            if times >= (_NUMERALS if numbers else enough):
                 return True
     return False

@@ -16,8 +16,9 @@ from unicodedata import category, normalize
 
 from probes.labels.text import normalise
 
-IS, WHICH, COUNT, SAID = "#is", "#which", "#count", "#said"
-"""Forms: whether something is so, what or which it is, how many there are; nothing is asked."""
+IS, WHICH, COUNT, SAID, BARE = "#is", "#which", "#count", "#said", "#bare"
+"""Forms: whether something is so, what or which it is, how many there are; nothing is asked; a
+question mark behind words without one that asks, such as "Screw the plate?"."""
 
 # Not among them, because they change what is asked: negations, and, or, all, only, who, where,
 # when, why, comparisons, numbers, persons, other tenses, can, should, would and their like.
@@ -29,6 +30,10 @@ pictured depicted displayed seen noticed detected observed
 anywhere somewhere clearly actually currently really now possibly maybe perhaps
 """
 _SMALL = frozenset(_SMALL_WORDS.split())
+_STUTTER = re.compile(
+    r"\b(\w+) \1\b|\b(?:an?|the|any|some|this|that|these|those) (?:this|that|these|those)\b"
+)
+"""Where no small word has a place: "really really", "any that"."""
 _OPENERS = frozenset(("is", "are", "do", "does", "has", "have", "any", "what", "which", "whats"))
 """With one of these a question begins, even if it has no question mark."""
 _NUMBER = "howmany"
@@ -136,13 +141,13 @@ def skeleton(question: str) -> tuple[str, ...]:
     """The form of a question and the words that it is about, in their order.
 
     >>> skeleton("Can you see a dent on the housing?")
-    ('#is', 'dent', 'hous')
+    ('#is', 'dent', 'housing')
     >>> skeleton("What's the number of screws?") == skeleton("How many screws are there?")
     True
     >>> skeleton("Isn't the label tilted?")
     ('#is', 'not', 'label', 'tilt')
     >>> skeleton("Should there be a dent?")
-    ('#is', 'should', 'be', 'dent')
+    ('#bare', 'should', 'be', 'dent')
     """
     text = normalize("NFKC", question).casefold()
     for pattern, replacement in _REWRITTEN:
@@ -159,6 +164,13 @@ def _form(words: list[str], text: str) -> str:
         return COUNT
     if "?" not in text and not _OPENERS & set(words[:1]):
         return SAID
+    if (
+        words
+        and words[0] not in _SMALL
+        and _OPENERS.isdisjoint(words)
+        and not _SMALL.issuperset(words[1:])
+    ):
+        return BARE
     return WHICH if {"what", "which", "whats"} & set(words) else IS
 
 
@@ -166,13 +178,14 @@ def _oddly_written(question: str) -> bool:
     """Whether a model reads other tokens than those of the same words as people type them.
 
     Capitals for the most part, full-width and mathematical letters, signs that nobody sees or that
-    are pictures, and more blanks and signs than letters.
+    are pictures, more blanks and signs than letters, and a word said twice.
     """
     letters = sum(map(str.isalnum, question))
     return (
         sum(map(str.isupper, question)) > sum(map(str.islower, question))
         or 2 * letters < len(question)
         or any(_odd(sign) for sign in question)
+        or _STUTTER.search(normalise(question)) is not None
     )
 
 
@@ -183,8 +196,11 @@ def _odd(sign: str) -> bool:
 
 
 def _stem(word: str) -> str:
-    """A word without its English ending, so that scratches and scratched are scratch."""
-    for ending in ("ing", "ed", "s"):
+    """A word without its English ending, so that scratches and scratched are scratch.
+
+    Not without -ing: a housing is nothing that is housed.
+    """
+    for ending in ("ed", "s"):
         stem = word.removesuffix(ending)
         if stem != word and len(stem) >= 3 and not word.endswith("ss"):
             return re.sub(r"(s|x|z|ch|sh)e$", r"\1", stem) if ending == "s" else stem

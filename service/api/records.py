@@ -126,7 +126,7 @@ async def post_outcome(request: Request) -> OutcomeResponse:
 def _subject(request: Request) -> str | None:
     """Who tells, where the service asks; None where anybody may call."""
     caller: Caller = request.state.caller
-    return None if caller is ANONYMOUS else caller.id
+    return None if caller is ANONYMOUS else caller.owner or caller.id
 
 
 @router.get("/v1/answers/{id}", responses=PROBLEMS, summary="One recorded answer, with outcomes")

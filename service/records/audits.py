@@ -20,6 +20,8 @@ from service.records.words import Ruling, rule_on
 
 Tally = tuple[float, int, int, int]
 """Inclusion probability; audits found wrong, found right, and not judged."""
+Claim = tuple[str, str | None]
+"""What an answer was accepted under: ids of the bundle and of the certificate, None without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Sample:
     """What the test of the promise needs of an audit, for as long as it needs it.
 
     Args:
-        id: the answer's. created: when it was accepted.
+        id: the answer's. claim: that it was accepted under. created: when that was.
         image: a hash of its image's hash, which names no file.
         named_group: a hash of the group that the caller named; None where none was.
         probability: with which it was drawn.
@@ -40,6 +42,7 @@ class Sample:
     """
 
     id: str
+    claim: Claim
     created: datetime
     image: str
     named_group: str | None
@@ -88,6 +91,11 @@ class Audit:
         ruling = self.ruling
         return Missing("not_judged") if ruling is None else ruling.wrong
 
+    @property
+    def claim(self) -> Claim:
+        """What the answer was accepted under."""
+        return self.record.bundle, self.record.certificate
+
     @cached_property
     def sample(self) -> Sample:
         """What the test needs of it."""
@@ -96,6 +104,7 @@ class Audit:
         known = ruling is not None and not isinstance(ruling.wrong, Missing)
         return Sample(
             id=record.id,
+            claim=self.claim,
             created=record.created,
             image=sha256(f"audit group {record.image_sha256}".encode()).hexdigest(),
             named_group=None if record.group is None else _hashed(record.group),
@@ -117,12 +126,21 @@ class AuditTrail:
         bundle: id of the bundle that decided.
         certificates: ids of the certificates that the audited answers were accepted under; None
             stands for none.
+        siblings: other claims, whose audits are read with them. Of what a version before 0006
+            deleted only the counts of ``certificates`` are read.
     """
 
-    def __init__(self, store: RecordStore, bundle: str, certificates: Iterable[str | None]) -> None:
+    def __init__(
+        self,
+        store: RecordStore,
+        bundle: str,
+        certificates: Iterable[str | None],
+        siblings: Iterable[Claim] = (),
+    ) -> None:
         self._store = store
         self._bundle = bundle
         self._certificates = frozenset(certificates)
+        self._claims = {*((bundle, name) for name in self._certificates), *siblings}
         self.ends: Mapping[str, int] = {}
         """Number of the last row of each chain that was read."""
         self._audits: dict[str, Audit] = {}
@@ -159,7 +177,7 @@ class AuditTrail:
         return sorted(found, key=lambda sample: (sample.created, sample.id))
 
     def _take_answer(self, row: RowMapping) -> None:
-        if row["bundle"] == self._bundle and row["certificate"] in self._certificates:
+        if (row["bundle"], row["certificate"]) in self._claims:
             self._audits[row["id"]] = Audit(row["chain"], row["sequence"], answer_record(row))
             self.changes += 1
 
@@ -183,11 +201,12 @@ class AuditTrail:
             for name, audit in self._audits.items()
             if audit.sequence > gone.get(audit.chain, 0)
         }
-        wanted = select(past_audits).where(past_audits.c.bundle == self._bundle)
+        bundles = sorted({bundle for bundle, _ in self._claims})
+        wanted = select(past_audits).where(past_audits.c.bundle.in_(bundles))
         self.past = [
             _sample(row)
             for row in connection.execute(wanted).mappings()
-            if row["certificate"] in self._certificates
+            if (row["bundle"], row["certificate"]) in self._claims
         ]
         counted: dict[float, list[int]] = {}
         for row in connection.execute(select(totals).where(totals.c.bundle == self._bundle)):
@@ -233,6 +252,7 @@ def keep_audits(connection: Connection, chain: str, last: int) -> None:
 def _sample(row: RowMapping) -> Sample:
     return Sample(
         id=row["id"],
+        claim=(row["bundle"], row["certificate"]),
         created=moment(row["created_us"]),
         image=row["audit_group"],
         named_group=row["named_group"],

@@ -156,6 +156,19 @@ void_history = Table(
     UniqueConstraint("chain", "sequence"),
 )
 
+certificates = Table(
+    "certificates",
+    metadata,
+    Column("bundle", Text, primary_key=True),
+    Column("certificate", String(64), primary_key=True),
+    Column("created_us", BigInteger, nullable=False),
+    Column("data", JSON(none_as_null=True), nullable=False),
+    Column("alpha", Double, nullable=False),
+    Column("delta", Double, nullable=False),
+    *_links(),
+    UniqueConstraint("chain", "sequence"),
+)
+
 past_audits = Table(
     "past_audits",
     metadata,
@@ -187,4 +200,4 @@ totals = Table(
     Column("awaiting", Integer, nullable=False),
 )
 
-CHAINED = (answers, outcomes, voids, void_history)
+CHAINED = (answers, outcomes, voids, void_history, certificates)

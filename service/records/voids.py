@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from sqlalchemy import Connection, RowMapping, exists, func, select
 
@@ -27,12 +27,16 @@ class Basis(TypedDict):
     """What a void rests on.
 
     ``certificates`` that were tested together, the number of the last row that was ``read`` of
-    each chain of answers, and the ids of the audits that counted as ``wrong``.
+    each chain of answers, and the ids of the audits that counted as ``wrong``. ``siblings`` were
+    tested with them: bundle, certificate and alpha of each. ``confirmed``: single words counted as
+    right. Both are left out where they say nothing.
     """
 
     certificates: list[str]
     read: dict[str, int]
     wrong: list[str]
+    siblings: NotRequired[list[tuple[str, str, float]]]
+    confirmed: NotRequired[bool]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,16 @@
 What was drawn for an audit feeds a test, and whoever chooses which outcomes to correct chooses its
 result. So there the first word counts, and only a second reviewer can change it, on the audits
 that are due for a second look: all that the first word did not find right, and a random share of
-the others (:data:`SECOND_SHARE`). Words without a name are together those of one reviewer: nobody
-knows whose they are. The second word then decides; where the two differ and a third
-reviewer speaks, two of three do. Further words, and a reviewer who changes their own, are kept and
-shown. On all other answers, from which nothing is concluded, the latest word counts.
+the others (:data:`SECOND_SHARE`). A name in capitals, or with blanks around it, is the same
+reviewer's. Words without a name are together those of one reviewer: nobody knows whose they are.
+The second word then decides; where the two differ and a third reviewer speaks, two of three do.
+Further words, and a reviewer who changes their own, are kept and shown. On all other answers, from
+which nothing is concluded, the latest word counts.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -34,7 +36,8 @@ class Ruling:
         outcome: the word that counts.
         wrong: whether the answer was, or ``Missing("no_answer")``.
         confirmed: two reviewers or more did not find it right.
-        corrected: the first word did not find it right, and the one that counts does.
+        corrected: the first word did not find it right, or one of an earlier version, whose order
+            nobody numbered; and the one that counts does.
         due: a second reviewer's word would count, and there is none.
     """
 
@@ -64,7 +67,9 @@ def rule_on(answer: str | None, audit: bool, words: Iterable[Outcome]) -> Ruling
     elif second and len(people) > 1:
         counts = 1 if len(people) == 2 or found[0] == found[1] else 2
     confirmed = sum(wrong is True for wrong in found) > 1
-    corrected = found[0] is True and found[counts] is False
+    before = (word for word in said if audit and word.position is None)
+    doubted = found[0] is True or any(judge(answer, word) is True for word in before)
+    corrected = doubted and found[counts] is False
     return Ruling(people[counts], found[counts], confirmed, corrected, second and len(people) == 1)
 
 
@@ -99,9 +104,16 @@ def _independent(said: Sequence[Outcome]) -> list[Outcome]:
     earlier = [word for word in said if word.position is None]
     found = earlier[-1:]
     for word in said[len(earlier) :]:
-        if all(word.reviewer != other.reviewer for other in found):
+        if all(_person(word) != _person(other) for other in found):
             found.append(word)
     return found[:MOST_WORDS]
+
+
+def _person(word: Outcome) -> str:
+    """Who spoke, however they wrote it: in capitals, wide letters, with blanks or signs unseen."""
+    plain = unicodedata.normalize("NFKC", word.reviewer).casefold()
+    seen = "".join(sign for sign in plain if unicodedata.category(sign) not in ("Cc", "Cf"))
+    return " ".join(seen.split())
 
 
 def _drawn(answer_id: str) -> bool:

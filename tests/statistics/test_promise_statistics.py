@@ -76,6 +76,39 @@ def test_twenty_questions_alike_void_no_more_than_delta_at_length(rate: float, r
     assert at_most(voided, runs)
 
 
+def share_voided_by_renewals(runs: int, alphas: tuple[float, ...]) -> int:
+    """Twenty certificates on the same data, one after the other, each wrong as often as it says."""
+    rng = np.random.default_rng(57)
+    rates = np.resize(alphas, 20).repeat(40)
+    return sum(
+        ErrorMonitor.replay(
+            (
+                Draw(str(n), str(n), 1.0, 1.0, bool(wrong), float(rate))
+                for n, (wrong, rate) in enumerate(zip(rng.random(800) < rates, rates, strict=True))
+            ),
+            alphas[-1], DELTA,
+        ).void
+        for _ in range(runs)
+    )  # fmt: skip
+
+
+RENEWALS = [(0.05,), (0.05, 0.1), (0.2, 0.02, 0.1)]
+
+
+def test_renewals_that_hold_are_voided_no_more_than_delta() -> None:
+    assert at_most(share_voided_by_renewals(60, RENEWALS[-1]), 60)
+
+
+@long
+@pytest.mark.parametrize("alphas", RENEWALS)
+def test_renewals_that_hold_are_voided_no_more_than_delta_at_length(
+    alphas: tuple[float, ...],
+) -> None:
+    voided = share_voided_by_renewals(1000, alphas)
+    print(f"renewals at {alphas}: {voided} of 1000")
+    assert at_most(voided, 1000)
+
+
 def test_one_bet_an_answer_breaks_the_promise() -> None:
     """The simulation can tell: the same audits as bets of their own void far too often."""
     rng = np.random.default_rng(32)

@@ -121,6 +121,7 @@ def _png_dressed() -> dict[str, Case]:
 
     made = {
         "png many pieces": dressed(piece=7),
+        "png empty pieces behind": dressed(after=chunk(b"IDAT", b"") * 2),
         "png empty pieces": dressed(before=chunk(b"IDAT", b"")),
         "png texts": dressed(
             chunk(b"tEXt", b"a\0b"), chunk(b"zTXt", b"a\0\0" + zlib.compress(b"b"))
@@ -233,6 +234,11 @@ def tiff_cases() -> dict[str, Case]:
     few = samples(1, 12, seed=12)
     made["tiff 12 bits"] = Case(tiff(few, 12, 1), rgb(rounded(few, 4095)))
     made["tiff 12 bits, strips"] = Case(tiff(few, 12, 1, rows=5), rgb(rounded(few, 4095)))
+    made["tiff 10 in 12 bits"] = Case(
+        tiff(few >> 2, 12, 1, white=(1023,)), rgb(rounded(few >> 2, 1023))
+    )
+    made["tiff 8 bits, and says so"] = Case(tiff(COLOUR, 8, 2, white=(255,)), COLOUR)
+    made["tiff 8 bits, statistics"] = Case(tiff(COLOUR, 8, 2, white=(200,)), COLOUR)
     made["tiff trailing"] = Case(tiff(COLOUR, 8, 2) + b"trailing", COLOUR)
     for packing in ("tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits", "tiff_lzma"):
         file = encode(COLOUR, "TIFF", compression=packing)
@@ -376,6 +382,54 @@ def bmp_cases() -> dict[str, Case]:
     small = samples(3, 5, seed=5)
     word = (small[..., 0] << 10 | small[..., 1] << 5 | small[..., 2]).astype("<u2")
     made["bmp 16"] = Case(bmp(bmp_rows(word.tobytes()), 16), rounded(small, 31), 1)
+    return made | _bmp_masks() | _bmp_palettes() | _bmp_dressed()
+
+
+def _bmp_masks() -> dict[str, Case]:
+    """16 and 32 bits, where masks say which bits are whose."""
+    made: dict[str, Case] = {}
+    for name, masks, bits in (
+        ("5-6-5", (0xF800, 0x7E0, 0x1F), (5, 6, 5)),
+        ("x-5-5-5", (0x7C00, 0x3E0, 0x1F), (5, 5, 5)),
+        ("x-8-8-8", (0xFF0000, 0xFF00, 0xFF), (8, 8, 8)),
+    ):
+        parts = [samples(1, one, seed=at)[..., 0] for at, one in enumerate(bits)]
+        red, green, blue = parts
+        wide = 32 if name == "x-8-8-8" else 16
+        word = red << (bits[1] + bits[2]) | green << bits[2] | blue
+        rows = bmp_rows(word.astype(f"<u{wide // 8}").tobytes())
+        pixels = [rounded(part, 2**one - 1) for part, one in zip(parts, bits, strict=True)]
+        shown = np.stack(pixels, axis=-1)
+        listed = struct.pack("<3I", *masks)
+        long, short = {"masks": listed}, {"palette": listed}  # in the header, or behind it
+        for header, where in (("long", long), ("short", short)):
+            file = bmp(rows, wide, packing=3, **where)  # type: ignore[arg-type]
+            made[f"bmp {name}, {header} header"] = Case(file, shown, 1)
+    return made
+
+
+def _bmp_palettes() -> dict[str, Case]:
+    """Palettes of fewer colours than the bits can tell apart."""
+    made: dict[str, Case] = {}
+    black_and_white = np.array([[0, 0, 0], [255, 255, 255]], dtype=np.uint8)
+    ramp = np.repeat(np.arange(9, dtype=np.uint8)[:, None], 3, axis=1)
+    for depth in (4, 8):
+        for name, table in (("2", black_and_white), ("9 greys", ramp), ("5", PALETTE[:5])):
+            indices = samples(1, 8, seed=depth) % len(table)
+            rows, shown = bmp_rows(packed(indices, depth)), table[indices[..., 0]]
+            four = np.concatenate([table[:, ::-1], np.zeros((len(table), 1), np.uint8)], axis=1)
+            file = bmp(rows, depth, palette=four.tobytes())
+            made[f"bmp {depth}, palette of {name}"] = Case(file, shown)
+            start = 26 + 3 * len(table)
+            head = struct.pack("<2sIII", b"BM", start + len(rows), 0, start)
+            info = struct.pack("<IHHHH", 12, WIDTH, HEIGHT, 1, depth)
+            file = head + info + table[:, ::-1].tobytes() + rows
+            made[f"bmp of OS/2 {depth}, palette of {name}"] = Case(file, shown)
+    return made
+
+
+def _bmp_dressed() -> dict[str, Case]:
+    made: dict[str, Case] = {}
     made["bmp pillow"] = Case(encode(COLOUR, "BMP"), COLOUR)
     made["bmp trailing"] = Case(encode(COLOUR, "BMP") + b"%PDF", COLOUR)
     clear = samples(4, 8, seed=8).astype(np.uint8)

@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -13,7 +14,17 @@ from PIL import Image
 
 from probes.pictures import Limits, PictureRefused, decode
 from tests.probes.pictures.cases import COLOUR, SMOOTH, Pixels, encode, jpeg_plain, jpeg_with
-from tests.probes.pictures.writers import bmp, chunk, icc, png, samples, tiff
+from tests.probes.pictures.writers import (
+    SRGB,
+    bmp,
+    bmp_rows,
+    chunk,
+    icc,
+    packed,
+    png,
+    samples,
+    tiff,
+)
 
 Kind = Literal["cut", "zeroed", "flipped"]
 KINDS: tuple[Kind, ...] = ("cut", "zeroed", "flipped")
@@ -103,8 +114,9 @@ def _pngs() -> dict[str, bytes]:
 
 
 def _others() -> dict[str, bytes]:
-    packed = encode(noisy(), "TIFF", compression="jpeg", quality=85)
-    zeroed = len(packed) // 3
+    within = encode(noisy(), "TIFF", compression="jpeg", quality=85)
+    zeroed = len(within) // 3
+    clear = samples(4, 8, seed=8).astype(np.uint8)
     profile = tiff(COLOUR, 8, 2, icc=icc(None, b"GRAY")[:99])
     indices = samples(1, 8)
     runs = b"".join(
@@ -112,14 +124,113 @@ def _others() -> dict[str, bytes]:
     )
     grey = bytes(value for level in range(256) for value in (level, level, level, 0))
     return {
-        "tiff jpeg zeroed": packed[:zeroed] + bytes(3000) + packed[zeroed + 3000 :],
+        "tiff jpeg zeroed": within[:zeroed] + bytes(3000) + within[zeroed + 3000 :],
         "tiff profile of rubbish": profile,
         "tiff comment cut off": _with_comment()[:-20],
         "bmp run-length without an end": bmp(runs, 8, palette=grey, packing=1),
         "bmp shorter than it says": encode(COLOUR, "BMP")[:2]
         + struct.pack("<I", 9999)
         + encode(COLOUR, "BMP")[6:],
+        "bmp index beyond the palette": bmp(bmp_rows(packed(indices, 8)), 8, palette=grey[:64]),
+        "bmp that starts in its header": encode(COLOUR, "BMP")[:10]
+        + struct.pack("<I", 20)
+        + encode(COLOUR, "BMP")[14:],
+        "webp without its transparency": _without(encode(clear, "WEBP", quality=80), b"ALPH"),
+        "webp without its profile": _without(
+            encode(COLOUR, "WEBP", lossless=True, icc_profile=icc(SRGB)), b"ICCP"
+        ),
         "webp profile of rubbish": encode(COLOUR, "WEBP", icc_profile=b"rubbish" * 9),
+    }
+
+
+def _without(file: bytes, kind: bytes) -> bytes:
+    """A WebP from which a chunk was taken."""
+    at = file.index(kind)
+    (length,) = struct.unpack_from("<I", file, at + 4)
+    rest = file[12:at] + file[at + 8 + length + length % 2 :]
+    return b"RIFF" + struct.pack("<I", 4 + len(rest)) + b"WEBP" + rest
+
+
+def _tables() -> dict[str, bytes]:
+    """JPEGs with a 0 in a quantization table."""
+    made: dict[str, bytes] = {}
+    for name, file in (
+        ("jpeg", encode(noisy(), "JPEG")),
+        ("jpeg progressive", encode(noisy(), "JPEG", progressive=True)),
+        ("tiff jpeg", encode(noisy(), "TIFF", compression="jpeg")),
+    ):
+        for which, at in (("first", file.index(b"\xff\xdb")), ("last", file.rindex(b"\xff\xdb"))):
+            for entry in (0, 63):
+                zero = at + 5 + entry
+                made[f"{name} {which} table, entry {entry}"] = (
+                    file[:zero] + b"\0" + file[zero + 1 :]
+                )
+    large = encode(noisy(), "JPEG")
+    at = large.index(b"\xff\xdb")
+    wide = b"".join(b"\0" + bytes([one]) for one in large[at + 5 : at + 68]) + bytes(2)
+    segment = b"\xff\xdb" + struct.pack(">HB", 131, 0x10) + wide
+    made["jpeg table of 16 bits"] = large[:at] + segment + large[at + 69 :]
+    return made
+
+
+def _structure() -> dict[str, bytes]:
+    """PNGs whose chunks each have a right checksum, and that are not what was written."""
+    whole = png(COLOUR, 2, 8)
+    head, data, end = whole[:33], whole[41:-16], chunk(b"IEND", b"")
+    one, two = chunk(b"IDAT", data[:50]), chunk(b"IDAT", data[50:])
+    text = chunk(b"tEXt", b"a\0b")
+    bits, indices = samples(1, 1), samples(1, 8, seed=5)
+    pair = chunk(b"PLTE", bytes(range(6)))
+    return {
+        "png rubbish behind the rows": head + chunk(b"IDAT", data + b"rubbish") + end,
+        "png a piece of rubbish": head + one + two + chunk(b"IDAT", b"rubbish" * 9) + end,
+        "png rows interrupted": head + one + text + two + end,
+        "png a late empty piece": head + one + two + text + chunk(b"IDAT", b"") + end,
+        "png second header": head + head[8:] + one + two + end,
+        "png late header": head[:8] + text + head[8:] + one + two + end,
+        "png unknown chunk that it needs": head + chunk(b"ABCD", b"x") + one + two + end,
+        "png index beyond the palette": png(indices, 3, 8, before=chunk(b"PLTE", bytes(48))),
+        "png bit beyond the palette": png(bits, 3, 1, before=chunk(b"PLTE", bytes(3))),
+        "png palette of 7 bytes": png(bits, 3, 1, before=chunk(b"PLTE", bytes(range(7)))),
+        "png two palettes": png(bits, 3, 1, before=pair * 2),
+        "png palette behind alpha": png(bits, 3, 1, before=chunk(b"tRNS", b"\0") + pair),
+        "png alpha longer than the palette": png(
+            bits, 3, 1, before=pair + chunk(b"tRNS", bytes(3))
+        ),
+        "png half a transparent colour": png(COLOUR, 2, 8, before=chunk(b"tRNS", bytes(3))),
+    }
+
+
+def _pieces() -> dict[str, bytes]:
+    """TIFFs that list fewer strips or tiles than the picture takes, or none where they are."""
+    few: dict[str, dict[str, tuple[int, ...]]] = {
+        "a strip fewer": {"strips": (8, 440), "counts": (432, 432)},
+        "a start fewer": {"strips": (8, 440)},
+        "a length fewer": {"counts": (432, 432)},
+        "more rows than strips": {"height": (24,)},
+        "a strip in the header": {"strips": (8, 0, 872)},
+        "a strip of nothing": {"strips": (8, 0, 872), "counts": (432, 0, 432)},
+    }
+    made = {f"tiff {name}": tiff(COLOUR, 8, 2, rows=6, **tags) for name, tags in few.items()}
+    made["tiff a tile"] = tiff(COLOUR, 8, 2, tile=16, tiles=(8,), tile_counts=(768,))
+    made["tiff a tile's length"] = tiff(COLOUR, 8, 2, tile=16, tile_counts=(768,) * 3)
+    made["tiff big, a strip in the header"] = tiff(COLOUR, 8, 2, big=True, strips=(8,))
+    return made
+
+
+def _ranges() -> dict[str, bytes]:
+    """TIFFs whose samples or colours are of another range than the file's."""
+    indices, deep = samples(1, 8), samples(1, 14)
+    return {
+        "tiff 8 bits in a map of 16": tiff(indices, 8, 3, colormap=tuple(range(256)) * 3),
+        "tiff 4 bits, dark map": tiff(samples(1, 4), 4, 3, colormap=(255, *[0] * 47)),
+        "tiff short map": tiff(indices % 9, 8, 3, colormap=(65535,) * 27),
+        "tiff 6 bits in 8": tiff(samples(1, 6), 8, 1, white=(63,)),
+        "tiff 7 bits in 8, rgb": tiff(samples(3, 7), 8, 2, white=(127,) * 3),
+        "tiff 6 bits in 8, white is zero": tiff(samples(1, 6), 8, 0, white=(63,)),
+        "tiff above its range": tiff(deep, 16, 1, white=(4095,)),
+        "tiff rgb above its range": tiff(samples(3, 16), 16, 2, white=(16383,)),
+        "tiff 12 bits above its range": tiff(samples(1, 12), 12, 1, white=(1023,)),
     }
 
 
@@ -136,17 +247,23 @@ def _with_strip_cut() -> bytes:
     return whole.replace(stream, stream[:-3] + bytes(3))
 
 
+@cache
 def damaged() -> dict[str, bytes]:
     """Files that show a picture, and are not what was written."""
-    return _jpegs() | _pngs() | _others()
+    return _jpegs() | _tables() | _pngs() | _structure() | _others() | _pieces() | _ranges()
 
 
+@cache
 def lost() -> dict[str, bytes]:
     """Files that nothing is made of: no decoder here shows them."""
     whole, large = png(COLOUR, 2, 8), encode(noisy(), "JPEG", quality=85)
     data = whole[whole.index(b"IDAT") + 4 : -16]
     adler = data[:-1] + bytes([data[-1] ^ 1])
     return {
+        "png of another compression": whole[:8]
+        + chunk(b"IHDR", whole[16:26] + b"\1" + whole[27:29])
+        + whole[33:],
+        "png palette of 257": png(samples(1, 1), 3, 1, before=chunk(b"PLTE", bytes(771))),
         "png rows' own checksum": whole[:33] + chunk(b"IDAT", adler) + chunk(b"IEND", b""),
         "png rows zeroed": whole[:99] + bytes(200) + whole[299:],
         "jpeg cut": large[: len(large) // 2],

@@ -10,6 +10,10 @@ from probes.signals.degenerate import measure_form
         "aaaaaaa", "a crack and a crack and a crack and 1", "the of the of the of the of",
         "seal a silver screw screw screw screw at 3", "0 0 0 0 0 0 1", "1" * 30, "10" * 12,
         "a red red red red red label", "ha ha ha", "row 4: none. row 4: none. row 4: none",
+        "no yes", "Yes, no.", "no yes no yes", "no no yes no", "yep nope",
+        "no and yes yes", "no 0 0",
+        "no 0 0 0", "no 0 1 0 1", "0 no 0", "yes 0 no 0", "no 1 no 1", "yes 2 3", "No. 0. 0.",
+        "no 0.5 0", "a 0 0 0 0 1",
     ],
 )  # fmt: skip
 def test_loops(answer: str) -> None:
@@ -39,7 +43,10 @@ def test_no_words_of_an_answer(answer: str) -> None:
         "a crack and a crack", "screw\nwasher\nseal", "tom-tom", "ja", "はい", "да", "<5 mm",
         "a < b and b > c", "5 % of the 5 parts", "row 1: seal, row 2: seal, row 3: seal",
         "New York, New York", "The label that is left of the label that is red", "77777777",
-        "very, very, very small", "SSD", "hmm", "cooool", "\N{THUMBS UP SIGN} yes",
+        "very, very, very small", "0 0 0", "1 2 1 2 1 2", "No. 5", "No 7", "Yes, 3",
+        "Yes and no", "no 0",
+        "yes or no", "No, there is no yes", "No, 0 of 4",
+        "SSD", "hmm", "cooool", "\N{THUMBS UP SIGN} yes",
     ],
 )  # fmt: skip
 def test_proper_answers(answer: str) -> None:

@@ -111,6 +111,15 @@ def test_other_words_for_the_same_question(one: str, other: str) -> None:
         # the picture as the thing
         ("Is there a screw?", "Is there a picture of a screw?"),
         ("Is the label tilted?", "Is the image tilted?"),
+        # no question, words that stutter, another word with the same beginning
+        ("Is the plate scratched?", "Scratch the plate?"),
+        ("Is the plate screwed?", "Screw plates?"),
+        ("Is there a screw?", "Is there really really a screw?"),
+        ("Is there a screw?", "Is there there a screw?"),
+        ("Is there a screw?", "Is there any that those these this screw?"),
+        ("Is there a screw?", "Is there a this screw?"),
+        ("Is there a dent on the housing?", "Is there a dent on the housed?"),
+        ("Is the housing dented?", "Is the housed denting?"),
         # signs that a model reads otherwise
         ("Is there a screw?", "IS THERE A screw?"),
         ("Is there a screw?", "\uff29s there a screw?"),

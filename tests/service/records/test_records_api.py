@@ -158,8 +158,9 @@ async def test_what_nobody_can_tell_is_told_and_a_rule_goes_with_its_reference(c
 
 @pytest.fixture
 def people(tmp_path) -> dict[str, dict[str, str]]:
-    """Headers of two reviewers; the file that knows them is ``keys.json``."""
-    made = {name: new_key(name, SCOPES, utc_now()) for name in ("ann", "bob")}
+    """Headers of two reviewers, one with a second key; the file ``keys.json`` knows them."""
+    names = ("ann", "bob", " Ann ")
+    made = {name: new_key(name, SCOPES, utc_now()) for name in names}
     save_keys(tmp_path / "keys.json", [kept for _, kept in made.values()])
     return {name: {"authorization": f"Bearer {whole}"} for name, (whole, _) in made.items()}
 
@@ -187,7 +188,8 @@ async def test_the_reviewer_is_who_holds_the_key(
         assert await due("bob") == []  # nobody has said anything yet
         assert await tell("ann", correct=False, reviewer="bob", note="a scratch")
         assert not await tell("ann", correct=True, reviewer="carol")
-        assert await due("ann") == []
+        assert not await tell(" Ann ", correct=True, reviewer="carol")
+        assert await due("ann") == await due(" Ann ") == []
         assert [(one["id"], one["outcomes"]) for one in await due("bob")] == [(asked["id"], [])]
         assert await tell("bob", correct=True)
         assert await due("bob") == []
