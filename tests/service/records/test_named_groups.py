@@ -140,7 +140,11 @@ NAMES = {  # image and name of each audit -> the number of its group
 
 
 def sample(image: str, name: str | None) -> Sample:
-    return Sample("id", datetime.now(UTC), image, name, 1.0, 1.0, None, False, False, None, None)
+    return Sample(
+        id="id", created=datetime.now(UTC), image=image, named_group=name, probability=1.0,
+        reference=1.0, wrong=None, confirmed=False, corrected=False, chain=None, sequence=None,
+        claim=("b-test", "c-never"),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("seen", "groups"), NAMES.values(), ids=NAMES)
