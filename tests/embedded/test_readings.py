@@ -64,7 +64,7 @@ def test_attention_of_the_words_and_of_every_head(
     try:
         for query, answer in zip(QUERIES, answers, strict=True):
             prompt = loaded.prepare(query, 0.0)
-            words = loaded.words(prompt, query.question)
+            words = loaded.words(prompt)
             with torch.inference_mode():
                 out = model(**prompt.inputs, output_attentions=True)
             maps, heads = answer.trace.question, answer.trace.heads
@@ -85,7 +85,7 @@ def test_attention_of_the_words_and_of_every_head(
 def test_the_words_are_the_question_s(engine: TransformersEngine) -> None:
     loaded, _ = engine._ready()
     prompt = loaded.prepare(QUERIES[0], 0.0)
-    words = loaded.words(prompt, QUERIES[0].question)
+    words = loaded.words(prompt)
     assert isinstance(words, Words)
     ids = prompt.inputs["input_ids"][0][list(words.content)]
     assert loaded._processor.tokenizer.decode(ids).split() == ["screw", "sit", "above", "label"]

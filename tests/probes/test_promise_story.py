@@ -47,6 +47,10 @@ class Served(FakeEngine):
         return found
 
 
+ENOUGH = 24
+"""Wrong answers that void an alpha of 10 % beside some hundred images with an answer unjudged."""
+
+
 class Line:
     """Asks about the run's images over HTTP, and tells what two reviewers say."""
 
@@ -151,7 +155,7 @@ async def test_nothing_on_the_same_data_lifts_a_void_but_corrected_words(
             certificate = (await line.policy())["certificates"]["never"]
             assert (certificate["old_kind"], certificate["unit"]) == (False, "group")
 
-            told = [await line.ask(image) for image in line.accepted[:12]]
+            told = [await line.ask(image) for image in line.accepted[:ENOUGH]]
             for answer in told:
                 await line.tell("ann", answer, correct=False)
             assert await line.reason() == "certificate_void"
@@ -162,7 +166,7 @@ async def test_nothing_on_the_same_data_lifts_a_void_but_corrected_words(
                 await line.tell("bob", answer, correct=True)
             assert await line.reason() == "audit"
 
-            for image in line.accepted[:12]:
+            for image in line.accepted[:ENOUGH]:
                 await line.tell("ann", await line.ask(image), correct=False)
             assert await line.reason() == "certificate_void"
             for name, bundle, options in (

@@ -17,7 +17,7 @@ from probes.policy import composed_risk
 from probes.slices import slice_groups
 from probes.types import ConsistencyMode
 
-RUNS = 600
+RUNS = pytest.mark.parametrize("runs", [150, pytest.param(600, marks=pytest.mark.long)])
 DELTA = 0.1
 Population = tuple[np.ndarray, np.ndarray]
 
@@ -59,7 +59,7 @@ def attempt(
     )  # fmt: skip
 
 
-def broken_promises(kind: str, noise: float, alpha: float) -> tuple[int, int]:
+def broken_promises(kind: str, noise: float, alpha: float, runs: int) -> tuple[int, int]:
     """Runs whose certificate's true error rate is above alpha, and runs with a certificate."""
     rng = np.random.default_rng(20260101)
 
@@ -73,7 +73,7 @@ def broken_promises(kind: str, noise: float, alpha: float) -> tuple[int, int]:
     truth = np.cumsum(wrong[order]) / np.arange(1, len(order) + 1)
     risk = risk[order]
     broken = issued = 0
-    for run in range(RUNS):
+    for run in range(runs):
         ladder = plan_ladder(
             *draw(200), np.repeat(np.arange(200), 3), alpha=alpha, level=DELTA, count=400
         )
@@ -88,12 +88,15 @@ def broken_promises(kind: str, noise: float, alpha: float) -> tuple[int, int]:
     return broken, issued
 
 
+@RUNS
 @pytest.mark.parametrize("strength", STRENGTHS)
 @pytest.mark.parametrize("kind", ["plain", "never", "auto", "always"])
-def test_the_promise_is_broken_in_at_most_a_share_delta_of_runs(kind: str, strength: str) -> None:
-    broken, issued = broken_promises(kind, *STRENGTHS[strength])
-    assert binomtest(broken, RUNS, DELTA, alternative="greater").pvalue > 0.01
-    assert issued > RUNS / 2, "a certificate that is hardly ever issued proves nothing here"
+def test_the_promise_is_broken_in_at_most_a_share_delta_of_runs(
+    kind: str, strength: str, runs: int
+) -> None:
+    broken, issued = broken_promises(kind, *STRENGTHS[strength], runs)
+    assert binomtest(broken, runs, DELTA, alternative="greater").pvalue > 0.01
+    assert issued > runs / 2, "a certificate that is hardly ever issued proves nothing here"
 
 
 def test_the_test_notices_a_broken_rule(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,8 +111,8 @@ def test_the_test_notices_a_broken_rule(monkeypatch: pytest.MonkeyPatch) -> None
         return None
 
     monkeypatch.setattr("probes.guarantee.fixed_sequence", naive)
-    broken, _ = broken_promises("plain", 0.7, 0.1)
-    assert binomtest(broken, RUNS, DELTA, alternative="greater").pvalue < 1e-6
+    broken, _ = broken_promises("plain", 0.7, 0.1, 150)
+    assert binomtest(broken, 150, DELTA, alternative="greater").pvalue < 1e-6
 
 
 SLICES = np.array(["a", "b", "c", "d", "e"])
@@ -128,7 +131,10 @@ def sliced(rng: np.random.Generator, images: int) -> tuple[np.ndarray, ...]:
     return risk, wrong, SLICES[slices], np.repeat(np.arange(images), 3)
 
 
-def test_all_promises_of_all_slices_are_broken_in_at_most_a_share_delta_of_runs() -> None:
+@RUNS
+def test_all_promises_of_all_slices_are_broken_in_at_most_a_share_delta_of_runs(
+    runs: int,
+) -> None:
     """Pooled, alone and grouped: a run counts as broken when any one of its certificates is."""
     rng = np.random.default_rng(7)
     alpha = 0.1
@@ -148,7 +154,7 @@ def test_all_promises_of_all_slices_are_broken_in_at_most_a_share_delta_of_runs(
         return errors / accepted
 
     broken, issued, tested = 0, dict.fromkeys((1, 2, 3, 4, None), 0), 0
-    for run in range(RUNS):
+    for run in range(runs):
         risk, wrong, names, images = sliced(rng, 300)
         chosen = slice_groups(names, images.astype(str), 2.0, alpha, DELTA)
         groups: list[tuple[str, ...] | None] = [None, *chosen]
@@ -173,9 +179,9 @@ def test_all_promises_of_all_slices_are_broken_in_at_most_a_share_delta_of_runs(
                 issued[None if group is None else len(group)] += 1
                 any_broken |= error_rate(group, found.threshold) > alpha
         broken += any_broken
-    assert binomtest(broken, RUNS, DELTA, alternative="greater").pvalue > 0.01
-    assert issued[None] > RUNS / 2
-    assert issued[1] > RUNS  # more than one slice of a run
+    assert binomtest(broken, runs, DELTA, alternative="greater").pvalue > 0.01
+    assert issued[None] > runs / 2
+    assert issued[1] > runs  # more than one slice of a run
     assert issued[2] + issued[3] > 0  # the small ones together
 
 

@@ -141,9 +141,9 @@ NAMES = {  # image and name of each audit -> the number of its group
 
 def sample(image: str, name: str | None) -> Sample:
     return Sample(
-        id="id", created=datetime.now(UTC), image=image, named_group=name, probability=1.0,
-        reference=1.0, wrong=None, confirmed=False, corrected=False, chain=None, sequence=None,
-        claim=("b-test", "c-never"),
+        id="id", arrived=datetime.now(UTC), number=None, image=image, named_group=name,
+        probability=1.0, reference=1.0, wrong=None, confirmed=False, corrected=False, chain=None,
+        sequence=None, claim=("b-test", "c-never"),
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from service.records.retention import delete_before
 from service.records.verify import verify
 from service.records.voids import last_changes, voided
 from service.records.words import rule_on
-from tests.service.records.line import START, Line, read, with_claim
+from tests.service.records.line import START, Line, dated, read, with_claim
 
 
 @pytest.fixture
@@ -131,6 +131,7 @@ def test_recertify_begins_behind_evidence_that_nobody_read(store, line, bundle, 
     for audit in audits:
         line.judge(audit, wrong=True)
     line.audit([False] * 4, certificate="c-never-now", **AUDIT)
+    dated(store)
     found = gather(store, now, START, datetime.now(UTC))
     assert (found.since > audits[4].created) is spent
     assert found.wrong.sum() == (1 if spent else 6)

@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import negative_data_rejection, positive_
 from service.app import create_app
 from service.settings import Settings
 
-CASES = int(os.environ.get("FUZZ_CASES", "60"))
+CASES = int(os.environ.get("FUZZ_CASES", "25"))
 SEED = int(os.environ.get("FUZZ_SEED", "0"))
 load_all_checks()
 
