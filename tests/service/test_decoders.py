@@ -288,7 +288,7 @@ async def test_readiness_knows_and_the_service_mends_itself(serve, png, monkeypa
 
 async def test_a_request_whose_image_was_not_decoded_in_time_is_told_so(serve, png):
     form = {"data": {"question": "Is it whole?"}}
-    async with serve(decode_processes=1, deadline_seconds=0.5) as client:
+    async with serve(decode_processes=1, deadline_seconds=3) as client:
         gate = client._transport.app.state.gate
         os.kill(gate._decoders.pids[0], signal.SIGSTOP)
         told = await client.post("/v1/answer", **form, files={"image": png})
