@@ -16,6 +16,7 @@ from sqlalchemy import select
 from service.records.audits import Claim
 from service.records.canonical import microseconds
 from service.records.chain import append, lock_tail
+from service.records.database import WATCH_MS
 from service.records.errors import InvalidRecord
 from service.records.store import RecordStore
 from service.records.tables import DRAWN, answers, certificates, past_audits
@@ -39,7 +40,7 @@ class Loaded:
 
 def loaded(store: RecordStore) -> dict[Claim, Loaded]:
     """All that were loaded with these records. Raises RecordsUnavailable."""
-    with store.reading() as connection:
+    with store.reading(WATCH_MS) as connection:
         rows = connection.execute(select(certificates)).mappings().all()
     found = [
         Loaded((row["bundle"], row["certificate"]), frozenset(row["data"]), row["alpha"],

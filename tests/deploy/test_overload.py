@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
-ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "deploy" / "loadtest" / "overload.py"
 SHORT = {
     "seconds": 4,
     "inflight": 4,
@@ -20,18 +13,9 @@ SHORT = {
 }
 
 
-def test_at_five_times_the_capacity_everyone_gets_an_answer_or_a_clean_no():
+def test_at_five_times_the_capacity_everyone_gets_an_answer_or_a_clean_no(loadtest):
     options = [text for name, value in SHORT.items() for text in (f"--{name}", str(value))]
-    run = subprocess.run(
-        [sys.executable, str(SCRIPT), *options],
-        env={"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert run.stdout, run.stderr
-    result = json.loads(run.stdout)
+    result = loadtest("overload.py", *options)
     assert result["broken"] == [], result
     assert result["requests"] > 100
     assert set(result["codes"]) <= {"200", "503", "504"}

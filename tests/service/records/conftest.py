@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from ulid import ULID
 
+from probes.bundle import Bundle
 from service.records.answer import AnswerRecord, question_hash
 from service.records.head import SigningKey
 from service.records.store import RecordStore
+from tests.service.records.line import Line
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -83,3 +85,15 @@ def answered(**changes: Any) -> AnswerRecord:
 def record() -> Callable[..., AnswerRecord]:
     """Makes records."""
     return answered
+
+
+@pytest.fixture
+def line(store: RecordStore, record: Callable[..., AnswerRecord]) -> Line:
+    """Audited answers in the store, and words on them."""
+    return Line(store, record)
+
+
+@pytest.fixture
+def bundle(bundled: Callable[..., Bundle]) -> Bundle:
+    """A bundle with certificates of every mode."""
+    return bundled()

@@ -12,7 +12,6 @@ from threading import Thread
 import pytest
 from sqlalchemy import Connection, select, text, update
 
-from probes.bundle import Bundle
 from service.promise import UNREAD_SECONDS, try_to_read
 from service.recertify import gather
 from service.records import audits
@@ -36,12 +35,6 @@ CLOCKS: dict[str, Clock] = {
 }
 
 WORST = ("one ahead by 400 days", "one counts in 1970", "each answer at random")
-
-
-@pytest.fixture
-def bundle(bundled) -> Bundle:
-    made: Bundle = bundled()
-    return made
 
 
 @pytest.fixture

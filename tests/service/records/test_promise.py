@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from sqlalchemy import insert
 
-from probes.bundle import Bundle
 from probes.drift import RiskHistogram
 from probes.monitor import Draw, ErrorMonitor
 from probes.policy import Policy
@@ -19,24 +18,12 @@ from service.promise import Promise, try_to_read
 from service.records.chain import append, lock_tail
 from service.records.outcome import Outcome
 from service.records.retention import delete_before
-from service.records.store import RecordStore
 from service.records.tables import totals, voids
 from service.records.verify import verify
 from service.records.voids import last_changes, voided
 from tests.service.records.line import START, Line, dated, read, with_claim
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def line(store: RecordStore, record) -> Line:
-    return Line(store, record)
-
-
-@pytest.fixture
-def bundle(bundled) -> Bundle:
-    made: Bundle = bundled()
-    return made
 
 
 def test_it_stands_while_audits_are_right(store, line, bundle) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from probes.bundle import Bundle
 from probes.errors import DataError
 from probes.policy import Policy
 from service.recertify import gather
@@ -19,24 +18,13 @@ from service.records.retention import delete_before
 from service.records.verify import verify
 from service.records.voids import last_changes, voided
 from service.records.words import rule_on
-from tests.service.records.line import START, Line, dated, read, with_claim
+from tests.service.records.line import START, dated, read, with_claim
 
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     """One database will do here: test_promise.py reads and writes the same on both."""
     return f"sqlite:///{tmp_path / 'records.db'}"
-
-
-@pytest.fixture
-def line(store, record) -> Line:
-    return Line(store, record)
-
-
-@pytest.fixture
-def bundle(bundled) -> Bundle:
-    made: Bundle = bundled()
-    return made
 
 
 NEXT: dict[str, tuple[dict[str, Any], bool]] = {

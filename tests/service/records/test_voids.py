@@ -37,17 +37,6 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'records.db'}"
 
 
-@pytest.fixture
-def line(store: RecordStore, record) -> Line:
-    return Line(store, record)
-
-
-@pytest.fixture
-def bundle(bundled) -> Bundle:
-    made: Bundle = bundled()
-    return made
-
-
 @dataclass
 class Case:
     """A certificate that five wrong audits voided; two more are right, and one overdue."""
