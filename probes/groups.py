@@ -104,21 +104,6 @@ def group(records: Sequence[Record], looks: Looks | Missing) -> Groups:
     return Groups(told[labels[image_of]], images, labels, pairs, looks)
 
 
-def joined(hashes: Sequence[str], names: Sequence[str | None]) -> NDArray[np.str_]:
-    """The group of each answer, named as in :class:`Groups`, (n,): one image, or one name, is one.
-
-    A name that is finer than the image, a request's id, so splits nothing.
-
-    Args:
-        hashes: of the answers' images. names: of their groups; None where one has none.
-    """
-    unique, image_of = np.unique(np.array(hashes, dtype=np.str_), return_inverse=True)
-    labels, _ = _by_name(names, image_of, len(unique))
-    of_answers = labels[image_of]
-    told = _told(of_answers, np.array(hashes, dtype=np.str_), names)
-    return np.array(told, dtype=np.str_)[of_answers]
-
-
 def warnings_of(groups: Groups, records: Sequence[Record]) -> list[str]:
     """What a person should know before the groups are used; nothing where no image was joined."""
     if isinstance(groups.pairs, Missing) or not groups.pairs:

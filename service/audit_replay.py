@@ -42,23 +42,38 @@ def replay(
 
 
 def groups_of(samples: Iterable[Sample]) -> list[str]:
-    """The group of each audit, named by the image that it began with.
+    """The group of each audit, as :func:`grouped` has it."""
+    return grouped(((one.image, one.named_group) for one in samples), NAMED_AUDITS)
+
+
+def grouped(seen: Iterable[tuple[str, str | None]], most: int | None = None) -> list[str]:
+    """The group of each answer, named by the image that it began with.
 
     An image belongs to one group, whatever it is called later: that of the first name it came with,
     if that was known, or else its own. A name that is finer than the image, a request's id, so
-    splits nothing. An audit is placed by those before it and stays there.
+    splits nothing; and an image that comes with many names, a reference image, joins no two of
+    them: a name begins with its first new image. An answer is placed by those before it and stays
+    there.
+
+    Args:
+        seen: image and name of each answer, None where it has none, in their order.
+        most: answers of a group after which no image joins it by name any more.
     """
-    begun: dict[str, str] = {}
-    audits: Counter[str] = Counter()
+    of_image: dict[str, str] = {}
+    of_name: dict[str, str] = {}
+    named: set[str] = set()
+    counted: Counter[str] = Counter()
     found = []
-    for sample in samples:
-        image, name = sample.image, sample.named_group or sample.image
-        group = begun.get(image) or begun.get(name, image)
-        if group != image and audits[group] >= NAMED_AUDITS:
+    for image, name in seen:
+        new = image not in of_image
+        group = of_image.get(image) or (of_name.get(name, image) if name is not None else image)
+        if group != image and most is not None and counted[group] >= most:
             group = image
-        begun[image] = group
-        begun.setdefault(name, group)
-        audits[group] += 1
+        of_image[image] = group
+        if name is not None and name not in of_name and (new or group not in named):
+            of_name[name] = group
+            named.add(group)
+        counted[group] += 1
         found.append(group)
     return found
 

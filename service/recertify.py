@@ -27,10 +27,9 @@ from numpy.typing import NDArray
 
 from probes.bundle import Bundle
 from probes.errors import DataError
-from probes.groups import joined
 from probes.guarantee import FROM_RECORDS
 from probes.types import FloatArray, Missing
-from service.audit_replay import newest_carrier, replay, with_overdue
+from service.audit_replay import grouped, newest_carrier, replay, with_overdue
 from service.promise import Promise
 from service.records.answer import AnswerRecord
 from service.records.audits import AuditTrail, Claim
@@ -115,24 +114,23 @@ def gather(
         if record.audit and record.accept_below is not None:
             limit = min(limit, record.accept_below)
         wrong = Missing("not_judged") if outcome is None else judge(record.answer, outcome)
-        name = None if record.group is None else f"named {record.group}"
-        rows.append(_Row(record.id, record.risk, record.image_sha256, name, wrong, chance))
+        rows.append(_Row(record.id, record.risk, record.image_sha256, record.group, wrong, chance))
     rows = sorted((row for row in rows if row.risk <= limit), key=lambda row: row.id)
     if not rows:
         raise DataError(
             f"the window from {begin.isoformat()} on holds no audited answers of this bundle, and "
             "none while its certificate was void; choose another window"
         )
-    groups = joined([row.image for row in rows], [row.name for row in rows])
+    groups = grouped((row.image, row.name) for row in rows)
     said = "".join(
         f"{row.id} {row.risk!r} {group} {row.wrong}\n"
-        for row, group in zip(rows, groups.tolist(), strict=True)
+        for row, group in zip(rows, groups, strict=True)
     )
     chances = np.array([row.chance for row in rows], dtype=np.float64)
     return Evidence(
         risk=np.array([row.risk for row in rows], dtype=np.float64),
         wrong=np.array([row.wrong is not False for row in rows], dtype=bool),
-        groups=groups,
+        groups=np.array(groups, dtype=np.str_),
         unit="image" if any(row.name is None for row in rows) else "group",
         weight=chances.min() / chances,
         limit=limit,

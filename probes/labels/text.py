@@ -57,7 +57,7 @@ _GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _GRADE = re.compile(r"(?<!\w)([^\W_])[-−](?!\w)")
 _APOSTROPHES = re.compile(r"(?<=\w)['’](?=\w)")
 # Symbols that tell answers apart are words of their own: C#, A+, 5 %, $5, < 3, ≥ 3, exit →.
-_SYMBOL = "′″#%‰@+~$¢₠-⃀€£¥°<>=±×÷¬←-⇿∀-⋿⟰-⟿⬅-⬍"
+_SYMBOL = "′″#%‰@+~$¢₠-⃀€£¥°<>=±×÷¬←-⇿∀-⋿⟰-⟿⬅-⬍✖✗✘❌❎"
 _SYMBOLS = re.compile(f"[{_SYMBOL}]")
 # Punctuation goes, but not where it is part of a number: 3.5, 12:30, -2, 10^3.
 _PUNCTUATION = re.compile(

@@ -13,7 +13,10 @@ from collections import Counter
 from probes.labels.text import normalise
 from probes.types import AnswerForm
 
-_MARKUP = re.compile(r"<\|[^|<>]*\|>|<(?:unk|pad|s|/s|bos|eos|image|mask)>|<0x[0-9A-F]{2}>|\ufffd")
+_MARKUP = re.compile(
+    r"<\|[^|<>]*\|>|</?(?:unk|pad|s|bos|eos|image|mask|think|(?:start|end)_of_turn)>"
+    r"|\[/?INST\]|<0x[0-9A-F]{2}>|\ufffd"
+)
 _WHOLE = 3
 """Times that a unit stands in a row when it is the whole answer: "no no no"."""
 _WITHIN = 4
@@ -78,11 +81,12 @@ def _wavers(words: list[str]) -> bool:
 def _loops(words: list[str]) -> bool:
     """Whether some run of words comes again and again."""
     numbers = all(word.isnumeric() for word in words)
-    for length in range(1, min(_LONGEST, len(words) // _WHOLE) + 1):
+    for length in range(1, min(_LONGEST, (len(words) + 1) // _WHOLE) + 1):
         run = 0
         for at in range(length, len(words)):
             run = run + 1 if words[at] == words[at - length] else 0
-            times = 1 + run // length
+            cut = length >= _WHOLE and at + 1 == len(words)  # the last time may lack its last word
+            times = 1 + (run + cut) // length
             if times < _WHOLE:
                 continue
             enough = _WHOLE if length > 1 or run + 1 == len(words) else _WITHIN

@@ -13,7 +13,8 @@ from probes.signals.degenerate import measure_form
         "no yes", "Yes, no.", "no yes no yes", "no no yes no", "yep nope",
         "no and yes yes", "no 0 0",
         "no 0 0 0", "no 0 1 0 1", "0 no 0", "yes 0 no 0", "no 1 no 1", "yes 2 3", "No. 0. 0.",
-        "no 0.5 0", "a 0 0 0 0 1",
+        "no 0.5 0", "a 0 0 0 0 1", "the image shows the image shows the image",
+        "row 4: none. row 4: none. row 4:",
     ],
 )  # fmt: skip
 def test_loops(answer: str) -> None:
@@ -28,7 +29,7 @@ def test_nothing_said(answer: str) -> None:
 @pytest.mark.parametrize(
     "answer",
     ["yes\x00", "\x1b[31mno", "no\ufffd", "<|endoftext|>", "yes</s>", "<unk> screw", "<0x0A>",
-     "\ue000"],
+     "\ue000", "</think>", "<end_of_turn>", "[INST] yes", "<bos>"],
 )  # fmt: skip
 def test_no_words_of_an_answer(answer: str) -> None:
     assert measure_form(answer).degenerate == "not_words"

@@ -14,10 +14,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from probes.groups import joined
 from probes.guarantee import NoCertificate
 from probes.recertify import certify_judged
-from service.audit_replay import groups_of
+from service.audit_replay import grouped, groups_of
 from service.recertify import gather
 from service.records.answer import answer_row
 from service.records.audits import Sample
@@ -135,6 +134,10 @@ NAMES = {  # image and name of each audit -> the number of its group
     "a request's id": ([("a", "1"), ("a", "2"), ("b", "3"), ("a", "4")], [0, 0, 1, 0]),
     "named later": ([("a", None), ("a", "x"), ("b", "x")], [0, 0, 0]),
     "no name later": ([("a", "x"), ("b", "x"), ("b", None)], [0, 0, 0]),
+    "a reference image": (
+        [("r", "1"), ("a", "1"), ("r", "2"), ("b", "2"), ("r", "3"), ("c", "3"), ("b", "3")],
+        [0, 0, 0, 1, 0, 2, 1],
+    ),
     "two names": ([("a", "x"), ("b", "y"), ("b", "x"), ("c", "y"), ("d", "x")], [0, 1, 1, 1, 0]),
 }  # fmt: skip
 
@@ -164,10 +167,11 @@ def test_a_name_as_wide_as_the_line_joins_no_more_images_after_a_hundred_audits(
 
 
 JOINED = {
-    "a request's id": (["a", "a", "b"], ["1", "2", "3"], ["1", "1", "3"]),
-    "one name": (["a", "b"], ["x", "x"], ["x", "x"]),
-    "a chain": (["a", "b", "b", "c"], ["x", "x", "y", "y"], ["x"] * 4),
-    "some named": (["a", "a", "b"], [None, "x", None], ["x", "x", "b"]),
+    "a request's id": (["a", "a", "b"], ["1", "2", "3"], ["a", "a", "b"]),
+    "one name": (["a", "b"], ["x", "x"], ["a", "a"]),
+    "a chain": (["a", "b", "b", "c"], ["x", "x", "y", "y"], ["a", "a", "a", "c"]),
+    "a reference image": (["r", "a", "r", "b", "c"], [*"xxyyy"], ["r", "r", "r", "b", "b"]),
+    "some named": (["a", "a", "b"], [None, "x", None], ["a", "a", "b"]),
     "none": (["a", "b", "a"], [None] * 3, ["a", "b", "a"]),
 }
 
@@ -176,4 +180,4 @@ JOINED = {
 def test_an_image_belongs_to_one_group_of_the_evidence(
     images: list[str], names: list[str | None], groups: list[str]
 ) -> None:
-    assert joined(images, names).tolist() == groups
+    assert grouped(zip(images, names, strict=True)) == groups
