@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ulid import ULID
 
 from probes.bundle import Bundle
-from service.records.answer import AnswerRecord, question_hash
+from service.records.answer import AnswerRecord
 from service.records.head import SigningKey
 from service.records.store import RecordStore
-from tests.service.records.line import Line
+from tests.service.records.line import Line, answered
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -48,37 +46,6 @@ def open_store() -> Iterator[Callable[..., RecordStore]]:
 def store(url: str, open_store: Callable[..., RecordStore]) -> RecordStore:
     """An empty store on either database."""
     return open_store(url)
-
-
-def answered(**changes: Any) -> AnswerRecord:
-    """A record as the service makes it; ``changes`` replace fields."""
-    fields: dict[str, Any] = {
-        "id": str(ULID()),
-        "created": datetime.now(UTC),
-        "question_sha256": question_hash("Is there a scratch?"),
-        "image_sha256": "ab" * 32,
-        "model": "tiny",
-        "revision": "r1",
-        "bundle": "b-1",
-        "certificate": None,
-        "decision": "escalate",
-        "reason": "risk_above_threshold",
-        "mode": "enforce",
-        "self_consistency": "auto",
-        "risk": 0.1 + 0.2,
-        "stage": 2,
-        "accept_below": 0.07,
-        "reject_above": None,
-        "signals": {
-            "hidden_state_probe": {"logit": -1.5, "layers": [6]},
-            "token_confidence": {"mean_logprob": -0.2, "first_token_entropy": 1e-17, "margin": 1.0},
-            "evidence": {"missing": "not_requested"},
-        },
-        "timings": {"generate": 0.04, "total": 0.05},
-        "metadata": {"line": "3", "camera": "A"},
-        "answer": "yes",
-    }
-    return AnswerRecord(**{**fields, **changes})
 
 
 @pytest.fixture

@@ -8,15 +8,47 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import update
+from ulid import ULID
 
 from probes.bundle import Bundle
 from service.promise import Promise
-from service.records.answer import AnswerRecord
+from service.records.answer import AnswerRecord, question_hash
 from service.records.outcome import Outcome
 from service.records.store import RecordStore
 from service.records.tables import answers
 
 START = datetime.now(UTC) - timedelta(days=30)
+
+
+def answered(**changes: Any) -> AnswerRecord:
+    """A record as the service makes it; ``changes`` replace fields."""
+    fields: dict[str, Any] = {
+        "id": str(ULID()),
+        "created": datetime.now(UTC),
+        "question_sha256": question_hash("Is there a scratch?"),
+        "image_sha256": "ab" * 32,
+        "model": "tiny",
+        "revision": "r1",
+        "bundle": "b-1",
+        "certificate": None,
+        "decision": "escalate",
+        "reason": "risk_above_threshold",
+        "mode": "enforce",
+        "self_consistency": "auto",
+        "risk": 0.1 + 0.2,
+        "stage": 2,
+        "accept_below": 0.07,
+        "reject_above": None,
+        "signals": {
+            "hidden_state_probe": {"logit": -1.5, "layers": [6]},
+            "token_confidence": {"mean_logprob": -0.2, "first_token_entropy": 1e-17, "margin": 1.0},
+            "evidence": {"missing": "not_requested"},
+        },
+        "timings": {"generate": 0.04, "total": 0.05},
+        "metadata": {"line": "3", "camera": "A"},
+        "answer": "yes",
+    }
+    return AnswerRecord(**{**fields, **changes})
 
 
 class Line:

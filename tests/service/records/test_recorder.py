@@ -366,7 +366,7 @@ asyncio.run(main())
 def test_kill_9_loses_no_acknowledged_answer(url: str, tmp_path: Path, open_store: Open) -> None:
     """Twice, as the second life has to go on with the chain of the first."""
     key_file = tmp_path / "key.pem"
-    makes_records = Path(__file__).with_name("conftest.py")
+    makes_records = Path(__file__).with_name("line.py")
     command = [sys.executable, "-c", WRITES_UNTIL_KILLED, url, str(key_file), str(makes_records)]
     acknowledged: list[str] = []
     for _ in range(2):
