@@ -16,8 +16,8 @@ import time
 
 import numpy as np
 
-from probes.bootstrap import cluster_bootstrap
 from probes.judge import METRICS
+from probes.stats.bootstrap import cluster_bootstrap
 
 QUESTIONS = 5
 

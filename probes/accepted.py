@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from probes.bundle import Bundle
 from probes.guarantee import Certificate
 from probes.slices import SliceField
+from probes.stats.wilson import wilson_share
 from probes.store import Store
 from probes.types import ConsistencyMode, FloatArray, Interval, Missing
-from probes.wilson import wilson_share
 
 PARTS: tuple[SliceField, ...] = ("kind", "slice")
 """Fields of the records by which answers are told apart."""

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold
 
-from probes.bootstrap import paired_difference
 from probes.calibration import CalibrationMap, fit_isotonic, fit_platt, fit_venn_abers
 from probes.errors import TrainingError
-from probes.metrics import brier
+from probes.stats.bootstrap import paired_difference
+from probes.stats.metrics import brier
 from probes.types import FloatArray, Interval, Missing
 
 MAPS: Mapping[str, Callable[[FloatArray, NDArray[np.bool_]], CalibrationMap]] = {

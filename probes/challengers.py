@@ -31,14 +31,14 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
-from probes.bootstrap import paired_difference
 from probes.companion import blank_rows
 from probes.errors import TrainingError
 from probes.layers import Candidate
 from probes.logistic import fit_path
 from probes.measured import states
-from probes.metrics import auroc
 from probes.probe import LinearProbe, Standardised, held_out
+from probes.stats.bootstrap import paired_difference
+from probes.stats.metrics import auroc
 from probes.store import Store
 from probes.types import FloatArray, Interval, Missing
 

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probes import metrics
-from probes.bootstrap import cluster_bootstrap
 from probes.bundle import Bundle
 from probes.errors import TrainingError
 from probes.measured import states
 from probes.probe import LinearProbe, cross_validate, fit_linear_probe
 from probes.splits import split_by_image
+from probes.stats import metrics
+from probes.stats.bootstrap import cluster_bootstrap
 from probes.store import Store
 from probes.types import Interval, Missing
 

@@ -10,9 +10,9 @@ import functools
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from probes.bootstrap import Metric, cluster_bootstrap
 from probes.judge import Judged
-from probes.metrics import effective_reliability, reliability_threshold
+from probes.stats.bootstrap import Metric, cluster_bootstrap
+from probes.stats.metrics import effective_reliability, reliability_threshold
 from probes.store import Store
 
 COSTS = (1, 10, 100)

@@ -15,9 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probes import metrics
 from probes.accepted import accepted_table
-from probes.bootstrap import cluster_bootstrap, paired_difference
 from probes.bundle import Bundle
 from probes.certify import modes_of, policy_risk, stage_risks
 from probes.controls import CONTROLS, control_scores
@@ -32,10 +30,12 @@ from probes.judge import RISKS, Judged, accuracy_table, error_rate, judge, signa
 from probes.ledger import Try, told
 from probes.measured import measure_inside
 from probes.per_layer import attention_layers, probe_layers
+from probes.stats import metrics
+from probes.stats.bootstrap import cluster_bootstrap, paired_difference
+from probes.stats.wilson import wilson_share
 from probes.store import Store
 from probes.train import splits_of
 from probes.types import ConsistencyMode, FloatArray, Interval, Missing
-from probes.wilson import wilson_share
 
 EVALUATION = "evaluation.json"
 RESAMPLES = 1000

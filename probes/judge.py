@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probes import metrics
 from probes.base_accuracy import base_accuracy
-from probes.bootstrap import Metric, cluster_bootstrap, paired_difference
 from probes.bundle import Bundle
 from probes.measured import measure_columns, measure_distance, measure_risk
+from probes.stats import metrics
+from probes.stats.bootstrap import Metric, cluster_bootstrap, paired_difference
 from probes.store import Store
 from probes.types import FloatArray, Missing
 

@@ -34,12 +34,12 @@ from probes.judge import BASELINE
 from probes.ledger import Ledger, anchors
 from probes.measurements import Engine as Measuring
 from probes.measurements import measure_all
-from probes.paired import Lost
 from probes.papers import Value, judge_claims
 from probes.report import load_evaluation
 from probes.reproduction_page import render
 from probes.shards import Column
 from probes.splits import SplitName
+from probes.stats.paired import Lost
 from probes.store import Store
 from probes.train import SHARES, splits_of, train
 from probes.types import GenerationSettings, Interval, Missing

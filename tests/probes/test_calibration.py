@@ -13,7 +13,7 @@ from probes.calibration import (
     fit_venn_abers,
 )
 from probes.errors import TrainingError
-from probes.metrics import ece
+from probes.stats.metrics import ece
 
 FITS = [fit_platt, fit_isotonic, fit_venn_abers]
 

@@ -10,8 +10,8 @@ import pytest
 from probes.bundle import Bundle
 from probes.combine import BY_KIND, CANDIDATES, FEATURES, by_kind, choose_fusion, fit_risk_model
 from probes.measured import measure_columns, measure_risk
-from probes.metrics import auroc
 from probes.risk_words import has_probe, made_of
+from probes.stats.metrics import auroc
 from probes.store import Store
 from probes.train import train
 from probes.types import (

@@ -12,9 +12,9 @@ import pytest
 
 from probes.audit import choose_audit
 from probes.drift import DriftMonitor, RiskHistogram
-from probes.metrics import auroc
 from probes.monitor import BETS, MOST_ANSWERS, Draw, ErrorMonitor, log_capital, spread
 from probes.ranking import audited_auroc
+from probes.stats.metrics import auroc
 from probes.types import Interval, Missing
 
 SECRET = b"0123456789abcdef"

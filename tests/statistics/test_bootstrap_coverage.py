@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from probes.metrics import (
+from probes.stats.metrics import (
     aurc,
     auroc,
     brier,

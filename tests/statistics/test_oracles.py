@@ -8,7 +8,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from probes.betting import GroupedAnswers, Ladder, fixed_sequence, try_threshold
-from probes.metrics import auroc, brier, ece
+from probes.stats.metrics import auroc, brier, ece
 
 SEEDS = range(20)
 

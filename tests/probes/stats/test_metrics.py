@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from probes.metrics import (
+from probes.stats.metrics import (
     aurc,
     auroc,
     brier,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from probes.paired import compare, mean_interval
+from probes.stats.paired import compare, mean_interval
 from probes.types import Interval, Missing
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from probes.stats.wilson import wilson_share
 from probes.types import Interval, Missing
-from probes.wilson import wilson_share
 
 
 def share(hits: np.ndarray, groups: np.ndarray) -> Interval:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 
-from probes.bootstrap import cluster_bootstrap
+from probes.stats.bootstrap import cluster_bootstrap
 from probes.types import FloatArray, Interval, Missing
 
 BoolArray = NDArray[np.bool_]

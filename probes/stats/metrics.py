@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from probes.bootstrap import BoolArray
-from probes.bootstrap import cluster_bootstrap as cluster_bootstrap
-from probes.bootstrap import paired_difference as paired_difference
+from probes.stats.bootstrap import BoolArray
+from probes.stats.bootstrap import cluster_bootstrap as cluster_bootstrap
+from probes.stats.bootstrap import paired_difference as paired_difference
 from probes.types import FloatArray, Interval, Missing
 
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from probes.bootstrap import cluster_bootstrap, paired_difference
 from probes.errors import DataError
-from probes.metrics import auroc, brier
+from probes.stats.bootstrap import cluster_bootstrap, paired_difference
+from probes.stats.metrics import auroc, brier
 from probes.types import Interval, Missing
 
 RNG = np.random.default_rng(0)
