@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from probes.bundle import Bundle
 from probes.combine import FEATURES, KIND, split_feature
-from probes.drift import RiskHistogram
 from probes.errors import BundleError
+from probes.monitor.drift import RiskHistogram
 from probes.signals.question import QuestionModel
 from probes.types import FloatArray, Missing, Signals
 

@@ -29,11 +29,11 @@ from probes.combine import (
     fit_risk_model,
     out_of_fold_auroc,
 )
-from probes.drift import RiskHistogram
 from probes.errors import StoreError
 from probes.images import load_image
 from probes.layers import fit_layers, read_places
 from probes.measured import Measured, measure_columns, measure_risk, states
+from probes.monitor.drift import RiskHistogram
 from probes.policy import Policy
 from probes.probe import LinearProbe, with_components
 from probes.sampling import image_hash

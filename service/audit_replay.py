@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
-from probes.monitor import Draw, ErrorMonitor, spread
+from probes.monitor.error_rate import Draw, ErrorMonitor, spread
 from service.records.audits import Claim, Sample, Tally
 from service.records.voids import Change
 

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 import structlog
 
-from probes.audit import Audit, choose_audit
 from probes.bundle import Bundle
+from probes.monitor.audit import Audit, choose_audit
 from probes.policy import Policy
 from probes.types import Missing
 from service.audit_secret import load_or_create_secret

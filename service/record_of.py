@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from probes.audit import Audit
+from probes.monitor.audit import Audit
 from probes.types import Missing
 from service.candidate import Compared
 from service.pipeline import Ask, Outcome

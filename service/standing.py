@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from probes.ranking import audited_auroc
+from probes.monitor.ranking import audited_auroc
 from probes.types import Interval, Missing
 from service.records.audits import Audit
 
@@ -32,7 +32,7 @@ class Standing:
     """What the audits say so far.
 
     Args:
-        error: error rate of accepted answers; see :meth:`probes.monitor.ErrorMonitor.interval`.
+        error: error rate of accepted answers; see :meth:`probes.monitor.error_rate.ErrorMonitor.interval`.
         auroc: per signal, among the audited answers.
         judged: audits with an outcome. awaiting: audits that nobody has judged yet.
         evidence: against the promise, over what voids it; None where nothing is promised.

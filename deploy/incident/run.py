@@ -25,7 +25,7 @@ from deploy.grafana.render import render_all
 from deploy.incident.line import Line
 from deploy.incident.report import write_report
 from deploy.incident.stack import IncidentError, Page, Stack
-from probes.drift import DRIFT_LIMIT
+from probes.monitor.drift import DRIFT_LIMIT
 
 SEVERITIES = (0.5, 0.75, 1.0)
 NORMAL_SECONDS = 300

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from deploy.grafana.boards import BOARDS
 from probes.bundle import Bundle
-from probes.drift import RiskHistogram
+from probes.monitor.drift import RiskHistogram
 from probes.types import Interval, Reason
 from service.app import create_app
 from service.engines.fake import FakeEngine

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from probes.bundle import Bundle
-from probes.drift import RiskHistogram
+from probes.monitor.drift import RiskHistogram
 from probes.policy import Policy
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import binom, norm
 
-from probes.drift import DRIFT_LIMIT, WINDOW, DriftMonitor, RiskHistogram
+from probes.monitor.drift import DRIFT_LIMIT, WINDOW, DriftMonitor, RiskHistogram
 from probes.types import Missing
 
 STATED = 0.02

@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import binom, norm
 
-from probes.monitor import Draw, ErrorMonitor, log_capital
-from probes.ranking import audited_auroc
+from probes.monitor.error_rate import Draw, ErrorMonitor, log_capital
+from probes.monitor.ranking import audited_auroc
 from probes.types import Interval
 
 DELTA = 0.05

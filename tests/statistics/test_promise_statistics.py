@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from probes.monitor import MOST_ANSWERS, Draw, ErrorMonitor, log_capital
+from probes.monitor.error_rate import MOST_ANSWERS, Draw, ErrorMonitor, log_capital
 
 ALPHA = DELTA = 0.05
 QUESTIONS = 20

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from probes.audit import choose_audit
+from probes.monitor.audit import choose_audit
 from service.app import create_app
 from service.gate import Gate
 from service.records.answer import question_hash

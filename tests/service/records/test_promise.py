@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from sqlalchemy import insert
 
-from probes.drift import RiskHistogram
-from probes.monitor import Draw, ErrorMonitor
+from probes.monitor.drift import RiskHistogram
+from probes.monitor.error_rate import Draw, ErrorMonitor
 from probes.policy import Policy
 from probes.types import Interval, Missing
 from service.promise import Promise, try_to_read

@@ -24,10 +24,10 @@ import httpx
 import numpy as np
 import pytest
 
-from probes.audit import choose_audit
 from probes.betting import Ladder
 from probes.bundle import Bundle, CertificateAttempt
 from probes.guarantee import certify
+from probes.monitor.audit import choose_audit
 from service.records.head import SigningKey
 from service.records.verify import verify
 

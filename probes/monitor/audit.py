@@ -14,7 +14,7 @@ class Audit:
     Args:
         selected: a person is to judge it.
         inclusion_probability: chance of being selected before the draw, 0 to 1. Keep it with the
-            answer: :mod:`probes.monitor` weighs by it.
+            answer: :mod:`probes.monitor.error_rate` weighs by it.
         reference: the lowest rate that could have applied to the draw: what it is weighed by.
     """
 

@@ -10,10 +10,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from probes.audit import choose_audit
-from probes.drift import DriftMonitor, RiskHistogram
-from probes.monitor import BETS, MOST_ANSWERS, Draw, ErrorMonitor, log_capital, spread
-from probes.ranking import audited_auroc
+from probes.monitor.audit import choose_audit
+from probes.monitor.drift import DriftMonitor, RiskHistogram
+from probes.monitor.error_rate import BETS, MOST_ANSWERS, Draw, ErrorMonitor, log_capital, spread
+from probes.monitor.ranking import audited_auroc
 from probes.stats.metrics import auroc
 from probes.types import Interval, Missing
 
