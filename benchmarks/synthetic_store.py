@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from probes.image_features import IMAGE_FEATURES
-from probes.sampling import image_hash
 from probes.signals.attention import ATTENTION_METRICS
+from probes.signals.image_features import IMAGE_FEATURES
+from probes.signals.sampling import image_hash
 from probes.store import Arrays, Place, Record, Setup, Store, Writer
 from probes.types import GenerationSettings, Missing, ModelIdentity, TokenConfidence
 

@@ -36,10 +36,10 @@ from probes.measured import Measured, measure_columns, measure_risk, states
 from probes.monitor.drift import RiskHistogram
 from probes.policy import Policy
 from probes.probe import LinearProbe, with_components
-from probes.sampling import image_hash
 from probes.signals.domain import fit_domain
 from probes.signals.question import QuestionModel, collapse, fit_questions
 from probes.signals.question_kind import KindModel, fit_kinds
+from probes.signals.sampling import image_hash
 from probes.splits import SPLITS, SplitName, split_by_image
 from probes.store import Store
 from probes.types import FloatArray, Missing, Query

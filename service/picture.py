@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from hashlib import sha256
 
-from probes.image_features import image_features
+from probes.signals.image_features import image_features
 from probes.types import FloatArray, ImageArray
 from service.images import decode_image
 
@@ -18,7 +18,7 @@ class Picture:
         pixels: RGB, uint8, shape (height, width, 3).
         file: the file's bytes.
         sha256: of the file's bytes, hexadecimal: the image's name in the records.
-        features: of the pixels, see :func:`probes.image_features.image_features`.
+        features: of the pixels, see :func:`probes.signals.image_features.image_features`.
         damage: what a strict decoder finds wrong with the file, or None.
     """
 

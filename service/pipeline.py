@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 from probes.bundle import Bundle
 from probes.guarantee import Certificate
 from probes.policy import Policy, settled
-from probes.sampling import draw_chunk
 from probes.signals import measure
 from probes.signals.consistency import measure_consistency
 from probes.signals.evidence import answer_row, masked_images, measure_evidence
+from probes.signals.sampling import draw_chunk
 from probes.types import (
     ConsistencyMode,
     Decision,

@@ -16,10 +16,10 @@ import numpy as np
 from probes.bundle import Bundle, Golden
 from probes.calibration import PlattMap
 from probes.combine import RiskModel
-from probes.image_features import image_features
 from probes.policy import Policy
 from probes.probe import LinearProbe
 from probes.signals.domain import DomainModel
+from probes.signals.image_features import image_features
 from probes.types import GenerationSettings, Missing, Query
 from service.app import create_app
 from service.engines.fake import FakeEngine

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.errors import TrainingError
-from probes.image_features import IMAGE_FEATURES, image_features
 from probes.signals.hidden import project
+from probes.signals.image_features import IMAGE_FEATURES, image_features
 from probes.signals.question import QuestionModel, measure_question
 from probes.types import Domain, FloatArray, ImageDomain, Missing, Query, Trace
 

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.images import blank_image
-from probes.sampling import image_hash
 from probes.signals.attention import TOP_SHARE, top_mask
+from probes.signals.sampling import image_hash
 from probes.types import (
     AnswerScore,
     Evidence,

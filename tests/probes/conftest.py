@@ -18,7 +18,7 @@ from probes.bundle import Bundle
 from probes.certify import certify
 from probes.collect import collect
 from probes.datasets import Example, load_jsonl
-from probes.sampling import image_hash
+from probes.signals.sampling import image_hash
 from probes.store import Arrays, Store, Writer
 from probes.train import train
 from probes.types import (

@@ -22,8 +22,8 @@ from probes.errors import DataError, QuestionRefused, StoreError
 from probes.images import load_image
 from probes.measured import measure_columns, measure_distance, measure_risk
 from probes.pictures import Limits
-from probes.sampling import CHUNK, draw_chunk, image_hash, sample_seed
 from probes.signals import measure
+from probes.signals.sampling import CHUNK, draw_chunk, image_hash, sample_seed
 from probes.store import load
 from probes.types import GenerationSettings, HiddenStateProbe, Missing, Query, SampleSet
 from tests.probes.pictures.cases import cases

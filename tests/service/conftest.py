@@ -34,10 +34,10 @@ from probes.bundle import Bundle, CertificateAttempt, Golden
 from probes.calibration import PlattMap
 from probes.combine import RiskModel
 from probes.guarantee import Certificate
-from probes.image_features import image_features
 from probes.policy import Policy
 from probes.probe import LinearProbe
 from probes.signals.domain import DomainModel
+from probes.signals.image_features import image_features
 from probes.types import CONSISTENCY_MODES, GenerationSettings, Query
 from service.app import create_app
 from service.engines.fake import FakeEngine

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from probes.policy import Policy
-from probes.sampling import CHUNK, sample_seed
+from probes.signals.sampling import CHUNK, sample_seed
 from probes.types import ConsistencyMode, Missing, Query, SelfConsistency
 from service.engines.base import EngineError
 from service.engines.fake import FakeEngine

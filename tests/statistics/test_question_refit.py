@@ -9,8 +9,8 @@ from typing import cast
 import pytest
 
 from probes.bundle import Bundle
-from probes.sampling import image_hash
 from probes.signals.question import QuestionModel, fit_questions
+from probes.signals.sampling import image_hash
 from probes.splits import split_by_image
 from probes.train import QUESTION_QUANTILE
 from service.settings import embedded

@@ -14,7 +14,7 @@ from benchmarks.certificate_power import Answers, Rule, new_rule, old_rule
 from probes.groups import group
 from probes.near_duplicates import look
 from probes.record import Record
-from probes.sampling import image_hash
+from probes.signals.sampling import image_hash
 
 ALPHA, DELTA = 0.10, 0.05
 LONG = pytest.mark.long
