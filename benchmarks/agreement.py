@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.host import ROOT
-from probes.bundle import Bundle
 from probes.collect import default_layers
 from probes.guarantee import Certificate
+from probes.model.bundle import Bundle
 from probes.signals import measure
 from probes.types import POSITIONS, AttentionMaps, Generation, Missing, Query, Readout
 from service.engines.base import Engine

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from probes.betting import GroupedAnswers, fixed_sequence, plan_ladder
-from probes.bundle import Bundle
 from probes.certify import policy_risk, stage_risks
 from probes.ledger import FIRST_SHARE
+from probes.model.bundle import Bundle
 from probes.store import load
 from probes.types import FloatArray
 

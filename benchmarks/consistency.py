@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.agreement import Trial, scene_questions
 from benchmarks.host import ROOT
-from probes.bundle import Bundle
+from probes.model.bundle import Bundle
 from probes.types import CONSISTENCY_MODES, ConsistencyMode, Missing, Query
 from service.engines.vllm import VllmEngine
 from service.engines.vllm_options import VllmOptions

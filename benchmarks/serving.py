@@ -29,8 +29,8 @@ from benchmarks.host import ROOT
 from benchmarks.server import Server, free_port
 from benchmarks.shapes import SHAPES, write_shape
 from benchmarks.throughput import queries
-from probes.bundle import Bundle, Golden
-from probes.probe import LinearProbe
+from probes.model.bundle import Bundle, Golden
+from probes.model.probe import LinearProbe
 from probes.types import Query
 from service.engines.identity import identify
 from service.engines.vllm_prompts import Prompts

@@ -18,7 +18,7 @@ import numpy as np
 
 from probes.labels import judge
 from probes.measurements import image_reader
-from probes.probe import LinearProbe
+from probes.model.probe import LinearProbe
 from probes.shards import Column, Row, each, fill
 from probes.store import Record, Store
 from probes.types import NOTHING, Generation, Query, Readout

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.bundle import Bundle
 from probes.guarantee import Certificate
-from probes.slices import SliceField
+from probes.model.bundle import Bundle
+from probes.model.slicing import SliceField
 from probes.stats.wilson import wilson_share
 from probes.store import Store
 from probes.types import ConsistencyMode, FloatArray, Interval, Missing

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold
 
-from probes.calibration import CalibrationMap, fit_isotonic, fit_platt, fit_venn_abers
 from probes.errors import TrainingError
+from probes.model.calibration import CalibrationMap, fit_isotonic, fit_platt, fit_venn_abers
 from probes.stats.bootstrap import paired_difference
 from probes.stats.metrics import brier
 from probes.types import FloatArray, Interval, Missing

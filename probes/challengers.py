@@ -36,7 +36,7 @@ from probes.errors import TrainingError
 from probes.layers import Candidate
 from probes.logistic import fit_path
 from probes.measured import states
-from probes.probe import LinearProbe, Standardised, held_out
+from probes.model.probe import LinearProbe, Standardised, held_out
 from probes.stats.bootstrap import paired_difference
 from probes.stats.metrics import auroc
 from probes.store import Store

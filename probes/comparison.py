@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.ablation import Condition
-from probes.bundle import Bundle
 from probes.judge import ATTENTION_SIGNS, BASELINE, judge
 from probes.labels.rule import rule_name
+from probes.model.bundle import Bundle
 from probes.shards import Column
 from probes.signals.attention import ATTENTION_METRICS, HEAD_METRICS
 from probes.signals.evidence import MASKINGS

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.bundle import Bundle
 from probes.errors import TrainingError
 from probes.measured import states
-from probes.probe import LinearProbe, cross_validate, fit_linear_probe
+from probes.model.bundle import Bundle
+from probes.model.probe import LinearProbe, cross_validate, fit_linear_probe
 from probes.splits import split_by_image
 from probes.stats import metrics
 from probes.stats.bootstrap import cluster_bootstrap

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.accepted import accepted_table
-from probes.bundle import Bundle
 from probes.certify import modes_of, policy_risk, stage_risks
 from probes.controls import CONTROLS, control_scores
 from probes.cross_domain import cross_domain, kind_left_out
@@ -29,6 +28,7 @@ from probes.guarantee import Certificate
 from probes.judge import RISKS, Judged, accuracy_table, error_rate, judge, signal_table
 from probes.ledger import Try, told
 from probes.measured import measure_inside
+from probes.model.bundle import Bundle
 from probes.per_layer import attention_layers, probe_layers
 from probes.stats import metrics
 from probes.stats.bootstrap import cluster_bootstrap, paired_difference

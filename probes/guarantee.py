@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from probes.betting import GroupedAnswers, Ladder, fixed_sequence, groups_needed
 from probes.errors import BundleError, DataError
-from probes.typed import fits
+from probes.model.typed import fits
 from probes.types import CONSISTENCY_MODES, ConsistencyMode, FloatArray, Scope
 
 BoolArray = NDArray[np.bool_]
@@ -250,7 +250,7 @@ def certify(
     group; of larger ones so many random answers count. Groups must be independent.
 
     Args:
-        risk: :func:`probes.policy.composed_risk` of the calibration split, shape (n,).
+        risk: :func:`probes.model.policy.composed_risk` of the calibration split, shape (n,).
         wrong: shape (n,).
         groups: of each answer, shape (n,).
         ladder: :func:`~probes.betting.plan_ladder` of the selection split.

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.base_accuracy import base_accuracy
-from probes.bundle import Bundle
 from probes.measured import measure_columns, measure_distance, measure_risk
+from probes.model.bundle import Bundle
 from probes.stats import metrics
 from probes.stats.bootstrap import Metric, cluster_bootstrap, paired_difference
 from probes.store import Store

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from probes.errors import TrainingError
 from probes.measured import states
-from probes.probe import LinearProbe, cross_validate
+from probes.model.probe import LinearProbe, cross_validate
 from probes.store import Place, Store
 from probes.types import FloatArray, Position
 

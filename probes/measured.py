@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.combine import FEATURES, KIND, RiskModel
-from probes.probe import LinearProbe
+from probes.model.probe import LinearProbe
+from probes.model.risk import FEATURES, KIND, RiskModel
 from probes.signals.consistency import measure_consistency
 from probes.signals.degenerate import measure_form
 from probes.signals.domain import DomainModel
@@ -30,7 +30,7 @@ class Measured:
     """Signals of n answers. A column is only ever read where :attr:`known` says so.
 
     Args:
-        columns: feature name (see :class:`~probes.combine.RiskModel`) to values, (n,).
+        columns: feature name (see :class:`~probes.model.risk.RiskModel`) to values, (n,).
         known: feature name to whether each value is there, (n,).
     """
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.bundle import Bundle
 from probes.judge import ATTENTION_SIGNS
 from probes.measured import states
-from probes.probe import fit_linear_probe
+from probes.model.bundle import Bundle
+from probes.model.probe import fit_linear_probe
 from probes.signals.attention import ATTENTION_METRICS
 from probes.stats import metrics
 from probes.stats.bootstrap import cluster_bootstrap

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.betting import Ladder, blind_bet
-from probes.bundle import Bundle, CertificateAttempt
 from probes.errors import DataError
 from probes.guarantee import Certificate, NoCertificate, certify
+from probes.model.bundle import Bundle, CertificateAttempt
 from probes.types import FloatArray
 
 SHARES = (1.0, 0.8, 0.6, 0.4, 0.2)

@@ -22,7 +22,6 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from probes.ablation import DRAWS, Ablatable, Condition, ablate_all, conditions
-from probes.bundle import Bundle
 from probes.certify import certify
 from probes.collect import Engine as Collecting
 from probes.collect import collect
@@ -34,6 +33,7 @@ from probes.judge import BASELINE
 from probes.ledger import Ledger, anchors
 from probes.measurements import Engine as Measuring
 from probes.measurements import measure_all
+from probes.model.bundle import Bundle
 from probes.papers import Value, judge_claims
 from probes.report import load_evaluation
 from probes.reproduction_page import render

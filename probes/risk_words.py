@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from probes.combine import FEATURES, split_feature
+from probes.model.risk import FEATURES, split_feature
 
 _NAMES = {
     "hidden_state_probe": "the hidden-state probe",

@@ -21,9 +21,9 @@ from probes.betting import (
     largest_group,
     plan_ladder,
 )
-from probes.bundle import Bundle
 from probes.certify import policy_risk, stage_risks
-from probes.policy import composed_reject
+from probes.model.bundle import Bundle
+from probes.model.policy import composed_reject
 from probes.store import Store
 from probes.train import splits_of
 from probes.types import ConsistencyMode, FloatArray, Missing

@@ -16,10 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.base_accuracy import base_accuracy
-from probes.bundle import Bundle, Golden
 from probes.calibration_choice import CalibrationCandidate
 from probes.challengers import ProbeModel, choose_probe
-from probes.combine import (
+from probes.errors import StoreError
+from probes.images import load_image
+from probes.layers import fit_layers, read_places
+from probes.measured import Measured, measure_columns, measure_risk, states
+from probes.model.bundle import Bundle, Golden
+from probes.model.policy import Policy
+from probes.model.probe import LinearProbe, with_components
+from probes.model.risk import (
     CANDIDATES,
     KIND,
     FusionCandidate,
@@ -29,13 +35,7 @@ from probes.combine import (
     fit_risk_model,
     out_of_fold_auroc,
 )
-from probes.errors import StoreError
-from probes.images import load_image
-from probes.layers import fit_layers, read_places
-from probes.measured import Measured, measure_columns, measure_risk, states
 from probes.monitor.drift import RiskHistogram
-from probes.policy import Policy
-from probes.probe import LinearProbe, with_components
 from probes.signals.domain import fit_domain
 from probes.signals.question import QuestionModel, collapse, fit_questions
 from probes.signals.question_kind import KindModel, fit_kinds

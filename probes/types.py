@@ -446,7 +446,7 @@ Reason = Literal[
     "audit",
     "risk_below_threshold",
 ]
-"""In the order of :mod:`probes.precedence`: where several hold, the first is told."""
+"""In the order of :mod:`probes.model.precedence`: where several hold, the first is told."""
 
 
 Scope = Literal["all", "own", "pooled"]

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from probes.bundle import Bundle
+from probes.model.bundle import Bundle
 from service import __version__, problems
 from service.access import Access
 from service.api import answer, batch, chat, health, metrics, policy, records

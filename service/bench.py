@@ -14,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from probes.bundle import Bundle
+from probes.model.bundle import Bundle
 from probes.types import NOTHING, Query, Readout
 from service.engines.base import Engine
 from service.engines.build import serving_engine

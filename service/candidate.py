@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from probes.policy import PolicyMode, settled
+from probes.model.policy import PolicyMode, settled
 from probes.signals import measure
 from probes.signals.consistency import measure_consistency
 from probes.types import (
@@ -70,7 +70,7 @@ def compare(
         samples: the answers that were sampled, why that failed, or None when none were wanted.
         active: the decision in force.
         evidence: as it was measured.
-        shortened: as in :meth:`probes.bundle.Bundle.certificate_for`.
+        shortened: as in :meth:`probes.model.bundle.Bundle.certificate_for`.
     """
     candidate = ask.rules.candidate
     assert candidate is not None

@@ -26,8 +26,8 @@ def _stop(message: str) -> NoReturn:
 @app.command()
 def serve() -> None:
     """Run the service. Settings come from VLM_GATE_* (docs/settings.md)."""
-    from probes.bundle import Bundle
     from probes.errors import GateError
+    from probes.model.bundle import Bundle
     from service import logs
     from service.app import create_app
     from service.engines.base import EngineError

@@ -14,11 +14,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from probes.bundle import Bundle
 from probes.errors import DataError
 from probes.guarantee import ESTIMANDS, Certificate
 from probes.ledger import Ledger, anchors
 from probes.ledger import told as ledger_told
+from probes.model.bundle import Bundle
 from probes.risk_words import has_probe, made_of
 from probes.signals.question import QuestionMode
 from probes.store import Store
@@ -63,7 +63,7 @@ def train(
     ] = None,
 ) -> None:
     """Fit probe, fusion, calibration and domain; write a bundle without certificates."""
-    from probes.policy import Policy
+    from probes.model.policy import Policy
     from probes.store import load
     from probes.train import train as run_training
 
@@ -132,7 +132,7 @@ def certify(
     """
     from probes.certify import ALPHA
     from probes.certify import certify as run_certification
-    from probes.slices import Slicing
+    from probes.model.slicing import Slicing
     from probes.store import load
 
     if from_records:

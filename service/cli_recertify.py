@@ -39,9 +39,9 @@ def recertify(
     Fix the window (--since, --until) before you look at what is in it. Each new window spends from
     one delta: the first 80 % of it, each later one half of what is left.
     """
-    from probes.bundle import Bundle
     from probes.guarantee import NoCertificate
     from probes.ledger import Ledger
+    from probes.model.bundle import Bundle
     from probes.recertify import certify_judged, with_certificate
     from service.recertify import gather, terms
     from service.settings import load_settings

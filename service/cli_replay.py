@@ -29,7 +29,7 @@ def replay(
     Reads the records that the service's settings name. A bundle with another probe can only be
     replayed on answers that it was scored on as VLM_GATE_SHADOW_BUNDLE.
     """
-    from probes.bundle import Bundle
+    from probes.model.bundle import Bundle
     from probes.types import Missing
     from service.records.listing import Filter
     from service.replay import Replay, Share

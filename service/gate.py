@@ -10,8 +10,8 @@ from typing import Literal, TypeVar
 
 import structlog
 
-from probes.bundle import Bundle, check_identity
 from probes.errors import BundleError
+from probes.model.bundle import Bundle, check_identity
 from service.admission import Admission
 from service.arrival import HeldBytes
 from service.decoders import Decoders, DecodersError

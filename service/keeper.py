@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 import structlog
 
-from probes.bundle import Bundle
+from probes.model.bundle import Bundle
+from probes.model.policy import Policy
 from probes.monitor.audit import Audit, choose_audit
-from probes.policy import Policy
 from probes.types import Missing
 from service.audit_secret import load_or_create_secret
 from service.cautious_clock import CautiousClock

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from probes.bundle import Golden
+from probes.model.bundle import Golden
 from probes.types import Generation, Missing
 from service.engines.base import Engine
 from service.rules import Rules

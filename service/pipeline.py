@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from probes.bundle import Bundle
 from probes.guarantee import Certificate
-from probes.policy import Policy, settled
+from probes.model.bundle import Bundle
+from probes.model.policy import Policy, settled
 from probes.signals import measure
 from probes.signals.consistency import measure_consistency
 from probes.signals.evidence import answer_row, masked_images, measure_evidence

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from probes.bundle import Bundle
-from probes.policy import PolicyMode, SmallSlices
+from probes.model.bundle import Bundle
+from probes.model.policy import PolicyMode, SmallSlices
 from probes.signals.question import QuestionMode
 from probes.types import ConsistencyMode, Missing
 from service.rules import Rules

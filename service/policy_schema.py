@@ -8,9 +8,9 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from probes.bundle import Bundle
 from probes.errors import BundleError
-from probes.policy import Policy, SmallSlices
+from probes.model.bundle import Bundle
+from probes.model.policy import Policy, SmallSlices
 from probes.types import ConsistencyMode
 
 Signal = Literal[

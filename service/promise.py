@@ -21,11 +21,11 @@ import structlog
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from probes.bundle import Bundle
 from probes.guarantee import FROM_RECORDS
+from probes.model.bundle import Bundle
+from probes.model.policy import PolicyMode
 from probes.monitor.drift import WINDOW, DriftMonitor, RiskHistogram
 from probes.monitor.error_rate import ErrorMonitor
-from probes.policy import PolicyMode
 from probes.types import Missing
 from service.audit_replay import (
     Rates,

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from probes.bundle import Bundle, Golden
 from probes.errors import BundleError
+from probes.model.bundle import Bundle, Golden
 from probes.store import Store
 from probes.types import Missing, ModelIdentity
 from service.engines.base import Engine

@@ -25,9 +25,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.bundle import Bundle
 from probes.errors import DataError
 from probes.guarantee import FROM_RECORDS
+from probes.model.bundle import Bundle
 from probes.types import FloatArray, Missing
 from service.audit_replay import grouped, newest_carrier, replay, with_overdue
 from service.promise import Promise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from probes.bundle import Bundle
+from probes.model.bundle import Bundle
 from probes.types import (
     AnswerForm,
     AttentionConcentration,

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from probes.bundle import Bundle
+from probes.model.bundle import Bundle
 from probes.signals.question import QuestionModel
 from probes.types import Decision, Interval, Missing, Verdict
 from service.candidate import judge

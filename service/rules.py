@@ -14,10 +14,10 @@ from types import MappingProxyType
 
 import structlog
 
-from probes.bundle import Bundle
 from probes.errors import BundleError
 from probes.guarantee import ESTIMANDS, Certificate
-from probes.policy import Policy
+from probes.model.bundle import Bundle
+from probes.model.policy import Policy
 from probes.shared_readout import SharedReadout
 from probes.types import CONSISTENCY_MODES, ConsistencyMode, Generation, Missing, Readout
 from service.policy_schema import read_policy
@@ -72,7 +72,7 @@ class Rules:
         shortened: bool,
         metadata: Mapping[str, str] = MappingProxyType({}),
     ) -> Certificate | Missing:
-        """What covers a request now; as :meth:`probes.bundle.Bundle.certificate_for`.
+        """What covers a request now; as :meth:`probes.model.bundle.Bundle.certificate_for`.
 
         Args:
             metadata: the caller's words about the request; they may name its slice.

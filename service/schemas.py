@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from probes.bundle import Bundle
 from probes.guarantee import Certificate
+from probes.model.bundle import Bundle
 from probes.signals.question import QuestionMode
 from probes.types import (
     ConsistencyMode,

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from probes.bundle import Bundle
+from probes.model.bundle import Bundle
 from probes.types import (
     AnswerScore,
     FloatArray,

@@ -13,11 +13,11 @@ import sys
 
 import numpy as np
 
-from probes.bundle import Bundle, Golden
-from probes.calibration import PlattMap
-from probes.combine import RiskModel
-from probes.policy import Policy
-from probes.probe import LinearProbe
+from probes.model.bundle import Bundle, Golden
+from probes.model.calibration import PlattMap
+from probes.model.policy import Policy
+from probes.model.probe import LinearProbe
+from probes.model.risk import RiskModel
 from probes.signals.domain import DomainModel
 from probes.signals.image_features import image_features
 from probes.types import GenerationSettings, Missing, Query

@@ -15,7 +15,7 @@ from probes.signals.question_kind import KindModel, measure_question_kind
 from probes.types import Generation, ImageCondition, Missing, Query, SampleSet, Signals
 
 if TYPE_CHECKING:
-    from probes.probe import LinearProbe
+    from probes.model.probe import LinearProbe
 
 
 class Instruments(Protocol):

@@ -21,7 +21,7 @@ from probes.signals.question import QuestionModel, measure_question
 from probes.types import Domain, FloatArray, ImageDomain, Missing, Query, Trace
 
 if TYPE_CHECKING:
-    from probes.probe import LinearProbe
+    from probes.model.probe import LinearProbe
 
 _FOLDS = 5
 # A feature that hardly varies in calibration (every image of one size) must not turn the smallest

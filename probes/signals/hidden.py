@@ -9,7 +9,7 @@ import numpy as np
 from probes.types import FloatArray, HiddenStateProbe, Missing, Trace
 
 if TYPE_CHECKING:
-    from probes.probe import LinearProbe
+    from probes.model.probe import LinearProbe
 
 
 def measure_probe(trace: Trace, probe: LinearProbe) -> HiddenStateProbe | Missing:

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.serving import Serving, chat, gate, random_bundle
 from benchmarks.shapes import write_shape
-from probes.bundle import Bundle
+from probes.model.bundle import Bundle
 from service.parity import tolerance_of
 
 

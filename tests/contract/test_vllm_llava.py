@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probes.bundle import Bundle
+from probes.model.bundle import Bundle
 from probes.signals import measure
 from probes.types import (
     NOTHING,

@@ -26,7 +26,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from probes.bundle import Bundle
+from probes.model.bundle import Bundle
 from probes.store import Store, load
 from probes.types import Missing
 from service.cli import app

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from probes.bundle import Bundle, check_identity
 from probes.errors import BundleError
+from probes.model.bundle import Bundle, check_identity
 from service.settings import embedded
 
 BUNDLE, MODEL = Path(embedded("bundles", "llava")), Path(embedded("models", "llava"))

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from probes.bundle import Bundle
 from probes.labels import judge
+from probes.model.bundle import Bundle
 from probes.signals import measure
 from probes.signals.question import QuestionModel
 from probes.types import Domain, Generation, Missing, Query

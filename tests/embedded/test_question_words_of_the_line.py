@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.bundle import Bundle
+from probes.model.bundle import Bundle
 from probes.signals.question import QuestionModel
 from service.settings import embedded
 from tests.embedded.question_lists import FOREIGN, FRESH_FOREIGN, FRESH_PARAPHRASES, read

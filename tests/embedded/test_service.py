@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from probes.bundle import Bundle
+from probes.model.bundle import Bundle
 from service.app import create_app
 from service.engines.build import build_engine
 from service.settings import Settings, embedded

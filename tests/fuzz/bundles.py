@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from probes.bundle import Bundle
-from probes.bundle_folder import MANIFEST, SUMS, TENSORS
 from probes.errors import BundleError
 from probes.guarantee import Certificate
+from probes.model.bundle import Bundle
+from probes.model.folder import MANIFEST, SUMS, TENSORS
 from probes.types import CONSISTENCY_MODES, Missing, Query
 from service.policy_schema import read_policy
 from tests.fuzz.folder import folder

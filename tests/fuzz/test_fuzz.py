@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from probes.bundle import Bundle
-from probes.bundle_folder import MANIFEST
 from probes.errors import BundleError
 from probes.guarantee import Certificate
+from probes.model.bundle import Bundle
+from probes.model.folder import MANIFEST
 from tests.fuzz import bundles, readers, wire
 from tests.fuzz.damage import damage
 from tests.fuzz.readers import READERS

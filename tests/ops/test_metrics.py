@@ -13,7 +13,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from deploy.grafana.boards import BOARDS
-from probes.bundle import Bundle
+from probes.model.bundle import Bundle
 from probes.monitor.drift import RiskHistogram
 from probes.types import Interval, Reason
 from service.app import create_app

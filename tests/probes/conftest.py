@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from probes.bundle import Bundle
 from probes.certify import certify
 from probes.collect import collect
 from probes.datasets import Example, load_jsonl
+from probes.model.bundle import Bundle
 from probes.signals.sampling import image_hash
 from probes.store import Arrays, Store, Writer
 from probes.train import train

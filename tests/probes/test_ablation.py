@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from probes.ablation import conditions
-from probes.probe import LinearProbe
+from probes.model.probe import LinearProbe
 
 PROBE = LinearProbe(
     layer=2,

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from probes.accepted import above_alpha, accepted_table
-from probes.bundle import CertificateAttempt
 from probes.certify import modes_of
 from probes.evaluate import policy_risks
+from probes.model.bundle import CertificateAttempt
+from probes.model.slicing import Slicing
 from probes.report_accepted import accepted_table as shown
-from probes.slices import Slicing
 from probes.train import splits_of
 from probes.types import Interval, Missing
 

@@ -15,7 +15,7 @@ from probes.companion import blank_rows
 from probes.errors import StoreError
 from probes.layers import Candidate, ProbeCandidate, fit_layers
 from probes.measured import states
-from probes.probe import Standardised, fit_linear_probe
+from probes.model.probe import Standardised, fit_linear_probe
 from probes.store import Store, Writer
 from probes.train import splits_of, train
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probes.bundle import Bundle
-from probes.combine import BY_KIND, CANDIDATES, FEATURES, by_kind, choose_fusion, fit_risk_model
 from probes.measured import measure_columns, measure_risk
+from probes.model.bundle import Bundle
+from probes.model.risk import BY_KIND, CANDIDATES, FEATURES, by_kind, choose_fusion, fit_risk_model
 from probes.risk_words import has_probe, made_of
 from probes.stats.metrics import auroc
 from probes.store import Store

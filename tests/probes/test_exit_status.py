@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from probes.bundle import Bundle
 from probes.certify import certify
 from probes.evaluate import evaluate
+from probes.model.bundle import Bundle
 from probes.report import report
 from service.cli import app
 

@@ -16,8 +16,8 @@ import pytest
 import structlog
 from typer.testing import CliRunner
 
-from probes.bundle import Bundle
 from probes.ledger import LEDGER
+from probes.model.bundle import Bundle
 from probes.types import Generation, Query, Readout
 from service.app import create_app
 from service.cli import app

@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from probes.combine import BY_KIND
 from probes.errors import StoreError
 from probes.evaluate import evaluate
+from probes.model.risk import BY_KIND
 from probes.plots import draw_all
 from probes.report import load_evaluation, report, summary, warnings
 from probes.report_examples import Shown

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probes.bundle import Bundle, CertificateAttempt
 from probes.certify import _observed, certify, policy_risk, stage_risks
 from probes.guarantee import Certificate, NoCertificate, answers_needed
-from probes.policy import Policy
-from probes.slices import Slicing, slice_groups
+from probes.model.bundle import Bundle, CertificateAttempt
+from probes.model.policy import Policy
+from probes.model.slicing import Slicing, slice_groups
 from probes.train import splits_of
 from probes.types import Interval, Missing
 

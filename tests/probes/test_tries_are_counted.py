@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from probes.bundle import Bundle
 from probes.ledger import LEDGER
+from probes.model.bundle import Bundle
 from service.cli import app
 
 

@@ -30,12 +30,12 @@ import structlog
 from fastapi import FastAPI
 from PIL import Image
 
-from probes.bundle import Bundle, CertificateAttempt, Golden
-from probes.calibration import PlattMap
-from probes.combine import RiskModel
 from probes.guarantee import Certificate
-from probes.policy import Policy
-from probes.probe import LinearProbe
+from probes.model.bundle import Bundle, CertificateAttempt, Golden
+from probes.model.calibration import PlattMap
+from probes.model.policy import Policy
+from probes.model.probe import LinearProbe
+from probes.model.risk import RiskModel
 from probes.signals.domain import DomainModel
 from probes.signals.image_features import image_features
 from probes.types import CONSISTENCY_MODES, GenerationSettings, Query

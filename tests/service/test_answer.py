@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from probes.guarantee import NoCertificate
-from probes.policy import Policy
-from probes.slices import Slicing
+from probes.model.policy import Policy
+from probes.model.slicing import Slicing
 from probes.types import Missing
 from service.engines.base import EngineError, QueryRefused
 

@@ -11,8 +11,8 @@ import httpx
 import numpy as np
 import pytest
 
-from probes.bundle import Bundle, Golden
 from probes.errors import BundleError
+from probes.model.bundle import Bundle, Golden
 from probes.types import GenerationSettings
 from service.app import create_app
 from service.rules import load_rules

@@ -7,7 +7,7 @@ import io
 import pytest
 from PIL import Image
 
-from probes.policy import Policy
+from probes.model.policy import Policy
 from tests.probes.pictures.cases import cases
 from tests.probes.pictures.damaged import damaged
 

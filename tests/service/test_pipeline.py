@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from probes.policy import Policy
+from probes.model.policy import Policy
 from probes.signals.sampling import CHUNK, sample_seed
 from probes.types import ConsistencyMode, Missing, Query, SelfConsistency
 from service.engines.base import EngineError

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from probes.bundle import Bundle
 from probes.errors import BundleError
+from probes.model.bundle import Bundle
 from probes.types import Generation, Missing, ModelIdentity, Query, Readout, Trace
 from service.engines.fake import FakeEngine
 from service.rebind import rebind

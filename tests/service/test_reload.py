@@ -18,9 +18,9 @@ import httpx
 import numpy as np
 import pytest
 
-from probes.bundle import Bundle
+from probes.model.bundle import Bundle
+from probes.model.policy import Policy
 from probes.monitor.drift import RiskHistogram
-from probes.policy import Policy
 
 pytestmark = pytest.mark.anyio
 ASKERS = 12

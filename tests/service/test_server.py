@@ -18,7 +18,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from probes.policy import Policy
+from probes.model.policy import Policy
 from service.cli import app
 
 ROOT = Path(__file__).parents[2]

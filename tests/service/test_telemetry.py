@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.policy import Policy
+from probes.model.policy import Policy
 from service import __version__
 from service.engines.base import EngineError
 from service.telemetry import Telemetry

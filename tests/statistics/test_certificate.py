@@ -13,8 +13,8 @@ from scipy.stats import binomtest
 
 from probes.betting import GroupedAnswers, Ladder, TestedThreshold, plan_ladder
 from probes.guarantee import Certificate, NoCertificate, certify
-from probes.policy import composed_risk
-from probes.slices import slice_groups
+from probes.model.policy import composed_risk
+from probes.model.slicing import slice_groups
 from probes.types import ConsistencyMode
 
 RUNS = pytest.mark.parametrize("runs", [150, pytest.param(600, marks=pytest.mark.long)])

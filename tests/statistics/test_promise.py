@@ -19,10 +19,10 @@ import pytest
 from scipy.stats import binomtest
 
 from benchmarks.certificate_power import Answers, Rule, new_rule, old_rule
-from probes.bundle import Bundle
 from probes.certify import fresh_shares
 from probes.guarantee import Certificate
-from probes.policy import composed_risk
+from probes.model.bundle import Bundle
+from probes.model.policy import composed_risk
 from probes.recertify import certify_judged
 from probes.types import CONSISTENCY_MODES
 

@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from probes.bundle import Bundle
+from probes.model.bundle import Bundle
 from probes.signals.question import QuestionModel, fit_questions
 from probes.signals.sampling import image_hash
 from probes.splits import split_by_image

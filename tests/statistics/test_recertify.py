@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from probes.bundle import Bundle
 from probes.guarantee import Certificate
+from probes.model.bundle import Bundle
 from probes.recertify import SHARES, certify_judged, with_certificate
 
 ANSWERS, ALPHA, DELTA, LIMIT = 400, 0.10, 0.05, 0.5

@@ -4,7 +4,7 @@ from PIL import Image, ImageFilter
 from scipy.stats import chi2
 
 from probes.errors import TrainingError
-from probes.probe import LinearProbe
+from probes.model.probe import LinearProbe
 from probes.signals.domain import (
     IMAGE_FEATURES,
     DomainModel,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from probes.probe import LinearProbe
+from probes.model.probe import LinearProbe
 from probes.signals.hidden import measure_probe, project
 from probes.types import FloatArray, HiddenStateProbe, Missing, Trace
 

@@ -2,7 +2,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from probes.probe import LinearProbe
+from probes.model.probe import LinearProbe
 from probes.signals import measure
 from probes.signals.domain import DomainModel
 from probes.signals.image_features import IMAGE_FEATURES

@@ -19,7 +19,7 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from probes.policy import Policy
+from probes.model.policy import Policy
 from service.records.head import SigningKey
 from service.records.store import RecordStore
 from service.records.tables import answers

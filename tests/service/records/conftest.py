@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from probes.bundle import Bundle
+from probes.model.bundle import Bundle
 from service.records.answer import AnswerRecord
 from service.records.head import SigningKey
 from service.records.store import RecordStore

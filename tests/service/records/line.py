@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import update
 from ulid import ULID
 
-from probes.bundle import Bundle
+from probes.model.bundle import Bundle
 from service.promise import Promise
 from service.records.answer import AnswerRecord, question_hash
 from service.records.outcome import Outcome

@@ -13,7 +13,7 @@ import pytest
 
 from probes.labels.abstention import abstains
 from probes.labels.rule import parse_rule
-from probes.policy import Policy
+from probes.model.policy import Policy
 from service.recertify import gather
 from service.records.audits import AuditTrail
 from service.records.export import export_parquet

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from sqlalchemy import insert
 
+from probes.model.policy import Policy
 from probes.monitor.drift import RiskHistogram
 from probes.monitor.error_rate import Draw, ErrorMonitor
-from probes.policy import Policy
 from probes.types import Interval, Missing
 from service.promise import Promise, try_to_read
 from service.records.chain import append, lock_tail

@@ -15,8 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 from probes.betting import Ladder
-from probes.bundle import Bundle, CertificateAttempt
 from probes.guarantee import Certificate, certify
+from probes.model.bundle import Bundle, CertificateAttempt
 from service.cli import app
 from service.key_file import SCOPES, new_key, save_keys, utc_now
 

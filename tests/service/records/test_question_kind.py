@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probes.bundle import Bundle
-from probes.calibration import PlattMap
-from probes.combine import RiskModel
-from probes.policy import Policy
+from probes.model.bundle import Bundle
+from probes.model.calibration import PlattMap
+from probes.model.policy import Policy
+from probes.model.risk import RiskModel
 from probes.signals.question_kind import KindModel
 from service.records.head import SigningKey
 from service.replay import replay

@@ -14,10 +14,10 @@ import pytest
 from typer.testing import CliRunner
 
 from probes.betting import Ladder
-from probes.bundle import Bundle, CertificateAttempt
 from probes.errors import DataError
 from probes.guarantee import Certificate, certify
-from probes.slices import Slicing
+from probes.model.bundle import Bundle, CertificateAttempt
+from probes.model.slicing import Slicing
 from probes.types import Missing
 from service.cli import app
 from service.promise import Promise

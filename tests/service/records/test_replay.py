@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from probes.bundle import Bundle
-from probes.calibration import PlattMap
-from probes.policy import Policy
+from probes.model.bundle import Bundle
+from probes.model.calibration import PlattMap
+from probes.model.policy import Policy
 from probes.signals.question import QuestionModel
 from probes.types import Missing
 from service.cli import app

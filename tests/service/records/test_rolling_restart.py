@@ -25,8 +25,8 @@ import numpy as np
 import pytest
 
 from probes.betting import Ladder
-from probes.bundle import Bundle, CertificateAttempt
 from probes.guarantee import certify
+from probes.model.bundle import Bundle, CertificateAttempt
 from probes.monitor.audit import choose_audit
 from service.records.head import SigningKey
 from service.records.verify import verify

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from probes.policy import Policy
+from probes.model.policy import Policy
 from service.records.head import SigningKey
 from service.records.verify import verify
 

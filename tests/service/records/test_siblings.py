@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from probes.errors import DataError
-from probes.policy import Policy
+from probes.model.policy import Policy
 from service.recertify import gather
 from service.records.certificates import loaded
 from service.records.outcome import Outcome

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from probes.bundle import Bundle, CertificateAttempt
 from probes.errors import DataError
 from probes.guarantee import Certificate
 from probes.ledger import anchors
+from probes.model.bundle import Bundle, CertificateAttempt
 from service.audit_replay import NAMED_AUDITS
 from service.recertify import gather
 from service.records.answer import AnswerRecord

@@ -9,12 +9,12 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from probes.bundle import Bundle
-from probes.bundle_check import check_bundle
 from probes.errors import BundleError
-from probes.policy import Policy
+from probes.model.bundle import Bundle
+from probes.model.check import check_bundle
+from probes.model.policy import Policy
+from probes.model.typed import fits
 from probes.signals.question_kind import KindModel
-from probes.typed import fits
 from probes.types import FloatArray
 
 

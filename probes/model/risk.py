@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
-from probes.calibration import CalibrationMap
 from probes.calibration_choice import CalibrationCandidate, choose_calibration
 from probes.errors import TrainingError
+from probes.model.calibration import CalibrationMap
 from probes.stats.bootstrap import paired_difference
 from probes.stats.metrics import auroc
 from probes.types import FloatArray, Interval, Missing, Signals

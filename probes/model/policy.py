@@ -1,4 +1,4 @@
-"""From a risk to a decision, by the rules of :mod:`probes.precedence`, in their order."""
+"""From a risk to a decision, by the rules of :mod:`probes.model.precedence`, in their order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.guarantee import Certificate
-from probes.precedence import RULES, Case
+from probes.model.precedence import RULES, Case
 from probes.signals.consistency import completed_consistency, measure_consistency
 from probes.types import (
     ConsistencyMode,
@@ -72,7 +72,7 @@ class Policy:
         """Decide on one answer.
 
         Args:
-            certificate: what :meth:`probes.bundle.Bundle.certificate_for` gave; the reason of a
+            certificate: what :meth:`probes.model.bundle.Bundle.certificate_for` gave; the reason of a
                 ``Missing`` is ``no_certificate`` or ``certificate_void``. Manual mode ignores it.
         """
         accept_below = self.threshold(certificate)

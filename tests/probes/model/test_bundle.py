@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probes import bundle_folder
-from probes.bundle import Bundle, check_identity
-from probes.bundle_folder import FORMAT
-from probes.calibration import fit_isotonic, fit_platt, fit_venn_abers
 from probes.certify import certify, policy_risk, stage_risks
 from probes.errors import BundleError
 from probes.guarantee import Certificate
-from probes.policy import Policy
+from probes.model import folder as bundle_folder
+from probes.model.bundle import Bundle, check_identity
+from probes.model.calibration import fit_isotonic, fit_platt, fit_venn_abers
+from probes.model.folder import FORMAT
+from probes.model.policy import Policy
 from probes.signals.question import QuestionModel
 from probes.train import train
 from probes.types import (

@@ -10,8 +10,8 @@ from typing import Any, get_args
 import pytest
 
 from probes.guarantee import Certificate
-from probes.policy import Policy
-from probes.precedence import PRECEDENCE, RULES
+from probes.model.policy import Policy
+from probes.model.precedence import PRECEDENCE, RULES
 from probes.types import (
     AnswerForm,
     Domain,
@@ -26,7 +26,7 @@ from probes.types import (
     TokenConfidence,
 )
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "records.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "records.md"
 CERTIFICATE = Certificate(
     "c-1", 0.1, 0.05, 100, 2, 0.3, "never", 0, "b-1", "r1", "d", "2026-01-01T00:00:00+00:00",
     "2027-01-01T00:00:00+00:00",

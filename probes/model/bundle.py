@@ -1,7 +1,7 @@
 """What training leaves and serving loads.
 
 A bundle is a folder of ``manifest.json``, ``tensors.safetensors``, ``golden/*.png`` and
-``SHA256SUMS`` (see :mod:`probes.bundle_folder`). Nothing in it can be executed. Its id is a hash of
+``SHA256SUMS`` (see :mod:`probes.model.folder`). Nothing in it can be executed. Its id is a hash of
 everything that makes a risk, so equal trainings give the same id; certificates name that id and
 stand outside of it.
 """
@@ -15,15 +15,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from probes.combine import RiskModel
 from probes.errors import BundleError
 from probes.guarantee import Certificate, NoCertificate
-from probes.policy import Policy
-from probes.probe import LinearProbe
+from probes.model.policy import Policy
+from probes.model.probe import LinearProbe
+from probes.model.risk import RiskModel
+from probes.model.slicing import Slicing
 from probes.signals.domain import DomainModel
 from probes.signals.question import QuestionMode, QuestionModel
 from probes.signals.question_kind import KindModel
-from probes.slices import Slicing
 from probes.types import (
     ConsistencyMode,
     FloatArray,
@@ -121,13 +121,13 @@ class Bundle:
     @staticmethod
     def load(folder: Path) -> Bundle:
         """Read and check a bundle. Raises BundleError naming the field or file that is wrong."""
-        from probes.bundle_folder import read_bundle
+        from probes.model.folder import read_bundle
 
         return read_bundle(folder)
 
     def save(self, folder: Path) -> Bundle:
         """Write it to a new folder; returns it as loaded back, with its id. Raises BundleError."""
-        from probes.bundle_folder import write_bundle
+        from probes.model.folder import write_bundle
 
         return write_bundle(self, folder)
 
@@ -138,7 +138,7 @@ class Bundle:
         """
         if isinstance(self.questions, Missing):
             raise BundleError("questions", "has none to choose for; train the bundle again")
-        from probes.bundle_folder import identify
+        from probes.model.folder import identify
 
         if mode == self.questions.mode:
             return self

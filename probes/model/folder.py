@@ -22,19 +22,19 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from probes.bundle import NO_QUESTION_SIDE, Bundle, CertificateAttempt, Golden
-from probes.bundle_check import check_bundle
-from probes.calibration import CalibrationMap, IsotonicMap, PlattMap, VennAbersMap
-from probes.combine import RiskModel
 from probes.errors import NOT_UNDERSTOOD, BundleError
 from probes.guarantee import Certificate, NoCertificate
-from probes.policy import Policy
-from probes.probe import LinearProbe
+from probes.model.bundle import NO_QUESTION_SIDE, Bundle, CertificateAttempt, Golden
+from probes.model.calibration import CalibrationMap, IsotonicMap, PlattMap, VennAbersMap
+from probes.model.check import check_bundle
+from probes.model.policy import Policy
+from probes.model.probe import LinearProbe
+from probes.model.risk import RiskModel
+from probes.model.slicing import Slicing
+from probes.model.typed import fits
 from probes.signals.domain import DomainModel
 from probes.signals.question import QuestionModel
 from probes.signals.question_kind import KindModel
-from probes.slices import Slicing
-from probes.typed import fits
 from probes.types import (
     CONSISTENCY_MODES,
     GenerationSettings,

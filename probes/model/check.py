@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from probes.bundle import Bundle
-from probes.combine import FEATURES, KIND, split_feature
 from probes.errors import BundleError
+from probes.model.bundle import Bundle
+from probes.model.risk import FEATURES, KIND, split_feature
 from probes.monitor.drift import RiskHistogram
 from probes.signals.question import QuestionModel
 from probes.types import FloatArray, Missing, Signals

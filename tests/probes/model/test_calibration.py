@@ -4,7 +4,8 @@ from scipy.special import expit
 from sklearn.calibration import _SigmoidCalibration
 from sklearn.isotonic import IsotonicRegression
 
-from probes.calibration import (
+from probes.errors import TrainingError
+from probes.model.calibration import (
     IsotonicMap,
     PlattMap,
     VennAbersMap,
@@ -12,7 +13,6 @@ from probes.calibration import (
     fit_platt,
     fit_venn_abers,
 )
-from probes.errors import TrainingError
 from probes.stats.metrics import ece
 
 FITS = [fit_platt, fit_isotonic, fit_venn_abers]

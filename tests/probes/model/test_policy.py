@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from probes.guarantee import Certificate
-from probes.policy import Policy, composed_risk, settled
+from probes.model.policy import Policy, composed_risk, settled
 from probes.types import (
     CONSISTENCY_MODES,
     Decision,
