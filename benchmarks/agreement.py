@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.host import ROOT
-from probes.collect import default_layers
+from probes.data.collect import default_layers
 from probes.guarantee import Certificate
 from probes.model.bundle import Bundle
 from probes.signals import measure

@@ -22,9 +22,9 @@ from scipy.stats import binom
 
 from probes.betting import GroupedAnswers, fixed_sequence, plan_ladder
 from probes.certify import policy_risk, stage_risks
+from probes.data.store import load
 from probes.ledger import FIRST_SHARE
 from probes.model.bundle import Bundle
-from probes.store import load
 from probes.types import FloatArray
 
 DELTA = 0.05

@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from probes.collect import collect
-from probes.datasets import Example
+from probes.data.collect import collect
+from probes.data.datasets import Example
 from probes.types import GenerationSettings
 from service.engines.fake import FakeEngine
 

@@ -35,10 +35,10 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from benchmarks.full_size_shapes import SHAPES, Shape
-from probes.collect import collect
-from probes.datasets import Example, load_dataset
-from probes.images import load_image
-from probes.store import Store
+from probes.data.collect import collect
+from probes.data.datasets import Example, load_dataset
+from probes.data.images import load_image
+from probes.data.store import Store
 from probes.types import GenerationSettings, ModelIdentity, Query
 from service.engines.build import CALLS_PER_QUESTION, COLLECT_BATCH, COLLECT_WAIT_SECONDS
 from service.engines.checkpoint import Checkpoint

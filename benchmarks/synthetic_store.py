@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from probes.data.store import Arrays, Place, Record, Setup, Store, Writer
 from probes.signals.attention import ATTENTION_METRICS
 from probes.signals.image_features import IMAGE_FEATURES
 from probes.signals.sampling import image_hash
-from probes.store import Arrays, Place, Record, Setup, Store, Writer
 from probes.types import GenerationSettings, Missing, ModelIdentity, TokenConfidence
 
 DIRECTIONS = 300

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from benchmarks.synthetic_store import write_store
-from probes.store import load
+from probes.data.store import load
 from probes.train import train
 from probes.types import POSITIONS
 

@@ -16,11 +16,11 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 
+from probes.data.shards import Column, Row, each, fill
+from probes.data.store import Record, Store
 from probes.labels import judge
 from probes.measurements import image_reader
 from probes.model.probe import LinearProbe
-from probes.shards import Column, Row, each, fill
-from probes.store import Record, Store
 from probes.types import NOTHING, Generation, Query, Readout
 
 Held = Literal["zero", "mean"]

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probes.data.store import Store
 from probes.guarantee import Certificate
 from probes.model.bundle import Bundle
 from probes.model.slicing import SliceField
 from probes.stats.wilson import wilson_share
-from probes.store import Store
 from probes.types import ConsistencyMode, FloatArray, Interval, Missing
 
 PARTS: tuple[SliceField, ...] = ("kind", "slice")

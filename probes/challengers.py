@@ -31,15 +31,15 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
-from probes.companion import blank_rows
+from probes.data.blank_run import blank_rows
+from probes.data.columns import states
+from probes.data.store import Store
 from probes.errors import TrainingError
 from probes.layers import Candidate
 from probes.logistic import fit_path
-from probes.measured import states
 from probes.model.probe import LinearProbe, Standardised, held_out
 from probes.stats.bootstrap import paired_difference
 from probes.stats.metrics import auroc
-from probes.store import Store
 from probes.types import FloatArray, Interval, Missing
 
 L1_STRENGTHS = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)

@@ -13,17 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.ablation import Condition
+from probes.data.shards import Column
+from probes.data.store import Store
 from probes.judge import ATTENTION_SIGNS, BASELINE, judge
 from probes.labels.rule import rule_name
 from probes.model.bundle import Bundle
-from probes.shards import Column
 from probes.signals.attention import ATTENTION_METRICS, HEAD_METRICS
 from probes.signals.evidence import MASKINGS
 from probes.signals.prompt_side import PROMPT_SIDE_METRICS
 from probes.stats import metrics
 from probes.stats.bootstrap import cluster_bootstrap, paired_difference
 from probes.stats.paired import compare, mean_interval
-from probes.store import Store
 from probes.types import FloatArray, Interval, Missing
 
 BoolArray = NDArray[np.bool_]

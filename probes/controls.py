@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from probes.companion import blank_rows
-from probes.measured import states
+from probes.data.blank_run import blank_rows
+from probes.data.columns import states
+from probes.data.store import Place, Store
 from probes.model.bundle import Bundle
 from probes.model.probe import cross_validate, fit_linear_probe
 from probes.signals.question_kind import words_of
-from probes.store import Place, Store
 from probes.types import FloatArray, Missing
 
 CONTROLS: Mapping[str, str] = {

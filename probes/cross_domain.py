@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probes.data.columns import states
+from probes.data.splits import split_by_image
+from probes.data.store import Store
 from probes.errors import TrainingError
-from probes.measured import states
 from probes.model.bundle import Bundle
 from probes.model.probe import LinearProbe, cross_validate, fit_linear_probe
-from probes.splits import split_by_image
 from probes.stats import metrics
 from probes.stats.bootstrap import cluster_bootstrap
-from probes.store import Store
 from probes.types import Interval, Missing
 
 TRAINED, JUDGED = ("fit", "select"), ("calibrate", "test")

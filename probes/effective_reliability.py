@@ -10,10 +10,10 @@ import functools
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+from probes.data.store import Store
 from probes.judge import Judged
 from probes.stats.bootstrap import Metric, cluster_bootstrap
 from probes.stats.metrics import effective_reliability, reliability_threshold
-from probes.store import Store
 
 COSTS = (1, 10, 100)
 """What a wrong answer costs, in right ones."""

@@ -20,6 +20,8 @@ from probes.certify import modes_of, policy_risk, stage_risks
 from probes.controls import CONTROLS, control_scores
 from probes.cross_domain import cross_domain, kind_left_out
 from probes.curves import histogram, reliability, right_and_wrong, risk_coverage
+from probes.data.columns import measure_inside
+from probes.data.store import Store
 from probes.effective_reliability import Thresholds, reliability_table, reliability_thresholds
 from probes.errors import StoreError, TrainingError
 from probes.examples import pick_examples
@@ -27,13 +29,11 @@ from probes.flags import flags
 from probes.guarantee import Certificate
 from probes.judge import RISKS, Judged, accuracy_table, error_rate, judge, signal_table
 from probes.ledger import Try, told
-from probes.measured import measure_inside
 from probes.model.bundle import Bundle
 from probes.per_layer import attention_layers, probe_layers
 from probes.stats import metrics
 from probes.stats.bootstrap import cluster_bootstrap, paired_difference
 from probes.stats.wilson import wilson_share
-from probes.store import Store
 from probes.train import splits_of
 from probes.types import ConsistencyMode, FloatArray, Interval, Missing
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probes.data.store import Store
 from probes.judge import BASELINE, Judged
-from probes.store import Store
 from probes.types import FloatArray
 
 EXAMPLES = 4

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.base_accuracy import base_accuracy
-from probes.measured import measure_columns, measure_distance, measure_risk
+from probes.data.base_accuracy import base_accuracy
+from probes.data.columns import measure_columns, measure_distance, measure_risk
+from probes.data.store import Store
 from probes.model.bundle import Bundle
 from probes.stats import metrics
 from probes.stats.bootstrap import Metric, cluster_bootstrap, paired_difference
-from probes.store import Store
 from probes.types import FloatArray, Missing
 
 RISK_LEVELS = (0.01, 0.05, 0.10, 0.20)

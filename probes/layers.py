@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
+from probes.data.columns import states
+from probes.data.store import Place, Store
 from probes.errors import TrainingError
-from probes.measured import states
 from probes.model.probe import LinearProbe, cross_validate
-from probes.store import Place, Store
 from probes.types import FloatArray, Position
 
 MOST_WORKERS = 8

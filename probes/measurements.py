@@ -16,16 +16,16 @@ from typing import Protocol
 
 import numpy as np
 
+from probes.data.images import load_image
+from probes.data.shards import Column, Row, each, fill
+from probes.data.store import Record, Store
 from probes.errors import StoreError
-from probes.images import load_image
 from probes.labels import judge
-from probes.shards import Column, Row, each, fill
 from probes.signals.attention import attention_table, head_table
 from probes.signals.evidence import MASKINGS, Masking, answer_row, masked_images
 from probes.signals.margin import measure_margins
 from probes.signals.prompt_side import prompt_side
 from probes.signals.sampling import image_hash
-from probes.store import Record, Store
 from probes.types import (
     NOTHING,
     AnswerScore,

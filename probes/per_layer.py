@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probes.data.columns import states
+from probes.data.store import Store
 from probes.judge import ATTENTION_SIGNS
-from probes.measured import states
 from probes.model.bundle import Bundle
 from probes.model.probe import fit_linear_probe
 from probes.signals.attention import ATTENTION_METRICS
 from probes.stats import metrics
 from probes.stats.bootstrap import cluster_bootstrap
-from probes.store import Store
 
 
 def probe_layers(

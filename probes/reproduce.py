@@ -23,10 +23,13 @@ import numpy as np
 
 from probes.ablation import DRAWS, Ablatable, Condition, ablate_all, conditions
 from probes.certify import certify
-from probes.collect import Engine as Collecting
-from probes.collect import collect
 from probes.comparison import ALL, Comparison
-from probes.datasets import Example
+from probes.data.collect import Engine as Collecting
+from probes.data.collect import collect
+from probes.data.datasets import Example
+from probes.data.shards import Column
+from probes.data.splits import SplitName
+from probes.data.store import Store
 from probes.errors import StoreError, TrainingError
 from probes.evaluate import evaluate
 from probes.judge import BASELINE
@@ -37,10 +40,7 @@ from probes.model.bundle import Bundle
 from probes.papers import Value, judge_claims
 from probes.report import load_evaluation
 from probes.reproduction_page import render
-from probes.shards import Column
-from probes.splits import SplitName
 from probes.stats.paired import Lost
-from probes.store import Store
 from probes.train import SHARES, splits_of, train
 from probes.types import GenerationSettings, Interval, Missing
 

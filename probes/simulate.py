@@ -22,9 +22,9 @@ from probes.betting import (
     plan_ladder,
 )
 from probes.certify import policy_risk, stage_risks
+from probes.data.store import Store
 from probes.model.bundle import Bundle
 from probes.model.policy import composed_reject
-from probes.store import Store
 from probes.train import splits_of
 from probes.types import ConsistencyMode, FloatArray, Missing
 

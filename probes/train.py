@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.base_accuracy import base_accuracy
 from probes.calibration_choice import CalibrationCandidate
 from probes.challengers import ProbeModel, choose_probe
+from probes.data.base_accuracy import base_accuracy
+from probes.data.columns import Measured, measure_columns, measure_risk, states
+from probes.data.images import load_image
+from probes.data.splits import SPLITS, SplitName, split_by_image
+from probes.data.store import Store
 from probes.errors import StoreError
-from probes.images import load_image
 from probes.layers import fit_layers, read_places
-from probes.measured import Measured, measure_columns, measure_risk, states
 from probes.model.bundle import Bundle, Golden
 from probes.model.policy import Policy
 from probes.model.probe import LinearProbe, with_components
@@ -40,8 +42,6 @@ from probes.signals.domain import fit_domain
 from probes.signals.question import QuestionModel, collapse, fit_questions
 from probes.signals.question_kind import KindModel, fit_kinds
 from probes.signals.sampling import image_hash
-from probes.splits import SPLITS, SplitName, split_by_image
-from probes.store import Store
 from probes.types import FloatArray, Missing, Query
 
 SHARES: Mapping[SplitName, float] = {"fit": 0.35, "select": 0.15, "calibrate": 0.25, "test": 0.25}

@@ -12,11 +12,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from probes.base_accuracy import base_accuracy
+from probes.data.base_accuracy import base_accuracy
+from probes.data.groups import warnings_of
+from probes.data.store import Store
 from probes.errors import DataError
-from probes.groups import warnings_of
 from probes.pictures import Limits
-from probes.store import Store
 from probes.types import GenerationSettings
 from service.cli_errors import told
 
@@ -56,9 +56,9 @@ def collect(
 
     Malformed records are listed and left out.
     """
-    from probes.collect import collect as run_collection
-    from probes.datasets import load_dataset
-    from probes.partition import take_shard
+    from probes.data.collect import collect as run_collection
+    from probes.data.datasets import load_dataset
+    from probes.data.partition import take_shard
     from service.engines.base import EngineError
     from service.engines.build import collection_engine
     from service.settings import load_settings

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from probes.data.store import Store
 from probes.errors import DataError
 from probes.guarantee import ESTIMANDS, Certificate
 from probes.ledger import Ledger, anchors
@@ -21,7 +22,6 @@ from probes.ledger import told as ledger_told
 from probes.model.bundle import Bundle
 from probes.risk_words import has_probe, made_of
 from probes.signals.question import QuestionMode
-from probes.store import Store
 from probes.types import Missing
 from service.cli_collect import collect, warn_of_labels
 from service.cli_errors import no_certificate, told
@@ -63,8 +63,8 @@ def train(
     ] = None,
 ) -> None:
     """Fit probe, fusion, calibration and domain; write a bundle without certificates."""
+    from probes.data.store import load
     from probes.model.policy import Policy
-    from probes.store import load
     from probes.train import train as run_training
 
     with told(), Console(stderr=True).status("load") as status:
@@ -132,8 +132,8 @@ def certify(
     """
     from probes.certify import ALPHA
     from probes.certify import certify as run_certification
+    from probes.data.store import load
     from probes.model.slicing import Slicing
-    from probes.store import load
 
     if from_records:
         if bundle is not None or since is None:
@@ -186,8 +186,8 @@ def evaluate(
     ] = None,
 ) -> None:
     """Judge every signal on the test split; write evaluation.json."""
+    from probes.data.store import load
     from probes.evaluate import evaluate as run_evaluation
-    from probes.store import load
 
     with told(SettingsError), Console(stderr=True).status("evaluate"):
         others = {}
@@ -270,7 +270,7 @@ def rebind(
 
     The new bundle has no certificate: certify it on a run of that engine.
     """
-    from probes.store import load
+    from probes.data.store import load
     from service.engines.base import EngineError
     from service.engines.build import serving_engine
     from service.rebind import Rebound
@@ -318,8 +318,8 @@ def simulate(
     is guaranteed is tested on the calibration split; each line holds by itself.
     """
     from probes.certify import modes_of
+    from probes.data.store import load
     from probes.simulate import Simulator
-    from probes.store import load
 
     with told():
         loaded, gate = load(store), Bundle.load(bundle)

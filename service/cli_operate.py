@@ -37,8 +37,8 @@ def merge(
     out: Annotated[Path, typer.Option(help="new folder of the whole run")],
 ) -> None:
     """Put the parts that workers collected together into one run."""
+    from probes.data.partition import merge as run_merge
     from probes.errors import GateError
-    from probes.partition import merge as run_merge
 
     try:
         store = run_merge(parts, out)

@@ -99,7 +99,7 @@ async def _run(
     plan: Plan,
     out: Path,
 ) -> None:
-    from probes.datasets import load_dataset
+    from probes.data.datasets import load_dataset
     from probes.papers import verdict_counts
     from probes.reproduce import PAGE
     from probes.reproduce import reproduce as run

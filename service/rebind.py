@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from probes.data.store import Store
 from probes.errors import BundleError
 from probes.model.bundle import Bundle, Golden
-from probes.store import Store
 from probes.types import Missing, ModelIdentity
 from service.engines.base import Engine
 from service.parity import tolerance_of

@@ -6,11 +6,11 @@ import asyncio
 from dataclasses import asdict
 from pathlib import Path
 
+from probes.data.images import load_image
+from probes.data.store import Record, load
 from probes.errors import StoreError
-from probes.images import load_image
 from probes.report import load_evaluation
 from probes.report_examples import Shown
-from probes.store import Record, load
 from probes.types import AttentionMaps, Generation, Missing, Query, Readout
 from service.engines.build import collection_engine
 

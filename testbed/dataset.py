@@ -1,6 +1,6 @@
 """Scenes and questions as a dataset on disk: ``python -m testbed.dataset line --out runs/line``.
 
-Writes ``images/<seed>.png`` and ``questions.jsonl`` in the format of :mod:`probes.datasets`. The
+Writes ``images/<seed>.png`` and ``questions.jsonl`` in the format of :mod:`probes.data.datasets`. The
 same arguments give the same bytes.
 """
 

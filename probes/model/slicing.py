@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from probes.data.store import Record
 from probes.guarantee import answers_needed
-from probes.store import Record
 
 SliceField = Literal["slice", "kind"]
 

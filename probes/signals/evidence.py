@@ -16,7 +16,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.images import blank_image
+from probes.data.images import blank_image
 from probes.signals.attention import TOP_SHARE, top_mask
 from probes.signals.sampling import image_hash
 from probes.types import (

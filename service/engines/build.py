@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from probes.collect import default_layers
+from probes.data.collect import default_layers
 from probes.model.bundle import Bundle
 from service.engines.base import Engine, EngineError
 from service.engines.fake import FakeEngine

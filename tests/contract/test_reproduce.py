@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from probes.datasets import Example, load_jsonl
+from probes.data.datasets import Example, load_jsonl
 from probes.errors import StoreError
 from probes.papers import CLAIMS
 from probes.reproduce import Plan, merge, reproduce
@@ -211,7 +211,7 @@ def test_a_tiny_model(examples: tuple[Example, ...], tiny_llava: Path, tmp_path:
 
 
 def answers_of(engine: TransformersEngine, examples: tuple[Example, ...]) -> list[str]:
-    from probes.images import load_image
+    from probes.data.images import load_image
     from probes.types import NOTHING, Query
 
     async def go() -> list[str]:

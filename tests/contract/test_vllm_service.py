@@ -26,8 +26,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from probes.data.store import Store, load
 from probes.model.bundle import Bundle
-from probes.store import Store, load
 from probes.types import Missing
 from service.cli import app
 from service.settings import embedded

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
 from starlette.datastructures import Headers
 
-from probes.datasets import load_dataset
+from probes.data.datasets import load_dataset
 from probes.errors import DataError
 from probes.pictures import Limits, PictureRefused, decode
 from service.api.body import check_headers, from_form

@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 
 from probes.certify import certify
-from probes.collect import collect
-from probes.datasets import Example, load_jsonl
+from probes.data.collect import collect
+from probes.data.datasets import Example, load_jsonl
+from probes.data.store import Arrays, Store, Writer
 from probes.model.bundle import Bundle
 from probes.signals.sampling import image_hash
-from probes.store import Arrays, Store, Writer
 from probes.train import train
 from probes.types import (
     AttentionMaps,

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from probes.base_accuracy import base_accuracy
-from probes.collect import collect
-from probes.datasets import load_dataset
+from probes.data.base_accuracy import base_accuracy
+from probes.data.collect import collect
+from probes.data.datasets import load_dataset
+from probes.data.store import Store
 from probes.labels.abstention import abstains
-from probes.store import Store
 from probes.types import GenerationSettings
 from service.cli_collect import warn_of_labels
 from service.engines.fake import FakeEngine

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from probes.images import load_image
+from probes.data.images import load_image
 from service.decoder_protocol import (
     FACTS_BYTES,
     BrokenReply,

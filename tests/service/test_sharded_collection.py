@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from probes.datasets import load_jsonl
+from probes.data.datasets import load_jsonl
+from probes.data.partition import merge, take_shard
+from probes.data.store import load
 from probes.errors import DataError, StoreError
-from probes.partition import merge, take_shard
-from probes.store import load
 from service.cli import app
 
 IMAGES, QUESTIONS = 9, 2

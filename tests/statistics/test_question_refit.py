@@ -8,10 +8,10 @@ from typing import cast
 
 import pytest
 
+from probes.data.splits import split_by_image
 from probes.model.bundle import Bundle
 from probes.signals.question import QuestionModel, fit_questions
 from probes.signals.sampling import image_hash
-from probes.splits import split_by_image
 from probes.train import QUESTION_QUANTILE
 from service.settings import embedded
 from testbed.dataset import asked_of

@@ -11,9 +11,9 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from benchmarks.certificate_power import Answers, Rule, new_rule, old_rule
-from probes.groups import group
-from probes.near_duplicates import look
-from probes.record import Record
+from probes.data.groups import group
+from probes.data.near_duplicates import look
+from probes.data.record import Record
 from probes.signals.sampling import image_hash
 
 ALPHA, DELTA = 0.10, 0.05

@@ -14,8 +14,8 @@ import pytest
 from scipy.stats import binomtest
 
 from benchmarks.certificate_power import Answers, Rule, new_rule, old_rule
+from probes.data.splits import split_by_image
 from probes.ledger import Ledger, anchors
-from probes.splits import split_by_image
 from probes.train import SHARES
 
 ALPHA, DELTA = 0.10, 0.05

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from probes.datasets import load_jsonl
-from probes.images import load_image
+from probes.data.datasets import load_jsonl
+from probes.data.images import load_image
 from testbed.dataset import write_dataset
 from testbed.drawing import render
 from testbed.scenes import DOMAINS, Domain, make_scene

@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from probes.data.groups import Groups, group
+from probes.data.near_duplicates import Looks
+from probes.data.record import SCHEMA, from_row, to_row
+from probes.data.record import Record as Record
 from probes.errors import StoreError
-from probes.groups import Groups, group
-from probes.near_duplicates import Looks
-from probes.record import SCHEMA, from_row, to_row
-from probes.record import Record as Record
 from probes.types import (
     FloatArray,
     GenerationSettings,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.datasets import detect_format, load_dataset
+from probes.data.datasets import detect_format, load_dataset
 from probes.errors import DataError
 
 

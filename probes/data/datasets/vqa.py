@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from probes.datasets.example import Example, image, number, text
-from probes.datasets.lines import check_writable, read_bytes
+from probes.data.datasets.example import Example, image, number, text
+from probes.data.datasets.lines import check_writable, read_bytes
 from probes.errors import DataError
 
 ANSWERS = 10

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.near_duplicates import Looks, Pair, connect, join, nearest
-from probes.record import Record
+from probes.data.near_duplicates import Looks, Pair, connect, join, nearest
+from probes.data.record import Record
 from probes.types import Missing
 
 SHOWN = 5

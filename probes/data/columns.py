@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from probes.data.store import Store
 from probes.model.probe import LinearProbe
 from probes.model.risk import FEATURES, KIND, RiskModel
 from probes.signals.consistency import measure_consistency
@@ -18,7 +19,6 @@ from probes.signals.degenerate import measure_form
 from probes.signals.domain import DomainModel
 from probes.signals.question import QuestionModel
 from probes.signals.question_kind import KindModel
-from probes.store import Store
 from probes.types import FloatArray, Missing, Position
 
 BLOCK = 1024

@@ -18,9 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from probes.datasets.example import Example, Found, Loaded, gather, image, text
-from probes.datasets.lines import read_bytes, read_lines
-from probes.datasets.sheet import Row, read_sheet
+from probes.data.datasets.example import Example, Found, Loaded, gather, image, text
+from probes.data.datasets.lines import read_bytes, read_lines
+from probes.data.datasets.sheet import Row, read_sheet
 from probes.errors import DataError
 from probes.labels import check_references
 from probes.labels.rule import Rule, parse_rule
@@ -43,7 +43,7 @@ def read_jsonl(path: Path, images: Path) -> Found:
 
 
 def read_csv(path: Path, images: Path) -> Iterator[tuple[str, Example | DataError]]:
-    """One record per row of a table (:mod:`probes.datasets.sheet`).
+    """One record per row of a table (:mod:`probes.data.datasets.sheet`).
 
     A record is told by the line it begins on. Raises DataError when the columns do not fit.
     """

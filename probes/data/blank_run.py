@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from probes.data.store import Place, Store
 from probes.errors import StoreError
-from probes.store import Place, Store
 
 
 def check_companion(store: Store, blank: Store) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from probes.data.shards import Column, Row, each, fill
 from probes.errors import StoreError
-from probes.shards import Column, Row, each, fill
 from probes.types import Missing
 
 SETUP = {"what": "squares"}

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from probes.datasets import Example
+from probes.data.datasets import Example
+from probes.data.store import Arrays, Setup, Store, Writer, load
 from probes.errors import DataError, StoreError
-from probes.store import Arrays, Setup, Store, Writer, load
 from probes.types import Missing
 
 

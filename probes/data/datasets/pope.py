@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from probes.datasets.example import Example, Found, image, number, text
-from probes.datasets.lines import read_lines
+from probes.data.datasets.example import Example, Found, image, number, text
+from probes.data.datasets.lines import read_lines
 from probes.errors import DataError
 
 STRATEGIES = ("random", "popular", "adversarial")

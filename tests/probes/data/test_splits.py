@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from probes.data.splits import SPLITS, SplitName, split_by_image
 from probes.errors import DataError
-from probes.splits import SPLITS, SplitName, split_by_image
 
 SHARES: dict[SplitName, float] = {"fit": 0.4, "select": 0.2, "calibrate": 0.2, "test": 0.2}
 IMAGES = [f"image-{number}" for number in range(4000)]

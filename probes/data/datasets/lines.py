@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from probes.datasets.example import Example
+from probes.data.datasets.example import Example
 from probes.errors import DataError
 
 Parse = Callable[[Mapping[str, Any], int], Example]

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 from typing import Any, TypeAlias
 
+from probes.data.images import has_image
 from probes.errors import DataError
-from probes.images import has_image
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Example:
 
     Args:
         id: unique in its dataset.
-        image_path: of the image, see :mod:`probes.images`.
+        image_path: of the image, see :mod:`probes.data.images`.
         question: as it is asked.
         references: right answers, at least one.
         kind: of question, for the report.

@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from probes import report
-from probes.collect import collect, dataset_hash
-from probes.datasets import load_dataset
+from probes.data.collect import collect, dataset_hash
+from probes.data.datasets import load_dataset
+from probes.data.groups import Groups, group, warnings_of
+from probes.data.near_duplicates import look
+from probes.data.splits import split_by_image
+from probes.data.store import NO_LOOKS, Store, load
 from probes.errors import StoreError
-from probes.groups import Groups, group, warnings_of
-from probes.near_duplicates import look
-from probes.splits import split_by_image
-from probes.store import NO_LOOKS, Store, load
 from probes.train import SHARES, splits_of
 from probes.types import GenerationSettings, Missing
 

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from probes.store import MANIFEST, Store, load
+from probes.data.store import MANIFEST, Store, load
 
 EXAMPLES = 120
 SCRIPT = """
 import asyncio, sys
 from pathlib import Path
-from probes.collect import collect
-from probes.datasets import load_jsonl
+from probes.data.collect import collect
+from probes.data.datasets import load_jsonl
 from probes.types import GenerationSettings
 from service.engines.fake import FakeEngine
 

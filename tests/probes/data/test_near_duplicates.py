@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import shift
 
-from probes.near_duplicates import SIDE, connect, join, look, nearest
+from probes.data.near_duplicates import SIDE, connect, join, look, nearest
 from testbed.degrade import degrade
 from testbed.drawing import render
 from testbed.scenes import make_scene

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from probes.data.images import check_source, has_image, load_image, read_image
 from probes.errors import DataError
-from probes.images import check_source, has_image, load_image, read_image
 
 NAMES = tuple(f"val2014/{index}.png" for index in range(9))
 

@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from probes.data.store import Record
 from probes.labels.abstention import abstains
 from probes.labels.rule import rule_name
 from probes.labels.text import normalise, spoken
 from probes.signals.degenerate import measure_form
-from probes.store import Record
 
 ENOUGH = 10
 """Answers of a kind from which on a single reading of them all is no chance."""

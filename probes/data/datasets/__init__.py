@@ -1,7 +1,7 @@
 """Labelled questions about images, in the formats they are published in.
 
 ``pope`` and ``vqa`` are the published files; ``jsonl`` and ``csv`` are plain tables of one's own.
-Images are looked for in a folder, a tar or a parquet file (:mod:`probes.images`).
+Images are looked for in a folder, a tar or a parquet file (:mod:`probes.data.images`).
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import re
 from pathlib import Path
 from typing import Literal, get_args
 
-from probes.datasets.example import Example as Example
-from probes.datasets.example import Loaded, gather
-from probes.datasets.example import Problem as Problem
-from probes.datasets.lines import read_bytes
-from probes.datasets.plain import load_jsonl as load_jsonl
-from probes.datasets.plain import read_csv, read_jsonl
-from probes.datasets.pope import read_pope
-from probes.datasets.vqa import annotations_beside, read_vqa
+from probes.data.datasets.example import Example as Example
+from probes.data.datasets.example import Loaded, gather
+from probes.data.datasets.example import Problem as Problem
+from probes.data.datasets.lines import read_bytes
+from probes.data.datasets.plain import load_jsonl as load_jsonl
+from probes.data.datasets.plain import read_csv, read_jsonl
+from probes.data.datasets.pope import read_pope
+from probes.data.datasets.vqa import annotations_beside, read_vqa
+from probes.data.images import check_source
 from probes.errors import DataError
-from probes.images import check_source
 
 Format = Literal["jsonl", "csv", "pope", "vqa"]
 FORMATS: tuple[Format, ...] = get_args(Format)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from probes.datasets import load_dataset
+from probes.data.datasets import load_dataset
 from probes.errors import DataError
 
 COCO = ("COCO_val2014_000000310196.jpg", "COCO_val2014_000000262148.jpg")

@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from probes.collect import collect, dataset_hash, default_layers
-from probes.datasets import Example
+from probes.data.collect import collect, dataset_hash, default_layers
+from probes.data.columns import measure_columns, measure_distance, measure_risk
+from probes.data.datasets import Example
+from probes.data.images import load_image
+from probes.data.store import load
 from probes.errors import DataError, QuestionRefused, StoreError
-from probes.images import load_image
-from probes.measured import measure_columns, measure_distance, measure_risk
 from probes.pictures import Limits
 from probes.signals import measure
 from probes.signals.sampling import CHUNK, draw_chunk, image_hash, sample_seed
-from probes.store import load
 from probes.types import GenerationSettings, HiddenStateProbe, Missing, Query, SampleSet
 from tests.probes.pictures.cases import cases
 from tests.probes.pictures.damaged import damaged, lost
@@ -33,7 +33,7 @@ from tests.probes.pictures.damaged import damaged, lost
 def _synthetic() -> ModuleType:
     """The conftest's synthetic engine, which --import-mode=importlib does not let us import."""
     spec = importlib.util.spec_from_file_location(
-        "synthetic", Path(__file__).parent / "conftest.py"
+        "synthetic", Path(__file__).parents[1] / "conftest.py"
     )
     assert spec is not None
     assert spec.loader is not None

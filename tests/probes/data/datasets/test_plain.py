@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from probes.datasets import load_dataset, load_jsonl
+from probes.data.datasets import load_dataset, load_jsonl
+from probes.data.images import load_image
 from probes.errors import DataError
-from probes.images import load_image
 
 WriteLines = Callable[..., Path]
 

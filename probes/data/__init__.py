@@ -1,0 +1,1 @@
+"""From labelled questions to a store of answers, and the store as columns."""
