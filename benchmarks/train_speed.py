@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.synthetic_store import write_store
 from probes.data.store import load
-from probes.train import train
+from probes.fit.train import train
 from probes.types import POSITIONS
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from probes.betting import GroupedAnswers, bound_bet, error_interval, plan_ladder
 from probes.data.columns import measure_columns, measure_inside, measure_proper, measure_risk
 from probes.data.store import Store
+from probes.fit.train import splits_of
 from probes.guarantee import Certificate, NoCertificate
 from probes.guarantee import certify as certify_policy
 from probes.ledger import FIRST_SHARE, anchors
@@ -22,7 +23,6 @@ from probes.model.bundle import Bundle, CertificateAttempt
 from probes.model.policy import composed_risk
 from probes.model.slicing import Slicing, slice_groups
 from probes.signals.question import QuestionMode
-from probes.train import splits_of
 from probes.types import CONSISTENCY_MODES, ConsistencyMode, FloatArray, Interval, Missing
 
 ALPHA = 0.10

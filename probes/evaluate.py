@@ -25,6 +25,7 @@ from probes.data.store import Store
 from probes.effective_reliability import Thresholds, reliability_table, reliability_thresholds
 from probes.errors import StoreError, TrainingError
 from probes.examples import pick_examples
+from probes.fit.train import splits_of
 from probes.flags import flags
 from probes.guarantee import Certificate
 from probes.judge import RISKS, Judged, accuracy_table, error_rate, judge, signal_table
@@ -34,7 +35,6 @@ from probes.per_layer import attention_layers, probe_layers
 from probes.stats import metrics
 from probes.stats.bootstrap import cluster_bootstrap, paired_difference
 from probes.stats.wilson import wilson_share
-from probes.train import splits_of
 from probes.types import ConsistencyMode, FloatArray, Interval, Missing
 
 EVALUATION = "evaluation.json"

@@ -14,7 +14,7 @@ MODELS: Mapping[str, str] = {
     "ensemble": "mean over layers",
     "mlp": "MLP",
 }
-"""See :mod:`probes.challengers`."""
+"""See :mod:`probes.fit.challengers`."""
 
 
 def probe_tables(evaluation: Mapping[str, Any]) -> list[Table]:

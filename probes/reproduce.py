@@ -32,6 +32,7 @@ from probes.data.splits import SplitName
 from probes.data.store import Store
 from probes.errors import StoreError, TrainingError
 from probes.evaluate import evaluate
+from probes.fit.train import SHARES, splits_of, train
 from probes.judge import BASELINE
 from probes.ledger import Ledger, anchors
 from probes.measurements import Engine as Measuring
@@ -41,7 +42,6 @@ from probes.papers import Value, judge_claims
 from probes.report import load_evaluation
 from probes.reproduction_page import render
 from probes.stats.paired import Lost
-from probes.train import SHARES, splits_of, train
 from probes.types import GenerationSettings, Interval, Missing
 
 REPRODUCTION, PAGE, PLAN = "reproduction.json", "reproduction.md", "plan.json"

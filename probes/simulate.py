@@ -23,9 +23,9 @@ from probes.betting import (
 )
 from probes.certify import policy_risk, stage_risks
 from probes.data.store import Store
+from probes.fit.train import splits_of
 from probes.model.bundle import Bundle
 from probes.model.policy import composed_reject
-from probes.train import splits_of
 from probes.types import ConsistencyMode, FloatArray, Missing
 
 

@@ -64,8 +64,8 @@ def train(
 ) -> None:
     """Fit probe, fusion, calibration and domain; write a bundle without certificates."""
     from probes.data.store import load
+    from probes.fit.train import train as run_training
     from probes.model.policy import Policy
-    from probes.train import train as run_training
 
     with told(), Console(stderr=True).status("load") as status:
         loaded = load(store)

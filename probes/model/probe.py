@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 
 from probes.errors import TrainingError
-from probes.logistic import Fitted, fit_path, gram
+from probes.fit.logistic import Fitted, fit_path, gram
 from probes.types import FloatArray, Position
 
 REGULARISATION = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)

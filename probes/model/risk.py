@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
-from probes.calibration_choice import CalibrationCandidate, choose_calibration
 from probes.errors import TrainingError
+from probes.fit.calibration_choice import CalibrationCandidate, choose_calibration
 from probes.model.calibration import CalibrationMap
 from probes.stats.bootstrap import paired_difference
 from probes.stats.metrics import auroc

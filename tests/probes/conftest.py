@@ -18,9 +18,9 @@ from probes.certify import certify
 from probes.data.collect import collect
 from probes.data.datasets import Example, load_jsonl
 from probes.data.store import Arrays, Store, Writer
+from probes.fit.train import train
 from probes.model.bundle import Bundle
 from probes.signals.sampling import image_hash
-from probes.train import train
 from probes.types import (
     AttentionMaps,
     FloatArray,

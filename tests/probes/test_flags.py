@@ -16,9 +16,9 @@ from probes.certify import certify
 from probes.data.base_accuracy import base_accuracy
 from probes.data.store import Store, Writer
 from probes.evaluate import evaluate
+from probes.fit.train import train
 from probes.flags import flags
 from probes.report import warnings
-from probes.train import train
 from probes.types import Interval, Missing
 from service.cli import app
 

@@ -10,7 +10,7 @@ import pytest
 
 from probes.errors import StoreError
 from probes.evaluate import evaluate
-from probes.train import splits_of
+from probes.fit.train import splits_of
 
 
 @pytest.fixture(scope="module")

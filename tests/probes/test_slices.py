@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from probes.certify import _observed, certify, policy_risk, stage_risks
+from probes.fit.train import splits_of
 from probes.guarantee import Certificate, NoCertificate, answers_needed
 from probes.model.bundle import Bundle, CertificateAttempt
 from probes.model.policy import Policy
 from probes.model.slicing import Slicing, slice_groups
-from probes.train import splits_of
 from probes.types import Interval, Missing
 
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)

@@ -9,10 +9,10 @@ from typing import cast
 import pytest
 
 from probes.data.splits import split_by_image
+from probes.fit.train import QUESTION_QUANTILE
 from probes.model.bundle import Bundle
 from probes.signals.question import QuestionModel, fit_questions
 from probes.signals.sampling import image_hash
-from probes.train import QUESTION_QUANTILE
 from service.settings import embedded
 from testbed.dataset import asked_of
 from testbed.drawing import render

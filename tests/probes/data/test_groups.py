@@ -19,7 +19,7 @@ from probes.data.near_duplicates import look
 from probes.data.splits import split_by_image
 from probes.data.store import NO_LOOKS, Store, load
 from probes.errors import StoreError
-from probes.train import SHARES, splits_of
+from probes.fit.train import SHARES, splits_of
 from probes.types import GenerationSettings, Missing
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from probes.certify import certify, policy_risk, stage_risks
 from probes.errors import BundleError
+from probes.fit.train import train
 from probes.guarantee import Certificate
 from probes.model import folder as bundle_folder
 from probes.model.bundle import Bundle, check_identity
@@ -22,7 +23,6 @@ from probes.model.calibration import fit_isotonic, fit_platt, fit_venn_abers
 from probes.model.folder import FORMAT
 from probes.model.policy import Policy
 from probes.signals.question import QuestionModel
-from probes.train import train
 from probes.types import (
     Domain,
     HiddenStateProbe,

@@ -9,11 +9,11 @@ import pytest
 
 from probes.data.columns import measure_columns, measure_risk
 from probes.data.store import Store
+from probes.fit.train import train
 from probes.model.bundle import Bundle
 from probes.model.risk import BY_KIND, CANDIDATES, FEATURES, by_kind, choose_fusion, fit_risk_model
 from probes.risk_words import has_probe, made_of
 from probes.stats.metrics import auroc
-from probes.train import train
 from probes.types import (
     Domain,
     HiddenStateProbe,

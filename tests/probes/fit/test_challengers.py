@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probes import challengers
-from probes.challengers import choose_probe
 from probes.data.blank_run import blank_rows
 from probes.data.columns import states
 from probes.data.store import Store, Writer
 from probes.errors import StoreError
-from probes.layers import Candidate, ProbeCandidate, fit_layers
+from probes.fit import challengers
+from probes.fit.challengers import choose_probe
+from probes.fit.layers import Candidate, ProbeCandidate, fit_layers
+from probes.fit.train import splits_of, train
 from probes.model.probe import Standardised, fit_linear_probe
-from probes.train import splits_of, train
 
 SHARES = {"fit": 0.15, "select": 0.27, "calibrate": 0.4, "test": 0.18}
 

@@ -1,6 +1,6 @@
 """Other probes beside the L2 one, and which of them is shipped.
 
-``l2``       the best layer and position of :mod:`probes.layers`.
+``l2``       the best layer and position of :mod:`probes.fit.layers`.
 ``l1``       an L1 penalty there, C by cross-validation.
 ``blank``    the L2 probe taught that the image must matter, after BICR (arXiv 2605.10893): for
              every right answer the state with the real image is to look less wrong than the state
@@ -35,8 +35,8 @@ from probes.data.blank_run import blank_rows
 from probes.data.columns import states
 from probes.data.store import Store
 from probes.errors import TrainingError
-from probes.layers import Candidate
-from probes.logistic import fit_path
+from probes.fit.layers import Candidate
+from probes.fit.logistic import fit_path
 from probes.model.probe import LinearProbe, Standardised, held_out
 from probes.stats.bootstrap import paired_difference
 from probes.stats.metrics import auroc
@@ -91,7 +91,7 @@ def choose_probe(
     """Fit every challenger and choose.
 
     Args:
-        candidates: of :func:`probes.layers.fit_layers`, best first.
+        candidates: of :func:`probes.fit.layers.fit_layers`, best first.
         fit, select: answers, (n,).
         blank: companion run with blank images; without it that challenger is missing.
 

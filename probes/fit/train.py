@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.calibration_choice import CalibrationCandidate
-from probes.challengers import ProbeModel, choose_probe
 from probes.data.base_accuracy import base_accuracy
 from probes.data.columns import Measured, measure_columns, measure_risk, states
 from probes.data.images import load_image
 from probes.data.splits import SPLITS, SplitName, split_by_image
 from probes.data.store import Store
 from probes.errors import StoreError
-from probes.layers import fit_layers, read_places
+from probes.fit.calibration_choice import CalibrationCandidate
+from probes.fit.challengers import ProbeModel, choose_probe
+from probes.fit.layers import fit_layers, read_places
 from probes.model.bundle import Bundle, Golden
 from probes.model.policy import Policy
 from probes.model.probe import LinearProbe, with_components

@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from probes.errors import TrainingError
-from probes.logistic import fit_path
+from probes.fit.logistic import fit_path
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
 

@@ -1,0 +1,1 @@
+"""What training fits: probes per layer, the fused risk, calibration maps, the domain."""
