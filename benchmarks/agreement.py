@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.host import ROOT
 from probes.data.collect import default_layers
-from probes.guarantee import Certificate
+from probes.guarantee.learn_then_test import Certificate
 from probes.model.bundle import Bundle
 from probes.signals import measure
 from probes.types import POSITIONS, AttentionMaps, Generation, Missing, Query, Readout

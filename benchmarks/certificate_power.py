@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from probes.betting import GroupedAnswers, fixed_sequence, plan_ladder
-from probes.certify import policy_risk, stage_risks
 from probes.data.store import load
-from probes.ledger import FIRST_SHARE
+from probes.guarantee.betting import GroupedAnswers, fixed_sequence, plan_ladder
+from probes.guarantee.certify import policy_risk, stage_risks
+from probes.guarantee.ledger import FIRST_SHARE
 from probes.model.bundle import Bundle
 from probes.types import FloatArray
 

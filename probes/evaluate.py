@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.accepted import accepted_table
-from probes.certify import modes_of, policy_risk, stage_risks
 from probes.controls import CONTROLS, control_scores
 from probes.cross_domain import cross_domain, kind_left_out
 from probes.curves import histogram, reliability, right_and_wrong, risk_coverage
@@ -27,9 +26,10 @@ from probes.errors import StoreError, TrainingError
 from probes.examples import pick_examples
 from probes.fit.train import splits_of
 from probes.flags import flags
-from probes.guarantee import Certificate
+from probes.guarantee.certify import modes_of, policy_risk, stage_risks
+from probes.guarantee.learn_then_test import Certificate
+from probes.guarantee.ledger import Try, told
 from probes.judge import RISKS, Judged, accuracy_table, error_rate, judge, signal_table
-from probes.ledger import Try, told
 from probes.model.bundle import Bundle
 from probes.per_layer import attention_layers, probe_layers
 from probes.stats import metrics

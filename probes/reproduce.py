@@ -22,7 +22,6 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from probes.ablation import DRAWS, Ablatable, Condition, ablate_all, conditions
-from probes.certify import certify
 from probes.comparison import ALL, Comparison
 from probes.data.collect import Engine as Collecting
 from probes.data.collect import collect
@@ -33,8 +32,9 @@ from probes.data.store import Store
 from probes.errors import StoreError, TrainingError
 from probes.evaluate import evaluate
 from probes.fit.train import SHARES, splits_of, train
+from probes.guarantee.certify import certify
+from probes.guarantee.ledger import Ledger, anchors
 from probes.judge import BASELINE
-from probes.ledger import Ledger, anchors
 from probes.measurements import Engine as Measuring
 from probes.measurements import measure_all
 from probes.model.bundle import Bundle

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from probes import reproduction_cells as cells
-from probes.certify import DELTA
+from probes.guarantee.certify import DELTA
 from probes.papers import verdict_counts
 from probes.reproduction_cells import Cells, Reproduction
 from probes.table import Table, to_markdown

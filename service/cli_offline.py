@@ -16,9 +16,9 @@ from rich.table import Table
 
 from probes.data.store import Store
 from probes.errors import DataError
-from probes.guarantee import ESTIMANDS, Certificate
-from probes.ledger import Ledger, anchors
-from probes.ledger import told as ledger_told
+from probes.guarantee.learn_then_test import ESTIMANDS, Certificate
+from probes.guarantee.ledger import Ledger, anchors
+from probes.guarantee.ledger import told as ledger_told
 from probes.model.bundle import Bundle
 from probes.risk_words import has_probe, made_of
 from probes.signals.question import QuestionMode
@@ -130,9 +130,9 @@ def certify(
     --alpha in the policy's own mode first. Ends with 3 when nothing can be promised; the bundle is
     written all the same.
     """
-    from probes.certify import ALPHA
-    from probes.certify import certify as run_certification
     from probes.data.store import load
+    from probes.guarantee.certify import ALPHA
+    from probes.guarantee.certify import certify as run_certification
     from probes.model.slicing import Slicing
 
     if from_records:
@@ -317,9 +317,9 @@ def simulate(
     Shares are of the selection split, so that trying thresholds never uses up the test split. What
     is guaranteed is tested on the calibration split; each line holds by itself.
     """
-    from probes.certify import modes_of
     from probes.data.store import load
-    from probes.simulate import Simulator
+    from probes.guarantee.certify import modes_of
+    from probes.guarantee.simulate import Simulator
 
     with told():
         loaded, gate = load(store), Bundle.load(bundle)

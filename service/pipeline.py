@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from probes.guarantee import Certificate
+from probes.guarantee.learn_then_test import Certificate
 from probes.model.bundle import Bundle
 from probes.model.policy import Policy, settled
 from probes.signals import measure

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.errors import DataError
-from probes.guarantee import FROM_RECORDS
+from probes.guarantee.learn_then_test import FROM_RECORDS
 from probes.model.bundle import Bundle
 from probes.types import FloatArray, Missing
 from service.audit_replay import grouped, newest_carrier, replay, with_overdue

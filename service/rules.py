@@ -15,7 +15,7 @@ from types import MappingProxyType
 import structlog
 
 from probes.errors import BundleError
-from probes.guarantee import ESTIMANDS, Certificate
+from probes.guarantee.learn_then_test import ESTIMANDS, Certificate
 from probes.model.bundle import Bundle
 from probes.model.policy import Policy
 from probes.shared_readout import SharedReadout

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.guarantee import Certificate
+from probes.guarantee.learn_then_test import Certificate
 from probes.model.precedence import RULES, Case
 from probes.signals.consistency import completed_consistency, measure_consistency
 from probes.types import (

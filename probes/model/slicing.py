@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.data.store import Record
-from probes.guarantee import answers_needed
+from probes.guarantee.learn_then_test import answers_needed
 
 SliceField = Literal["slice", "kind"]
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from probes.errors import BundleError
-from probes.guarantee import Certificate
+from probes.guarantee.learn_then_test import Certificate
 from probes.model.bundle import Bundle
 from probes.model.folder import MANIFEST, SUMS, TENSORS
 from probes.types import CONSISTENCY_MODES, Missing, Query

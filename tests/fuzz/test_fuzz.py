@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from probes.errors import BundleError
-from probes.guarantee import Certificate
+from probes.guarantee.learn_then_test import Certificate
 from probes.model.bundle import Bundle
 from probes.model.folder import MANIFEST
 from tests.fuzz import bundles, readers, wire

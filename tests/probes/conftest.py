@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from probes.certify import certify
 from probes.data.collect import collect
 from probes.data.datasets import Example, load_jsonl
 from probes.data.store import Arrays, Store, Writer
 from probes.fit.train import train
+from probes.guarantee.certify import certify
 from probes.model.bundle import Bundle
 from probes.signals.sampling import image_hash
 from probes.types import (

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from probes.accepted import above_alpha, accepted_table
-from probes.certify import modes_of
 from probes.evaluate import policy_risks
 from probes.fit.train import splits_of
+from probes.guarantee.certify import modes_of
 from probes.model.bundle import CertificateAttempt
 from probes.model.slicing import Slicing
 from probes.report_accepted import accepted_table as shown

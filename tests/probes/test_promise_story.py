@@ -16,7 +16,7 @@ import pytest
 import structlog
 from typer.testing import CliRunner
 
-from probes.ledger import LEDGER
+from probes.guarantee.ledger import LEDGER
 from probes.model.bundle import Bundle
 from probes.types import Generation, Query, Readout
 from service.app import create_app

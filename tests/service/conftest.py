@@ -30,7 +30,7 @@ import structlog
 from fastapi import FastAPI
 from PIL import Image
 
-from probes.guarantee import Certificate
+from probes.guarantee.learn_then_test import Certificate
 from probes.model.bundle import Bundle, CertificateAttempt, Golden
 from probes.model.calibration import PlattMap
 from probes.model.policy import Policy

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from probes.betting import GroupedAnswers, Ladder, TestedThreshold, plan_ladder
-from probes.guarantee import Certificate, NoCertificate, certify
+from probes.guarantee.betting import GroupedAnswers, Ladder, TestedThreshold, plan_ladder
+from probes.guarantee.learn_then_test import Certificate, NoCertificate, certify
 from probes.model.policy import composed_risk
 from probes.model.slicing import slice_groups
 from probes.types import ConsistencyMode
@@ -110,7 +110,7 @@ def test_the_test_notices_a_broken_rule(monkeypatch: pytest.MonkeyPatch) -> None
                 return TestedThreshold(float(threshold), int(kept.sum()), wrong, 0)
         return None
 
-    monkeypatch.setattr("probes.guarantee.fixed_sequence", naive)
+    monkeypatch.setattr("probes.guarantee.learn_then_test.fixed_sequence", naive)
     broken, _ = broken_promises("plain", 0.7, 0.1, 150)
     assert binomtest(broken, 150, DELTA, alternative="greater").pvalue < 1e-6
 

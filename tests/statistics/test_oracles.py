@@ -7,7 +7,7 @@ from scipy.special import expit
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from probes.betting import GroupedAnswers, Ladder, fixed_sequence, try_threshold
+from probes.guarantee.betting import GroupedAnswers, Ladder, fixed_sequence, try_threshold
 from probes.stats.metrics import auroc, brier, ece
 
 SEEDS = range(20)

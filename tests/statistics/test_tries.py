@@ -16,7 +16,7 @@ from scipy.stats import binomtest
 from benchmarks.certificate_power import Answers, Rule, new_rule, old_rule
 from probes.data.splits import split_by_image
 from probes.fit.train import SHARES
-from probes.ledger import Ledger, anchors
+from probes.guarantee.ledger import Ledger, anchors
 
 ALPHA, DELTA = 0.10, 0.05
 IMAGES = 1200

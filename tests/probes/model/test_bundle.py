@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probes.certify import certify, policy_risk, stage_risks
 from probes.errors import BundleError
 from probes.fit.train import train
-from probes.guarantee import Certificate
+from probes.guarantee.certify import certify, policy_risk, stage_risks
+from probes.guarantee.learn_then_test import Certificate
 from probes.model import folder as bundle_folder
 from probes.model.bundle import Bundle, check_identity
 from probes.model.calibration import fit_isotonic, fit_platt, fit_venn_abers

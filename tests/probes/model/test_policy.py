@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probes.guarantee import Certificate
+from probes.guarantee.learn_then_test import Certificate
 from probes.model.policy import Policy, composed_risk, settled
 from probes.types import (
     CONSISTENCY_MODES,

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from probes.betting import Ladder
-from probes.guarantee import Certificate, certify
+from probes.guarantee.betting import Ladder
+from probes.guarantee.learn_then_test import Certificate, certify
 from probes.model.bundle import Bundle, CertificateAttempt
 from service.cli import app
 from service.key_file import SCOPES, new_key, save_keys, utc_now

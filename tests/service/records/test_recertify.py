@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from probes.betting import Ladder
 from probes.errors import DataError
-from probes.guarantee import Certificate, certify
+from probes.guarantee.betting import Ladder
+from probes.guarantee.learn_then_test import Certificate, certify
 from probes.model.bundle import Bundle, CertificateAttempt
 from probes.model.slicing import Slicing
 from probes.types import Missing

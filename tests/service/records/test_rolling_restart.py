@@ -24,8 +24,8 @@ import httpx
 import numpy as np
 import pytest
 
-from probes.betting import Ladder
-from probes.guarantee import certify
+from probes.guarantee.betting import Ladder
+from probes.guarantee.learn_then_test import certify
 from probes.model.bundle import Bundle, CertificateAttempt
 from probes.monitor.audit import choose_audit
 from service.records.head import SigningKey

@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import update
 
 from probes.errors import DataError
-from probes.guarantee import Certificate
-from probes.ledger import anchors
+from probes.guarantee.learn_then_test import Certificate
+from probes.guarantee.ledger import anchors
 from probes.model.bundle import Bundle, CertificateAttempt
 from service.audit_replay import NAMED_AUDITS
 from service.recertify import gather

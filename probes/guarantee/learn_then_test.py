@@ -2,7 +2,7 @@
 
 "Of accepted answers at most alpha are wrong", for a random accepted answer from groups like those
 of calibration, independent of each other; with chance 1 - delta over calibration draws. The test is
-that of :mod:`probes.betting`.
+that of :mod:`probes.guarantee.betting`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any, Literal, get_type_hints
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from probes.betting import GroupedAnswers, Ladder, fixed_sequence, groups_needed
 from probes.errors import BundleError, DataError
+from probes.guarantee.betting import GroupedAnswers, Ladder, fixed_sequence, groups_needed
 from probes.model.typed import fits
 from probes.types import CONSISTENCY_MODES, ConsistencyMode, FloatArray, Scope
 
@@ -77,7 +77,7 @@ class Certificate:
         most_per_group: answers of a group that count.
         groups: that were tested, with or without accepted answers; None in an old one.
         level: of its test: its share of delta.
-        anchors: by what the calibration data are known again, as :func:`probes.ledger.anchors` has
+        anchors: by what the calibration data are known again, as :func:`probes.guarantee.ledger.anchors` has
             it; None for answers from records, and in certificates of before.
         seal: hash of all other fields, so that no number in it can be edited; the id of an old one
             is that.
@@ -253,15 +253,15 @@ def certify(
         risk: :func:`probes.model.policy.composed_risk` of the calibration split, shape (n,).
         wrong: shape (n,).
         groups: of each answer, shape (n,).
-        ladder: :func:`~probes.betting.plan_ladder` of the selection split.
+        ladder: :func:`~probes.guarantee.betting.plan_ladder` of the selection split.
         delta: of the promise. level: this test's share of it; by default all.
         created: now, with a time zone.
         valid_days: days until it expires.
         seed: picks the answers of large groups, and U.
-        weight: as :class:`~probes.betting.GroupedAnswers` has it.
+        weight: as :class:`~probes.guarantee.betting.GroupedAnswers` has it.
 
     The other arguments are the certificate's fields. Raises DataError on an empty split and
-    ValueError as :func:`~probes.betting.fixed_sequence`, or when ``created`` has no time zone.
+    ValueError as :func:`~probes.guarantee.betting.fixed_sequence`, or when ``created`` has no time zone.
     """
     if created.tzinfo is None:
         raise ValueError("created: give a time with a time zone")

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from probes.betting import (
+from probes.guarantee.betting import (
     BOLDEST,
     GroupedAnswers,
     Ladder,

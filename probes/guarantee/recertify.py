@@ -17,9 +17,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.betting import Ladder, blind_bet
 from probes.errors import DataError
-from probes.guarantee import Certificate, NoCertificate, certify
+from probes.guarantee.betting import Ladder, blind_bet
+from probes.guarantee.learn_then_test import Certificate, NoCertificate, certify
 from probes.model.bundle import Bundle, CertificateAttempt
 from probes.types import FloatArray
 
@@ -60,7 +60,7 @@ def certify_judged(
         data: fingerprint of the answers.
         delta: of the promise. level: this claim's share of it; by default all.
         most: answers of a group that count: those of the certificate that was in force.
-        weight: as :class:`~probes.betting.GroupedAnswers` has it; None for equal chances.
+        weight: as :class:`~probes.guarantee.betting.GroupedAnswers` has it; None for equal chances.
         seed: picks the answers of large groups, and U.
         created: now, with a time zone.
     """

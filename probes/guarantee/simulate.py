@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.betting import (
+from probes.data.store import Store
+from probes.fit.train import splits_of
+from probes.guarantee.betting import (
     MOST_PER_GROUP,
     GroupedAnswers,
     bound_bet,
@@ -21,9 +23,7 @@ from probes.betting import (
     largest_group,
     plan_ladder,
 )
-from probes.certify import policy_risk, stage_risks
-from probes.data.store import Store
-from probes.fit.train import splits_of
+from probes.guarantee.certify import policy_risk, stage_risks
 from probes.model.bundle import Bundle
 from probes.model.policy import composed_reject
 from probes.types import ConsistencyMode, FloatArray, Missing
@@ -86,7 +86,7 @@ class Simulator:
 
         Of the thresholds at which the selection split escalates no more, that one is taken whose
         bound the selection split expects to be lowest; the error rate is
-        :func:`~probes.betting.error_bound` at it, and at no other, on the calibration split.
+        :func:`~probes.guarantee.betting.error_bound` at it, and at no other, on the calibration split.
         """
         usable = self._risk[self._select & np.isfinite(self._risk)]
         allowed = [float(t) for t in _thinned(usable) if self._escalated(t) <= escalated]

@@ -4,9 +4,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probes.betting import Ladder
 from probes.errors import BundleError, DataError
-from probes.guarantee import ESTIMANDS, Certificate, NoCertificate, certify
+from probes.guarantee.betting import Ladder
+from probes.guarantee.learn_then_test import ESTIMANDS, Certificate, NoCertificate, certify
 
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from probes.ledger import LEDGER
+from probes.guarantee.ledger import LEDGER
 from probes.model.bundle import Bundle
 from service.cli import app
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probes.certify import _observed, certify, policy_risk, stage_risks
 from probes.fit.train import splits_of
-from probes.guarantee import Certificate, NoCertificate, answers_needed
+from probes.guarantee.certify import _observed, certify, policy_risk, stage_risks
+from probes.guarantee.learn_then_test import Certificate, NoCertificate, answers_needed
 from probes.model.bundle import Bundle, CertificateAttempt
 from probes.model.policy import Policy
 from probes.model.slicing import Slicing, slice_groups

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from probes.errors import StoreError
-from probes.ledger import ANCHORS, LEDGER, Ledger, anchors
+from probes.guarantee.ledger import ANCHORS, LEDGER, Ledger, anchors
 
 IMAGES = [f"image-{number}" for number in range(500)]
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.betting import GroupedAnswers, bound_bet, error_interval, plan_ladder
 from probes.data.columns import measure_columns, measure_inside, measure_proper, measure_risk
 from probes.data.store import Store
 from probes.fit.train import splits_of
-from probes.guarantee import Certificate, NoCertificate
-from probes.guarantee import certify as certify_policy
-from probes.ledger import FIRST_SHARE, anchors
+from probes.guarantee.betting import GroupedAnswers, bound_bet, error_interval, plan_ladder
+from probes.guarantee.learn_then_test import Certificate, NoCertificate
+from probes.guarantee.learn_then_test import certify as certify_policy
+from probes.guarantee.ledger import FIRST_SHARE, anchors
 from probes.model.bundle import Bundle, CertificateAttempt
 from probes.model.policy import composed_risk
 from probes.model.slicing import Slicing, slice_groups
@@ -29,7 +29,7 @@ ALPHA = 0.10
 DELTA = 0.05
 VALID_DAYS = 365
 Share = Callable[[Mapping[str, Any]], float]
-"""The fraction of delta that a claim may spend: :meth:`probes.ledger.Ledger.share`."""
+"""The fraction of delta that a claim may spend: :meth:`probes.guarantee.ledger.Ledger.share`."""
 
 
 def certify(
@@ -61,7 +61,7 @@ def certify(
         created: now, with a time zone.
         slicing: certificates per slice too.
         also: further error rates to try for; they never serve.
-        most: answers of a group that count; by default as :func:`~probes.betting.plan_ladder` has
+        most: answers of a group that count; by default as :func:`~probes.guarantee.betting.plan_ladder` has
             it.
         share: of the ledger of tries on this data; None where nothing was tried on it before.
         questions: which questions are within the domain; by default as training chose. Another

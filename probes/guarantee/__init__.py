@@ -1,0 +1,1 @@
+"""The promise on accepted answers: tested, certified, simulated, and its tries counted."""
