@@ -16,7 +16,7 @@ import time
 
 import numpy as np
 
-from probes.judge import METRICS
+from probes.judge.side_by_side import METRICS
 from probes.stats.bootstrap import cluster_bootstrap
 
 QUESTIONS = 5

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from probes.ablation import Condition
 from probes.data.shards import Column
 from probes.data.store import Store
-from probes.judge import ATTENTION_SIGNS, BASELINE, judge
+from probes.judge.side_by_side import ATTENTION_SIGNS, BASELINE, judge
 from probes.labels.rule import rule_name
 from probes.model.bundle import Bundle
 from probes.signals.attention import ATTENTION_METRICS, HEAD_METRICS

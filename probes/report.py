@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from probes.errors import StoreError
-from probes.evaluate import EVALUATION
+from probes.judge.evaluate import EVALUATION
 from probes.plots import draw_all
 from probes.report_examples import Shown, to_card
 from probes.report_page import render_page

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from probes.judge import ATTENTION_SIGNS
+from probes.judge.side_by_side import ATTENTION_SIGNS
 from probes.report_accepted import accepted_table
 from probes.report_probe import probe_tables
 from probes.table import Table, format_interval

@@ -30,11 +30,11 @@ from probes.data.shards import Column
 from probes.data.splits import SplitName
 from probes.data.store import Store
 from probes.errors import StoreError, TrainingError
-from probes.evaluate import evaluate
 from probes.fit.train import SHARES, splits_of, train
 from probes.guarantee.certify import certify
 from probes.guarantee.ledger import Ledger, anchors
-from probes.judge import BASELINE
+from probes.judge.evaluate import evaluate
+from probes.judge.side_by_side import BASELINE
 from probes.measurements import Engine as Measuring
 from probes.measurements import measure_all
 from probes.model.bundle import Bundle

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from probes.judge import ATTENTION_SIGNS
+from probes.judge.side_by_side import ATTENTION_SIGNS
 from probes.papers import R_CLUSTERS, R_ENTROPY
 from probes.table import format_interval
 

@@ -187,7 +187,7 @@ def evaluate(
 ) -> None:
     """Judge every signal on the test split; write evaluation.json."""
     from probes.data.store import load
-    from probes.evaluate import evaluate as run_evaluation
+    from probes.judge.evaluate import evaluate as run_evaluation
 
     with told(SettingsError), Console(stderr=True).status("evaluate"):
         others = {}

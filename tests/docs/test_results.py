@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.evaluate import EVALUATION
+from probes.judge.evaluate import EVALUATION
 from probes.report import MARKDOWN, report
 from probes.reproduce import PAGE, REPRODUCTION, merge
 

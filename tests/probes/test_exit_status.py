@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from probes.evaluate import evaluate
 from probes.guarantee.certify import certify
+from probes.judge.evaluate import evaluate
 from probes.model.bundle import Bundle
 from probes.report import report
 from service.cli import app

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from probes.errors import StoreError
-from probes.evaluate import evaluate
 from probes.fit.train import splits_of
+from probes.judge.evaluate import evaluate
 
 
 @pytest.fixture(scope="module")

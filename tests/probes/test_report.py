@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from probes.errors import StoreError
-from probes.evaluate import evaluate
+from probes.judge.evaluate import evaluate
 from probes.model.risk import BY_KIND
 from probes.plots import draw_all
 from probes.report import load_evaluation, report, summary, warnings

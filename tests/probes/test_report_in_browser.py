@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from selenium import webdriver
 
-from probes.evaluate import evaluate
+from probes.judge.evaluate import evaluate
 from probes.report import load_evaluation, report
 from probes.report_examples import Shown
 from probes.types import AttentionMaps

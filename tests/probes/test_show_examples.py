@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from probes.errors import StoreError
-from probes.evaluate import evaluate
+from probes.judge.evaluate import evaluate
 from probes.report import load_evaluation
 from probes.types import AttentionMaps, Missing
 from service import show_examples as module

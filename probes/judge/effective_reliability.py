@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from probes.data.store import Store
-from probes.judge import Judged
+from probes.judge.side_by_side import Judged
 from probes.stats.bootstrap import Metric, cluster_bootstrap
 from probes.stats.metrics import effective_reliability, reliability_threshold
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from probes.accepted import above_alpha
+from probes.judge.accepted import above_alpha
 from probes.types import Interval, Missing
 
 CLAIMS: Mapping[str, str] = {
@@ -26,7 +26,7 @@ def flags(evaluation: Mapping[str, Any]) -> list[dict[str, str]]:
     """Names and texts, the gravest first: labels, then what the probe reads, then the promise.
 
     Args:
-        evaluation: of :func:`probes.evaluate.evaluate`, not yet as plain JSON.
+        evaluation: of :func:`probes.judge.evaluate.evaluate`, not yet as plain JSON.
     """
     found = [
         {

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from probes.examples import pick_examples
-from probes.judge import Judged
+from probes.judge.examples import pick_examples
+from probes.judge.side_by_side import Judged
 
 
 def run_of(images: list[str], wrong: list[bool]) -> Any:

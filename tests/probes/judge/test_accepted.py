@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probes.accepted import above_alpha, accepted_table
-from probes.evaluate import policy_risks
 from probes.fit.train import splits_of
 from probes.guarantee.certify import modes_of
+from probes.judge.accepted import above_alpha, accepted_table
+from probes.judge.evaluate import policy_risks
 from probes.model.bundle import CertificateAttempt
 from probes.model.slicing import Slicing
 from probes.report_accepted import accepted_table as shown

@@ -4,8 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probes.effective_reliability import COSTS, reliability_table, reliability_thresholds
-from probes.judge import Judged
+from probes.judge.effective_reliability import COSTS, reliability_table, reliability_thresholds
+from probes.judge.side_by_side import Judged
 from probes.types import Interval
 
 

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 from probes.data.base_accuracy import base_accuracy
 from probes.data.store import Store, Writer
-from probes.evaluate import evaluate
 from probes.fit.train import train
-from probes.flags import flags
 from probes.guarantee.certify import certify
+from probes.judge.evaluate import evaluate
+from probes.judge.warnings import flags
 from probes.report import warnings
 from probes.types import Interval, Missing
 from service.cli import app

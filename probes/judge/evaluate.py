@@ -15,23 +15,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.accepted import accepted_table
-from probes.controls import CONTROLS, control_scores
-from probes.cross_domain import cross_domain, kind_left_out
-from probes.curves import histogram, reliability, right_and_wrong, risk_coverage
 from probes.data.columns import measure_inside
 from probes.data.store import Store
-from probes.effective_reliability import Thresholds, reliability_table, reliability_thresholds
 from probes.errors import StoreError, TrainingError
-from probes.examples import pick_examples
 from probes.fit.train import splits_of
-from probes.flags import flags
 from probes.guarantee.certify import modes_of, policy_risk, stage_risks
 from probes.guarantee.learn_then_test import Certificate
 from probes.guarantee.ledger import Try, told
-from probes.judge import RISKS, Judged, accuracy_table, error_rate, judge, signal_table
+from probes.judge.accepted import accepted_table
+from probes.judge.controls import CONTROLS, control_scores
+from probes.judge.cross_domain import cross_domain, kind_left_out
+from probes.judge.curves import histogram, reliability, right_and_wrong, risk_coverage
+from probes.judge.effective_reliability import Thresholds, reliability_table, reliability_thresholds
+from probes.judge.examples import pick_examples
+from probes.judge.per_layer import attention_layers, probe_layers
+from probes.judge.side_by_side import RISKS, Judged, accuracy_table, error_rate, judge, signal_table
+from probes.judge.warnings import flags
 from probes.model.bundle import Bundle
-from probes.per_layer import attention_layers, probe_layers
 from probes.stats import metrics
 from probes.stats.bootstrap import cluster_bootstrap, paired_difference
 from probes.stats.wilson import wilson_share

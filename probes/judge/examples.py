@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.data.store import Store
-from probes.judge import BASELINE, Judged
+from probes.judge.side_by_side import BASELINE, Judged
 from probes.types import FloatArray
 
 EXAMPLES = 4
