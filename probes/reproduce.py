@@ -39,7 +39,7 @@ from probes.measurements import Engine as Measuring
 from probes.measurements import measure_all
 from probes.model.bundle import Bundle
 from probes.papers import Value, judge_claims
-from probes.report import load_evaluation
+from probes.report.report import load_evaluation
 from probes.reproduction_page import render
 from probes.stats.paired import Lost
 from probes.types import GenerationSettings, Interval, Missing

@@ -7,7 +7,7 @@ from typing import Any
 
 from probes.judge.side_by_side import ATTENTION_SIGNS
 from probes.papers import R_CLUSTERS, R_ENTROPY
-from probes.table import format_interval
+from probes.report.table import format_interval
 
 Reproduction = Mapping[str, Any]
 Cells = Mapping[tuple[str, ...], str]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from probes import reproduction_cells as cells
 from probes.guarantee.certify import DELTA
 from probes.papers import verdict_counts
+from probes.report.table import Table, to_markdown
 from probes.reproduction_cells import Cells, Reproduction
-from probes.table import Table, to_markdown
 
 INTRODUCTION = (
     "What arXiv 2605.08200 and 2606.17389 (VRP) claim about signals of a right answer, and what "

@@ -20,7 +20,7 @@ from probes.guarantee.learn_then_test import ESTIMANDS, Certificate
 from probes.guarantee.ledger import Ledger, anchors
 from probes.guarantee.ledger import told as ledger_told
 from probes.model.bundle import Bundle
-from probes.risk_words import has_probe, made_of
+from probes.report.risk_words import has_probe, made_of
 from probes.signals.question import QuestionMode
 from probes.types import Missing
 from service.cli_collect import collect, warn_of_labels
@@ -216,7 +216,7 @@ def report(
     ] = None,
 ) -> None:
     """Write an evaluation as Markdown and as one HTML page."""
-    from probes.report import report as write_report
+    from probes.report.report import report as write_report
     from service.engines.base import EngineError
     from service.show_examples import show_examples
 

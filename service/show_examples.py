@@ -9,8 +9,8 @@ from pathlib import Path
 from probes.data.images import load_image
 from probes.data.store import Record, load
 from probes.errors import StoreError
-from probes.report import load_evaluation
-from probes.report_examples import Shown
+from probes.report.cards import Shown
+from probes.report.report import load_evaluation
 from probes.types import AttentionMaps, Generation, Missing, Query, Readout
 from service.engines.build import collection_engine
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from probes.judge.evaluate import EVALUATION
-from probes.report import MARKDOWN, report
+from probes.report.report import MARKDOWN, report
 from probes.reproduce import PAGE, REPRODUCTION, merge
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"

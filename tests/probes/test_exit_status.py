@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from probes.guarantee.certify import certify
 from probes.judge.evaluate import evaluate
 from probes.model.bundle import Bundle
-from probes.report import report
+from probes.report.report import report
 from service.cli import app
 
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)

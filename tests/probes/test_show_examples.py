@@ -11,7 +11,7 @@ import pytest
 
 from probes.errors import StoreError
 from probes.judge.evaluate import evaluate
-from probes.report import load_evaluation
+from probes.report.report import load_evaluation
 from probes.types import AttentionMaps, Missing
 from service import show_examples as module
 from service.show_examples import show_examples

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from probes import report
 from probes.data.collect import collect, dataset_hash
 from probes.data.datasets import load_dataset
 from probes.data.groups import Groups, group, warnings_of
@@ -20,6 +19,7 @@ from probes.data.splits import split_by_image
 from probes.data.store import NO_LOOKS, Store, load
 from probes.errors import StoreError
 from probes.fit.train import SHARES, splits_of
+from probes.report import report
 from probes.types import GenerationSettings, Missing
 
 

@@ -12,7 +12,7 @@ from probes.data.store import Store
 from probes.fit.train import train
 from probes.model.bundle import Bundle
 from probes.model.risk import BY_KIND, CANDIDATES, FEATURES, by_kind, choose_fusion, fit_risk_model
-from probes.risk_words import has_probe, made_of
+from probes.report.risk_words import has_probe, made_of
 from probes.stats.metrics import auroc
 from probes.types import (
     Domain,

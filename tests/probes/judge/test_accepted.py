@@ -14,7 +14,7 @@ from probes.judge.accepted import above_alpha, accepted_table
 from probes.judge.evaluate import policy_risks
 from probes.model.bundle import CertificateAttempt
 from probes.model.slicing import Slicing
-from probes.report_accepted import accepted_table as shown
+from probes.report.accepted_table import accepted_table as shown
 from probes.types import Interval, Missing
 
 

@@ -18,7 +18,7 @@ from probes.fit.train import train
 from probes.guarantee.certify import certify
 from probes.judge.evaluate import evaluate
 from probes.judge.warnings import flags
-from probes.report import warnings
+from probes.report.report import warnings
 from probes.types import Interval, Missing
 from service.cli import app
 

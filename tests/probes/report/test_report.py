@@ -14,11 +14,11 @@ import pytest
 from probes.errors import StoreError
 from probes.judge.evaluate import evaluate
 from probes.model.risk import BY_KIND
-from probes.plots import draw_all
-from probes.report import load_evaluation, report, summary, warnings
-from probes.report_examples import Shown
-from probes.report_tables import build_tables
-from probes.table import format_interval
+from probes.report.cards import Shown
+from probes.report.plots import draw_all
+from probes.report.report import load_evaluation, report, summary, warnings
+from probes.report.table import format_interval
+from probes.report.tables import build_tables
 from probes.types import AttentionMaps, Missing
 
 

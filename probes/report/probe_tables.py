@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from probes.table import Table, format_interval
+from probes.report.table import Table, format_interval
 
 MODELS: Mapping[str, str] = {
     "l2": "L2",

@@ -10,13 +10,13 @@ from typing import Any
 
 from probes.errors import StoreError
 from probes.judge.evaluate import EVALUATION
-from probes.plots import draw_all
-from probes.report_examples import Shown, to_card
-from probes.report_page import render_page
-from probes.report_tables import build_tables
-from probes.risk_words import has_probe, made_of
-from probes.table import Table, format_interval, to_markdown
-from probes.verdict import verdict
+from probes.report.cards import Shown, to_card
+from probes.report.page import render_page
+from probes.report.plots import draw_all
+from probes.report.risk_words import has_probe, made_of
+from probes.report.table import Table, format_interval, to_markdown
+from probes.report.tables import build_tables
+from probes.report.verdict import verdict
 
 MARKDOWN, PAGE = "report.md", "report.html"
 

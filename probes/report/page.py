@@ -7,8 +7,8 @@ from itertools import groupby
 
 from jinja2 import Environment, StrictUndefined
 
-from probes.report_examples import Card
-from probes.table import Table
+from probes.report.cards import Card
+from probes.report.table import Table
 
 _PAGE = """<!doctype html>
 <html lang="en">

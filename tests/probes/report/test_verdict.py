@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from probes.verdict import verdict
+from probes.report.verdict import verdict
 
 
 def evaluation(certificate: bool = True, attention: tuple[float, float] = (0.4, 0.6)) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from probes.guarantee.learn_then_test import NoCertificate
-from probes.table import format_interval
+from probes.report.table import format_interval
 
 NOTHING_KNOWN = "tells right from wrong no better than chance"
 

@@ -13,8 +13,8 @@ import pytest
 from selenium import webdriver
 
 from probes.judge.evaluate import evaluate
-from probes.report import load_evaluation, report
-from probes.report_examples import Shown
+from probes.report.cards import Shown
+from probes.report.report import load_evaluation, report
 from probes.types import AttentionMaps
 
 WITHOUT = "TESTS_WITHOUT_CHROMIUM"

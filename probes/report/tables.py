@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from probes.judge.side_by_side import ATTENTION_SIGNS
-from probes.report_accepted import accepted_table
-from probes.report_probe import probe_tables
-from probes.table import Table, format_interval
-from probes.verdict import error_on_test, tested_without
+from probes.report.accepted_table import accepted_table
+from probes.report.probe_tables import probe_tables
+from probes.report.table import Table, format_interval
+from probes.report.verdict import error_on_test, tested_without
 
 
 def build_tables(evaluation: Mapping[str, Any]) -> tuple[Table, ...]:
