@@ -17,7 +17,7 @@ from probes.types import GenerationSettings
 from service.cli_collect import DatasetFormat
 
 if TYPE_CHECKING:
-    from probes.reproduce import Plan
+    from probes.reproduce.reproduce import Plan
 
 
 def register(app: typer.Typer) -> None:
@@ -65,8 +65,8 @@ def reproduce(
     Collects (real and blank images), trains, certifies, evaluates, masks, ablates; writes
     reproduction.json and reproduction.md. See docs/reproduce.md.
     """
-    from probes.reproduce import Plan
-    from probes.reproduce import merge as merge_files
+    from probes.reproduce.reproduce import Plan
+    from probes.reproduce.reproduce import merge as merge_files
     from service.engines.base import EngineError
 
     try:
@@ -100,9 +100,9 @@ async def _run(
     out: Path,
 ) -> None:
     from probes.data.datasets import load_dataset
-    from probes.papers import verdict_counts
-    from probes.reproduce import PAGE
-    from probes.reproduce import reproduce as run
+    from probes.reproduce.papers import verdict_counts
+    from probes.reproduce.reproduce import PAGE
+    from probes.reproduce.reproduce import reproduce as run
     from service.engines.build import collection_engine
 
     examples, problems = await asyncio.to_thread(

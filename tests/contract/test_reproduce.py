@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 from probes.data.datasets import Example, load_jsonl
 from probes.errors import StoreError
-from probes.papers import CLAIMS
-from probes.reproduce import Plan, merge, reproduce
+from probes.reproduce.papers import CLAIMS
+from probes.reproduce.reproduce import Plan, merge, reproduce
 from probes.signals.evidence import MASKINGS
 from probes.types import GenerationSettings
 from service.cli import app

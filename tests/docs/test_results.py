@@ -8,7 +8,7 @@ import pytest
 
 from probes.judge.evaluate import EVALUATION
 from probes.report.report import MARKDOWN, report
-from probes.reproduce import PAGE, REPRODUCTION, merge
+from probes.reproduce.reproduce import PAGE, REPRODUCTION, merge
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 JUDGED = sorted(path.parent for path in RESULTS.glob(f"*/{EVALUATION}"))

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.ablation import Condition
 from probes.data.shards import Column
 from probes.data.store import Store
 from probes.judge.side_by_side import ATTENTION_SIGNS, BASELINE, judge
 from probes.labels.rule import rule_name
 from probes.model.bundle import Bundle
+from probes.reproduce.ablation import Condition
 from probes.signals.attention import ATTENTION_METRICS, HEAD_METRICS
 from probes.signals.evidence import MASKINGS
 from probes.signals.prompt_side import PROMPT_SIDE_METRICS

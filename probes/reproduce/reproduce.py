@@ -21,8 +21,6 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from probes.ablation import DRAWS, Ablatable, Condition, ablate_all, conditions
-from probes.comparison import ALL, Comparison
 from probes.data.collect import Engine as Collecting
 from probes.data.collect import collect
 from probes.data.datasets import Example
@@ -35,12 +33,14 @@ from probes.guarantee.certify import certify
 from probes.guarantee.ledger import Ledger, anchors
 from probes.judge.evaluate import evaluate
 from probes.judge.side_by_side import BASELINE
-from probes.measurements import Engine as Measuring
-from probes.measurements import measure_all
 from probes.model.bundle import Bundle
-from probes.papers import Value, judge_claims
 from probes.report.report import load_evaluation
-from probes.reproduction_page import render
+from probes.reproduce.ablation import DRAWS, Ablatable, Condition, ablate_all, conditions
+from probes.reproduce.comparison import ALL, Comparison
+from probes.reproduce.measurements import Engine as Measuring
+from probes.reproduce.measurements import measure_all
+from probes.reproduce.page import render
+from probes.reproduce.papers import Value, judge_claims
 from probes.stats.paired import Lost
 from probes.types import GenerationSettings, Interval, Missing
 
@@ -52,7 +52,7 @@ Made = TypeVar("Made")
 
 
 class Engine(Collecting, Measuring, Protocol):
-    """A started engine. Neurons are ablated where it is :class:`~probes.ablation.Ablatable` too."""
+    """A started engine. Neurons are ablated where it is :class:`~probes.reproduce.ablation.Ablatable` too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +238,7 @@ def _content(
 
 
 def claim_values(found: Mapping[str, Any]) -> dict[str, Value]:
-    """Our value of every claim of :mod:`probes.papers` that was measured.
+    """Our value of every claim of :mod:`probes.reproduce.papers` that was measured.
 
     Args:
         found: the comparison, as plain JSON.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from probes import reproduction_cells as cells
 from probes.guarantee.certify import DELTA
-from probes.papers import verdict_counts
 from probes.report.table import Table, to_markdown
-from probes.reproduction_cells import Cells, Reproduction
+from probes.reproduce import cells
+from probes.reproduce.cells import Cells, Reproduction
+from probes.reproduce.papers import verdict_counts
 
 INTRODUCTION = (
     "What arXiv 2605.08200 and 2606.17389 (VRP) claim about signals of a right answer, and what "

@@ -1,4 +1,4 @@
-"""A reproduction's cells, one function for each table of :mod:`probes.reproduction_page`."""
+"""A reproduction's cells, one function for each table of :mod:`probes.reproduce.page`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from probes.judge.side_by_side import ATTENTION_SIGNS
-from probes.papers import R_CLUSTERS, R_ENTROPY
 from probes.report.table import format_interval
+from probes.reproduce.papers import R_CLUSTERS, R_ENTROPY
 
 Reproduction = Mapping[str, Any]
 Cells = Mapping[tuple[str, ...], str]

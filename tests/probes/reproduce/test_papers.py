@@ -4,7 +4,16 @@ from collections import Counter
 
 import pytest
 
-from probes.papers import CLAIMS, above, below, costs, judge_claims, keeps, near, verdict_counts
+from probes.reproduce.papers import (
+    CLAIMS,
+    above,
+    below,
+    costs,
+    judge_claims,
+    keeps,
+    near,
+    verdict_counts,
+)
 
 
 def interval(lower: float, upper: float) -> dict[str, float]:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from probes.ablation import conditions
 from probes.model.probe import LinearProbe
+from probes.reproduce.ablation import conditions
 
 PROBE = LinearProbe(
     layer=2,

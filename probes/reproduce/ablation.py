@@ -19,8 +19,8 @@ import numpy as np
 from probes.data.shards import Column, Row, each, fill
 from probes.data.store import Record, Store
 from probes.labels import judge
-from probes.measurements import image_reader
 from probes.model.probe import LinearProbe
+from probes.reproduce.measurements import image_reader
 from probes.types import NOTHING, Generation, Query, Readout
 
 Held = Literal["zero", "mean"]

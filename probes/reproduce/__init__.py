@@ -1,0 +1,1 @@
+"""The papers' comparison, by one command."""
