@@ -32,7 +32,8 @@ class Standing:
     """What the audits say so far.
 
     Args:
-        error: error rate of accepted answers; see :meth:`probes.monitor.error_rate.ErrorMonitor.interval`.
+        error: error rate of accepted answers; see
+            :meth:`probes.monitor.error_rate.ErrorMonitor.interval`.
         auroc: per signal, among the audited answers.
         judged: audits with an outcome. awaiting: audits that nobody has judged yet.
         evidence: against the promise, over what voids it; None where nothing is promised.

@@ -1,7 +1,7 @@
 """Scenes and questions as a dataset on disk: ``python -m testbed.dataset line --out runs/line``.
 
-Writes ``images/<seed>.png`` and ``questions.jsonl`` in the format of :mod:`probes.data.datasets`. The
-same arguments give the same bytes.
+Writes ``images/<seed>.png`` and ``questions.jsonl`` in the format of :mod:`probes.data.datasets`.
+The same arguments give the same bytes.
 """
 
 from __future__ import annotations

@@ -61,8 +61,8 @@ def certify(
         created: now, with a time zone.
         slicing: certificates per slice too.
         also: further error rates to try for; they never serve.
-        most: answers of a group that count; by default as :func:`~probes.guarantee.betting.plan_ladder` has
-            it.
+        most: answers of a group that count; by default as
+            :func:`~probes.guarantee.betting.plan_ladder` has it.
         share: of the ledger of tries on this data; None where nothing was tried on it before.
         questions: which questions are within the domain; by default as training chose. Another
             choice is another policy, so the bundle gets another id.

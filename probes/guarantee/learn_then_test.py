@@ -77,8 +77,9 @@ class Certificate:
         most_per_group: answers of a group that count.
         groups: that were tested, with or without accepted answers; None in an old one.
         level: of its test: its share of delta.
-        anchors: by what the calibration data are known again, as :func:`probes.guarantee.ledger.anchors` has
-            it; None for answers from records, and in certificates of before.
+        anchors: by what the calibration data are known again, as
+            :func:`probes.guarantee.ledger.anchors` has it; None for answers from records,
+            and in certificates of before.
         seal: hash of all other fields, so that no number in it can be edited; the id of an old one
             is that.
     """
@@ -261,7 +262,8 @@ def certify(
         weight: as :class:`~probes.guarantee.betting.GroupedAnswers` has it.
 
     The other arguments are the certificate's fields. Raises DataError on an empty split and
-    ValueError as :func:`~probes.guarantee.betting.fixed_sequence`, or when ``created`` has no time zone.
+    ValueError as :func:`~probes.guarantee.betting.fixed_sequence`, or when ``created`` has no
+    time zone.
     """
     if created.tzinfo is None:
         raise ValueError("created: give a time with a time zone")

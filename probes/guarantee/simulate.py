@@ -86,7 +86,8 @@ class Simulator:
 
         Of the thresholds at which the selection split escalates no more, that one is taken whose
         bound the selection split expects to be lowest; the error rate is
-        :func:`~probes.guarantee.betting.error_bound` at it, and at no other, on the calibration split.
+        :func:`~probes.guarantee.betting.error_bound` at it, and at no other, on the calibration
+        split.
         """
         usable = self._risk[self._select & np.isfinite(self._risk)]
         allowed = [float(t) for t in _thinned(usable) if self._escalated(t) <= escalated]

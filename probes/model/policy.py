@@ -72,8 +72,9 @@ class Policy:
         """Decide on one answer.
 
         Args:
-            certificate: what :meth:`probes.model.bundle.Bundle.certificate_for` gave; the reason of a
-                ``Missing`` is ``no_certificate`` or ``certificate_void``. Manual mode ignores it.
+            certificate: what :meth:`probes.model.bundle.Bundle.certificate_for` gave; the reason
+                of a ``Missing`` is ``no_certificate`` or ``certificate_void``. Manual mode ignores
+                it.
         """
         accept_below = self.threshold(certificate)
 

@@ -19,7 +19,7 @@ Verdict = Literal["seen", "not seen", "opposite"]
 VERDICTS: tuple[Verdict, ...] = ("seen", "not seen", "opposite")
 LEVEL = 0.05
 Value = Mapping[str, Any]
-"""An interval, or ``{"missing": reason}``, or a :class:`~probes.stats.paired.Lost`, as plain JSON."""
+"""An interval, or ``{"missing": reason}``, or a :class:`~probes.stats.paired.Lost`, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ Made = TypeVar("Made")
 
 
 class Engine(Collecting, Measuring, Protocol):
-    """A started engine. Neurons are ablated where it is :class:`~probes.reproduce.ablation.Ablatable` too."""
+    """A started engine. Neurons are ablated where it is ``Ablatable`` too."""
 
 
 @dataclass(frozen=True, slots=True)
