@@ -12,6 +12,7 @@ import structlog
 
 from probes.errors import BundleError
 from probes.model.bundle import Bundle, check_identity
+from service.access.quota import Quota
 from service.admission import Admission
 from service.arrival import HeldBytes
 from service.decoders import Decoders, DecodersError
@@ -23,7 +24,6 @@ from service.keeper import Keeper
 from service.parity import ParityError, check_parity
 from service.picture import Picture
 from service.pipeline import Ask, Outcome, answer
-from service.quota import Quota
 from service.records.errors import RecordsError
 from service.rules import Rules, load_rules
 from service.settings import Settings

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from fastapi import Request
 from starlette.responses import Response
 
+from service.access.authenticator import ANONYMOUS
 from service.api.body import media_type, read_body
 from service.arrival import Arrival
-from service.auth import ANONYMOUS
 from service.errors import Invalid, ServiceError
 from service.form_body import read_form
 from service.gate import Gate

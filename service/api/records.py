@@ -12,8 +12,8 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 
 from probes.errors import DataError
 from probes.types import Reason, Verdict
+from service.access.authenticator import ANONYMOUS, Caller
 from service.api.body import read_small_body
-from service.auth import ANONYMOUS, Caller
 from service.errors import Invalid, NotFound
 from service.gate import Gate
 from service.json_body import read_model

@@ -24,6 +24,8 @@ from starlette.datastructures import Headers
 from probes.data.datasets import load_dataset
 from probes.errors import DataError
 from probes.pictures import Limits, PictureRefused, decode
+from service.access.key_file import KeyFileError, load_keys, new_key, save_keys, utc_now
+from service.access.tokens import JwksError, JwksFile, TokenRefused, Tokens, parse_jwks, subject_id
 from service.api.body import check_headers, from_form
 from service.chat import ChatRequest
 from service.errors import ServiceError
@@ -31,12 +33,10 @@ from service.form_body import read_form
 from service.image_urls import is_url
 from service.images import decode_base64
 from service.json_body import read_model
-from service.key_file import KeyFileError, load_keys, new_key, save_keys, utc_now
 from service.policy_schema import PolicyRequest
 from service.record_schemas import OutcomeRequest
 from service.schemas import AnswerRequest
 from service.settings import PREFIX, SettingsError, load_settings
-from service.tokens import JwksError, JwksFile, TokenRefused, Tokens, parse_jwks, subject_id
 from tests.fuzz.bundles import bundle_seeds, policy_seeds, read_bundle_bytes, read_policy_bytes
 from tests.fuzz.folder import folder
 from tests.fuzz.words import has_words

@@ -19,10 +19,10 @@ from typer.testing import CliRunner
 from probes.guarantee.ledger import LEDGER
 from probes.model.bundle import Bundle
 from probes.types import Generation, Query, Readout
+from service.access.key_file import SCOPES, new_key, save_keys, utc_now
 from service.app import create_app
 from service.cli import app
 from service.engines.fake import FakeEngine
-from service.key_file import SCOPES, new_key, save_keys, utc_now
 from service.settings import Settings
 
 pytestmark = pytest.mark.anyio

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
+from service.access.authenticator import Caller
 from service.api.batch_lines import Lines
 from service.arrival import HeldBytes
-from service.auth import Caller
 from service.errors import ServiceError
 
 pytestmark = pytest.mark.anyio

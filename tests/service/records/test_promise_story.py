@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from probes.guarantee.betting import Ladder
 from probes.guarantee.learn_then_test import Certificate, certify
 from probes.model.bundle import Bundle, CertificateAttempt
+from service.access.key_file import SCOPES, new_key, save_keys, utc_now
 from service.cli import app
-from service.key_file import SCOPES, new_key, save_keys, utc_now
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from service.key_file import SCOPES, Scope, new_key, save_keys, utc_now
+from service.access.key_file import SCOPES, Scope, new_key, save_keys, utc_now
 
 ISSUER, AUDIENCE = "https://id.example", "vlm-gate"
 

@@ -14,7 +14,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from service.key_file import new_key, utc_now
+from service.access.key_file import new_key, utc_now
 
 pytestmark = pytest.mark.anyio
 

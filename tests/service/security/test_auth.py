@@ -10,11 +10,9 @@ import jwt
 import pytest
 from fastapi import Depends, FastAPI
 
-from service.app import create_app
-from service.auth import OPEN_PATHS, Authenticator, ScopeNeeded
-from service.key_file import SCOPES, load_keys, new_key, revoke, save_keys, utc_now
-from service.settings import Settings, SettingsError
-from service.tokens import (
+from service.access.authenticator import OPEN_PATHS, Authenticator, ScopeNeeded
+from service.access.key_file import SCOPES, load_keys, new_key, revoke, save_keys, utc_now
+from service.access.tokens import (
     COOLDOWN_SECONDS,
     FRESH_SECONDS,
     STALE_SECONDS,
@@ -22,6 +20,8 @@ from service.tokens import (
     JwksUrl,
     subject_id,
 )
+from service.app import create_app
+from service.settings import Settings, SettingsError
 
 pytestmark = pytest.mark.anyio
 ASKED = "Is there a scratch?"
@@ -200,7 +200,7 @@ async def test_tokens_get_a_503_while_the_providers_keys_cannot_be_had(
         async def away(self, kid):
             raise JwksError("away")
 
-        monkeypatch.setattr("service.tokens.JwksFile.find", away)
+        monkeypatch.setattr("service.access.tokens.JwksFile.find", away)
         reply = await ask(client, png, bearer(provider.token()))
     assert (reply.status_code, reply.headers["retry-after"]) == (503, "30")
     assert reply.json()["type"] == "urn:vlm-gate:problem:jwks_unavailable"

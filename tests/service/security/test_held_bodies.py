@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
+from service.access.key_file import new_key, save_keys, utc_now
 from service.admission import Admission
 from service.arrival import SLOW_SECONDS, HeldBytes
 from service.errors import Overloaded
-from service.key_file import new_key, save_keys, utc_now
 from service.settings import Settings
 
 pytestmark = pytest.mark.anyio

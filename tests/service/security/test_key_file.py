@@ -11,9 +11,17 @@ from datetime import timedelta
 import pytest
 from typer.testing import CliRunner
 
-from service import key_file
+from service.access import key_file
+from service.access.key_file import (
+    KeyFileError,
+    KeyRing,
+    load_keys,
+    new_key,
+    revoke,
+    save_keys,
+    utc_now,
+)
 from service.cli import app
-from service.key_file import KeyFileError, KeyRing, load_keys, new_key, revoke, save_keys, utc_now
 
 NOW = utc_now()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from service.access.quota import MOST_CALLERS, Quota
 from service.errors import QuotaSpent
-from service.quota import MOST_CALLERS, Quota
 
 
 class Clock:

@@ -19,12 +19,12 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as ConnectionScope
 
+from service.access.key_file import KEY, SCOPES, KeyFileError, KeyRing, Scope, load_keys, utc_now
+from service.access.tokens import JwksError, JwksFile, JwksUrl, TokenRefused, Tokens, subject_id
+from service.access.watched_file import WatchedFile
 from service.errors import Forbidden, Malformed, ServiceError, Unauthorized, Unavailable
-from service.key_file import KEY, SCOPES, KeyFileError, KeyRing, Scope, load_keys, utc_now
 from service.problems import problem
 from service.settings import PREFIX, Settings, SettingsError, is_loopback
-from service.tokens import JwksError, JwksFile, JwksUrl, TokenRefused, Tokens, subject_id
-from service.watched_file import WatchedFile
 
 OPEN_PATHS = frozenset(
     ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/metrics", "/docs", "/redoc",
