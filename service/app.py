@@ -13,13 +13,13 @@ from starlette.routing import Route
 
 from probes.model.bundle import Bundle
 from service import __version__, problems
-from service.access import Access
-from service.access.authenticator import Authentication, Authenticator, ScopeNeeded
-from service.access.key_file import Scope
 from service.api import answer, batch, chat, health, metrics, policy, records
 from service.api.openai_errors import OpenAIErrors
 from service.engines.base import Engine
 from service.gate import Gate
+from service.http.request_log import Access
+from service.http.request_log.authenticator import Authentication, Authenticator, ScopeNeeded
+from service.http.request_log.key_file import Scope
 from service.idempotency import MOST_ANSWERS, Replies
 from service.response_headers import ResponseHeaders, allow_origins
 from service.settings import Settings

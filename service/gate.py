@@ -12,13 +12,13 @@ import structlog
 
 from probes.errors import BundleError
 from probes.model.bundle import Bundle, check_identity
-from service.access.quota import Quota
 from service.admission import Admission
 from service.arrival import HeldBytes
 from service.decoders import Decoders, DecodersError
 from service.engines.base import Engine, EngineError, EngineOverloaded, QueryRefused
 from service.errors import Invalid, Overloaded, TooLate, Unavailable
 from service.gauges import Gauges
+from service.http.request_log.quota import Quota
 from service.image_urls import ImageUrls
 from service.keeper import Keeper
 from service.parity import ParityError, check_parity

@@ -25,7 +25,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from service.access import CLIENT_GONE
+from service.http.request_log import CLIENT_GONE
 
 TESTED = "0.54."
 """Versions of uvicorn that begin so have the inner parts that this file changes."""

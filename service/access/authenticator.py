@@ -19,10 +19,25 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as ConnectionScope
 
-from service.access.key_file import KEY, SCOPES, KeyFileError, KeyRing, Scope, load_keys, utc_now
-from service.access.tokens import JwksError, JwksFile, JwksUrl, TokenRefused, Tokens, subject_id
-from service.access.watched_file import WatchedFile
 from service.errors import Forbidden, Malformed, ServiceError, Unauthorized, Unavailable
+from service.http.request_log.key_file import (
+    KEY,
+    SCOPES,
+    KeyFileError,
+    KeyRing,
+    Scope,
+    load_keys,
+    utc_now,
+)
+from service.http.request_log.tokens import (
+    JwksError,
+    JwksFile,
+    JwksUrl,
+    TokenRefused,
+    Tokens,
+    subject_id,
+)
+from service.http.request_log.watched_file import WatchedFile
 from service.problems import problem
 from service.settings import PREFIX, Settings, SettingsError, is_loopback
 

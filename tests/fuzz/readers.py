@@ -19,13 +19,20 @@ from typing import Any
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
+from service.http.request_log.key_file import KeyFileError, load_keys, new_key, save_keys, utc_now
+from service.http.request_log.tokens import (
+    JwksError,
+    JwksFile,
+    TokenRefused,
+    Tokens,
+    parse_jwks,
+    subject_id,
+)
 from starlette.datastructures import Headers
 
 from probes.data.datasets import load_dataset
 from probes.errors import DataError
 from probes.pictures import Limits, PictureRefused, decode
-from service.access.key_file import KeyFileError, load_keys, new_key, save_keys, utc_now
-from service.access.tokens import JwksError, JwksFile, TokenRefused, Tokens, parse_jwks, subject_id
 from service.api.body import check_headers, from_form
 from service.chat import ChatRequest
 from service.errors import ServiceError

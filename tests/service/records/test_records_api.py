@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import httpx
 import pytest
-
-from service.access.key_file import SCOPES, new_key, save_keys, utc_now
+from service.http.request_log.key_file import SCOPES, new_key, save_keys, utc_now
 
 pytestmark = pytest.mark.anyio
 

@@ -13,8 +13,7 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
-
-from service.access.key_file import new_key, utc_now
+from service.http.request_log.key_file import new_key, utc_now
 
 pytestmark = pytest.mark.anyio
 

@@ -9,10 +9,7 @@ import stat
 from datetime import timedelta
 
 import pytest
-from typer.testing import CliRunner
-
-from service.access import key_file
-from service.access.key_file import (
+from service.http.request_log.key_file import (
     KeyFileError,
     KeyRing,
     load_keys,
@@ -21,7 +18,10 @@ from service.access.key_file import (
     save_keys,
     utc_now,
 )
+from typer.testing import CliRunner
+
 from service.cli import app
+from service.http.request_log import key_file
 
 NOW = utc_now()
 

@@ -17,7 +17,7 @@ from service.telemetry import Telemetry
 # The kernel's own random numbers cost a call each; these are seeded by them.
 _numbers = Random()
 _ids = ULIDGenerator(randomness=lambda _: _numbers.randbytes(10))
-log = structlog.get_logger("service.access")
+log = structlog.get_logger("service.http.request_log")
 CLIENT_GONE = "client_gone"
 """Why a request was given up that nobody waits for any more: who sent it has hung up."""
 GONE_STATUS = 499
