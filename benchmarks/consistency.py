@@ -16,7 +16,7 @@ from probes.model.bundle import Bundle
 from probes.types import CONSISTENCY_MODES, ConsistencyMode, Missing, Query
 from service.engines.vllm import VllmEngine
 from service.engines.vllm_options import VllmOptions
-from service.picture import Picture
+from service.images.picture import Picture
 from service.pipeline import Ask, Outcome, answer
 from service.rules import Rules
 from service.telemetry import Stages

@@ -14,15 +14,15 @@ from probes.errors import BundleError
 from probes.model.bundle import Bundle, check_identity
 from service.admission import Admission
 from service.arrival import HeldBytes
-from service.decoders import Decoders, DecodersError
 from service.engines.base import Engine, EngineError, EngineOverloaded, QueryRefused
 from service.errors import Invalid, Overloaded, TooLate, Unavailable
 from service.gauges import Gauges
 from service.http.request_log.quota import Quota
-from service.image_urls import ImageUrls
+from service.images.fetch_url import ImageUrls
+from service.images.picture import Picture
+from service.images.pool import Decoders, DecodersError
 from service.keeper import Keeper
 from service.parity import ParityError, check_parity
-from service.picture import Picture
 from service.pipeline import Ask, Outcome, answer
 from service.records.errors import RecordsError
 from service.rules import Rules, load_rules

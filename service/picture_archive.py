@@ -8,7 +8,7 @@ from datetime import datetime
 
 import structlog
 
-from service.picture import Picture
+from service.images.picture import Picture
 from service.records.errors import ImageArchiveError
 from service.records.images import ImageArchive
 from service.telemetry import Telemetry

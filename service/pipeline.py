@@ -28,7 +28,7 @@ from probes.types import (
 )
 from service.candidate import Compared, compare
 from service.engines.base import Engine, EngineError
-from service.picture import Picture
+from service.images.picture import Picture
 from service.rules import Rules
 from service.telemetry import Stages
 

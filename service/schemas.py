@@ -19,7 +19,7 @@ from probes.types import (
     Scope,
     Verdict,
 )
-from service.picture import Picture
+from service.images.picture import Picture
 from service.pipeline import Ask, Outcome
 from service.rules import Rules
 from service.signal_parts import parts_of

@@ -15,8 +15,8 @@ from service.arrival import Arrival
 from service.errors import Invalid, Malformed, ServiceError, TooLarge, UnsupportedType
 from service.form_body import Field, read_form
 from service.gate import Gate
-from service.image_urls import is_url
-from service.images import decode_base64
+from service.images.decode import decode_base64
+from service.images.fetch_url import is_url
 from service.json_body import read_json, read_model
 from service.pipeline import Ask
 from service.schemas import AnswerOptions, AnswerRequest

@@ -37,8 +37,8 @@ from service.api.body import check_headers, from_form
 from service.chat import ChatRequest
 from service.errors import ServiceError
 from service.form_body import read_form
-from service.image_urls import is_url
-from service.images import decode_base64
+from service.images.decode import decode_base64
+from service.images.fetch_url import is_url
 from service.json_body import read_model
 from service.policy_schema import PolicyRequest
 from service.record_schemas import OutcomeRequest

@@ -14,7 +14,7 @@ from probes.signals.sampling import CHUNK, sample_seed
 from probes.types import ConsistencyMode, Missing, Query, SelfConsistency
 from service.engines.base import EngineError
 from service.engines.fake import FakeEngine
-from service.picture import Picture
+from service.images.picture import Picture
 from service.pipeline import Ask, Outcome, answer
 from service.rules import Rules
 from service.telemetry import Stages

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from service.errors import Invalid, TooLarge, UnsupportedType
-from service.images import decode_image
+from service.images.decode import decode_image
 
 LIMIT = 25_000_000
 PLATE = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)

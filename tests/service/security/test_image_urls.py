@@ -17,10 +17,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from service import image_urls
 from service.errors import Invalid, ServiceError, TooLarge
-from service.image_urls import ImageUrls
-from service.public_address import is_public
+from service.images import fetch_url as image_urls
+from service.images.fetch_url import ImageUrls
+from service.images.public_address import is_public
 
 pytestmark = pytest.mark.anyio
 HOST, OTHER = "images.example.com", "cdn.example.com"

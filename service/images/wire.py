@@ -16,7 +16,7 @@ from probes.pictures import Decoded
 from probes.signals.image_features import IMAGE_FEATURES, image_features
 from probes.types import FloatArray, ImageArray
 from service.errors import Invalid, ServiceError, TooLarge, UnsupportedType
-from service.picture import Picture
+from service.images.picture import Picture
 
 LENGTH = struct.Struct("<Q")
 """Before a file: its bytes."""

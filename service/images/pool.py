@@ -24,7 +24,9 @@ import numpy as np
 import structlog
 
 from probes.types import ImageArray
-from service.decoder_protocol import (
+from service.errors import Invalid, ServiceError
+from service.images.picture import Picture
+from service.images.wire import (
     HEAD,
     LENGTH,
     BrokenReply,
@@ -32,10 +34,8 @@ from service.decoder_protocol import (
     read_picture,
     read_refusal,
 )
-from service.errors import Invalid, ServiceError
-from service.picture import Picture
 
-log = structlog.get_logger("service.decoders")
+log = structlog.get_logger("service.images.pool")
 IMAGE_SECONDS = 10.0
 """Most processor time at one image: 2.6 times what the slowest found takes, a TIFF with 3.8 s."""
 WALL_FACTOR = 3
@@ -280,7 +280,7 @@ class Decoders:
             caller: whose turn it takes.
 
         Raises:
-            Invalid: the image kills decoders, too. The rest as :func:`service.images.decode_image`.
+            Invalid: the image kills decoders, too. The rest as :func:`service.images.decode.decode_image`.
         """
         died = 0
         while died < TRIES:
@@ -432,7 +432,7 @@ def _ticks(pid: int) -> int:
 def _spawn(descriptor: int, arguments: list[str]) -> subprocess.Popen[bytes]:
     """The same code as this process runs, and nothing from the folder that it happens to be in."""
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "service.decoder", str(descriptor), *arguments],
+        [sys.executable, "-P", "-m", "service.images.process", str(descriptor), *arguments],
         pass_fds=[descriptor],
         stdin=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},

@@ -19,16 +19,16 @@ import pytest
 from PIL import Image
 
 from probes.data.images import load_image
-from service.decoder_protocol import (
+from service.errors import Invalid, TooLarge, UnsupportedType
+from service.images.picture import Picture
+from service.images.pool import PIECE, Decoders
+from service.images.wire import (
     FACTS_BYTES,
     BrokenReply,
     check_head,
     read_picture,
     read_refusal,
 )
-from service.decoders import PIECE, Decoders
-from service.errors import Invalid, TooLarge, UnsupportedType
-from service.picture import Picture
 from tests.probes.pictures.cases import cases
 
 pytestmark = pytest.mark.anyio
@@ -164,7 +164,7 @@ async def test_limits_and_signals(png):
 
 def test_memory_that_is_not_there_is_an_error_and_no_death():
     code = (
-        "import numpy; from service.decoder import _limit_memory; _limit_memory(2**27)\n"
+        "import numpy; from service.images.process import _limit_memory; _limit_memory(2**27)\n"
         "try: numpy.ones(2**28, dtype=numpy.uint8)\n"
         "except MemoryError: print('refused')"
     )
@@ -173,7 +173,7 @@ def test_memory_that_is_not_there_is_an_error_and_no_death():
 
 
 def test_it_imports_little():
-    code = "import service.decoder, sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    code = "import service.images.process, sys; print(*{name.partition('.')[0] for name in sys.modules})"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"torch", "scipy", "fastapi", "pydantic", "sklearn", "sqlalchemy"}
     assert not heavy & set(told.stdout.split())
@@ -248,7 +248,7 @@ async def test_one_caller_never_holds_the_last_decoder(png, large):
 
 
 async def test_a_stopped_decoder_is_replaced_and_its_image_decoded(png, monkeypatch):
-    monkeypatch.setattr("service.decoders.WATCH_SECONDS", 0.05)
+    monkeypatch.setattr("service.images.pool.WATCH_SECONDS", 0.05)
     async with decoding(1) as decoders:
         (before,) = decoders.pids
         os.kill(before, signal.SIGSTOP)
@@ -259,7 +259,7 @@ async def test_a_stopped_decoder_is_replaced_and_its_image_decoded(png, monkeypa
 
 
 async def test_idle_ones_that_stop_are_seen(png, monkeypatch):
-    monkeypatch.setattr("service.decoders.WATCH_SECONDS", 0.05)
+    monkeypatch.setattr("service.images.pool.WATCH_SECONDS", 0.05)
     async with decoding(2) as decoders:
         before = decoders.pids
         await until(lambda: decoders.working)
@@ -271,7 +271,7 @@ async def test_idle_ones_that_stop_are_seen(png, monkeypatch):
 
 
 async def test_readiness_knows_and_the_service_mends_itself(serve, png, monkeypatch):
-    monkeypatch.setattr("service.decoders.WATCH_SECONDS", 0.05)
+    monkeypatch.setattr("service.images.pool.WATCH_SECONDS", 0.05)
     form = {"data": {"question": "Is it whole?"}}
     async with serve(decode_processes=2) as client:
         gate = client._transport.app.state.gate

@@ -20,9 +20,9 @@ import httpx
 import structlog
 
 from service.errors import Invalid, TooLarge
-from service.public_address import is_public
+from service.images.public_address import is_public
 
-log = structlog.get_logger("service.image_urls")
+log = structlog.get_logger("service.images.fetch_url")
 MAX_REDIRECTS = 3
 MAX_URL = 2048
 HTTPS_PORT = 443

@@ -7,7 +7,7 @@ from hashlib import sha256
 
 from probes.signals.image_features import image_features
 from probes.types import FloatArray, ImageArray
-from service.images import decode_image
+from service.images.decode import decode_image
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +30,7 @@ class Picture:
 
     @classmethod
     def decode(cls, file: bytes, max_bytes: int, max_pixels: int) -> Picture:
-        """Decode a file. Raises as :func:`service.images.decode_image`."""
+        """Decode a file. Raises as :func:`service.images.decode.decode_image`."""
         decoded = decode_image(file, max_bytes, max_pixels)
         pixels = decoded.pixels
         digest = sha256(file).hexdigest()

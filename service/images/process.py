@@ -1,6 +1,6 @@
 """The process that decodes images, so that a hostile one takes nothing else down with it.
 
-Started by :mod:`service.decoders` as ``python -m service.decoder``, with one end of a socket. It
+Started by :mod:`service.images.pool` as ``python -m service.images.process``, with one end of a socket. It
 imports numpy, Pillow and what decoding needs. A file that takes too much processor time kills it by
 an alarm, one that takes too much memory fails in it; when the service's end of the socket closes,
 it ends.
@@ -15,9 +15,9 @@ import socket
 import sys
 from pathlib import Path
 
-from service.decoder_protocol import HEAD, LENGTH, facts_of, words_of
 from service.errors import Invalid, ServiceError
-from service.images import decode_image
+from service.images.decode import decode_image
+from service.images.wire import HEAD, LENGTH, facts_of, words_of
 
 BYTES_PER_PIXEL = 32
 """Of working memory: a few copies at four bytes, and twice that for formats that need more."""

@@ -1,0 +1,1 @@
+"""An image from outside, decoded in processes of its own."""
