@@ -17,15 +17,15 @@ from probes.model.bundle import Bundle
 from probes.model.policy import Policy
 from probes.monitor.audit import Audit, choose_audit
 from probes.types import Missing
-from service.audit_secret import load_or_create_secret
-from service.cautious_clock import CautiousClock
 from service.errors import Overloaded, Unavailable
-from service.picture_archive import PictureArchive
 from service.pipeline import Ask, Outcome
 from service.promise import READ_SECONDS, Promise, try_to_read
 from service.record_of import record_of
+from service.records.audit_secret import load_or_create_secret
+from service.records.clock import CautiousClock
 from service.records.errors import RecordsError, RecordsUnavailable
 from service.records.head import SigningKey
+from service.records.picture_archive import PictureArchive
 from service.records.recorder import Recorder
 from service.records.retention import delete_before
 from service.records.store import RecordStore

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.cautious_clock import CautiousClock
+from service.records.clock import CautiousClock
 
 pytestmark = pytest.mark.anyio
 WITHOUT = "TESTS_WITHOUT_FAKETIME"

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-log = structlog.get_logger("service.cautious_clock")
+log = structlog.get_logger("service.records.clock")
 JUMP = timedelta(hours=1)
 
 

@@ -13,7 +13,7 @@ from service.records.errors import ImageArchiveError
 from service.records.images import ImageArchive
 from service.telemetry import Telemetry
 
-log = structlog.get_logger("service.picture_archive")
+log = structlog.get_logger("service.records.picture_archive")
 MOST_BYTES = 128 * 1024 * 1024
 """Images waiting in memory; one more is lost, and counted."""
 
