@@ -18,9 +18,9 @@ from probes.model.bundle import Bundle
 from probes.signals import measure
 from probes.types import POSITIONS, AttentionMaps, Generation, Missing, Query, Readout
 from service.engines.base import Engine
-from service.engines.transformers import TransformersEngine
-from service.engines.vllm import VllmEngine
-from service.engines.vllm_options import VllmOptions
+from service.engines.transformers.engine import TransformersEngine
+from service.engines.vllm.engine import VllmEngine
+from service.engines.vllm.options import VllmOptions
 from testbed.drawing import render
 from testbed.questions import ask
 from testbed.scenes import Domain, make_scene

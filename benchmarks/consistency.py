@@ -14,8 +14,8 @@ from benchmarks.agreement import Trial, scene_questions
 from benchmarks.host import ROOT
 from probes.model.bundle import Bundle
 from probes.types import CONSISTENCY_MODES, ConsistencyMode, Missing, Query
-from service.engines.vllm import VllmEngine
-from service.engines.vllm_options import VllmOptions
+from service.engines.vllm.engine import VllmEngine
+from service.engines.vllm.options import VllmOptions
 from service.images.picture import Picture
 from service.pipeline import Ask, Outcome, answer
 from service.rules import Rules

@@ -41,8 +41,8 @@ from probes.data.images import load_image
 from probes.data.store import Store
 from probes.types import GenerationSettings, ModelIdentity, Query
 from service.engines.build import CALLS_PER_QUESTION, COLLECT_BATCH, COLLECT_WAIT_SECONDS
-from service.engines.checkpoint import Checkpoint
-from service.engines.transformers import TransformersEngine
+from service.engines.transformers.checkpoint import Checkpoint
+from service.engines.transformers.engine import TransformersEngine
 from testbed.dataset import write_dataset
 
 GENERATION = GenerationSettings(max_tokens=16, samples=10)

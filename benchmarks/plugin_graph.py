@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from benchmarks.host import describe
 from probes.types import POSITIONS, Readout
-from service.engines.vllm_plan import Plan
+from service.engines.vllm.plan import Plan
 from service.engines.vllm_plugin import compat
 from service.engines.vllm_plugin.graph import MEETINGS, Graphs, graphs_for
 from service.engines.vllm_plugin.record import KEY, StepRows

@@ -22,10 +22,10 @@ import numpy as np
 
 from benchmarks.host import ROOT, describe
 from probes.types import POSITIONS, Query, Readout
-from service.engines.vllm_options import VllmOptions, engine_arguments
-from service.engines.vllm_plan import Plan
+from service.engines.vllm.options import VllmOptions, engine_arguments
+from service.engines.vllm.plan import Plan
+from service.engines.vllm.prompts import Prompts
 from service.engines.vllm_plugin import SWITCH, register
-from service.engines.vllm_prompts import Prompts
 
 LAYERS = (2, 3, 4, 5)
 COLUMNS = 9

@@ -33,7 +33,7 @@ from probes.model.bundle import Bundle, Golden
 from probes.model.probe import LinearProbe
 from probes.types import Query
 from service.engines.identity import identify
-from service.engines.vllm_prompts import Prompts
+from service.engines.vllm.prompts import Prompts
 
 SMALL = 1e-9
 

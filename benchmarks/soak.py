@@ -14,7 +14,7 @@ from benchmarks.agreement import Trial, compare, scene_questions
 from benchmarks.host import memory_on_cards
 from probes.data.collect import default_layers
 from probes.types import POSITIONS, Generation, Query, Readout
-from service.engines.vllm import VllmEngine
+from service.engines.vllm.engine import VllmEngine
 
 QUESTIONS = 64
 CLIENTS = 48

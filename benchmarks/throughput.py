@@ -17,10 +17,10 @@ from benchmarks.shapes import SHAPES, Shape, write_shape
 from benchmarks.step_profile import profile, profiler
 from benchmarks.token_time import Clock, time_per_token
 from probes.types import POSITIONS, Query, Readout
-from service.engines.vllm import VllmEngine
-from service.engines.vllm_options import VllmOptions, engine_arguments
-from service.engines.vllm_prompts import Prompts
-from service.engines.vllm_start import load
+from service.engines.vllm.engine import VllmEngine
+from service.engines.vllm.options import VllmOptions, engine_arguments
+from service.engines.vllm.prompts import Prompts
+from service.engines.vllm.start import load
 
 COLUMNS = 9
 """Of each layer's projection: a probe and eight directions of the domain."""

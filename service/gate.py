@@ -15,6 +15,7 @@ from probes.model.bundle import Bundle, check_identity
 from service.admission import Admission
 from service.arrival import HeldBytes
 from service.engines.base import Engine, EngineError, EngineOverloaded, QueryRefused
+from service.engines.watched import Watched
 from service.errors import Invalid, Overloaded, TooLate, Unavailable
 from service.gauges import Gauges
 from service.http.request_log.quota import Quota
@@ -28,7 +29,6 @@ from service.records.errors import RecordsError
 from service.rules import Rules, load_rules
 from service.settings import Settings
 from service.telemetry import Stages, Telemetry
-from service.watchdog import Watched
 
 log = structlog.get_logger("service.gate")
 Result = TypeVar("Result")

@@ -6,7 +6,7 @@ from probes.data.collect import default_layers
 from probes.model.bundle import Bundle
 from service.engines.base import Engine, EngineError
 from service.engines.fake import FakeEngine
-from service.engines.vllm_options import VllmOptions
+from service.engines.vllm.options import VllmOptions
 from service.settings import Settings, load_settings
 
 ENGINES: tuple[str, ...] = ("transformers", "vllm", "fake")
@@ -48,7 +48,7 @@ def build_engine(
         return FakeEngine(capacity=queue_size)
     if engine == "transformers":
         try:
-            from service.engines.transformers import TransformersEngine
+            from service.engines.transformers.engine import TransformersEngine
         except ImportError as error:
             raise EngineError(
                 f"engine: transformers needs the package {error.name}; "
@@ -64,7 +64,7 @@ def build_engine(
         )
     if engine == "vllm":
         try:
-            from service.engines.vllm import VllmEngine
+            from service.engines.vllm.engine import VllmEngine
         except ImportError as error:
             raise EngineError(
                 f"engine: vllm needs the package {error.name}; "

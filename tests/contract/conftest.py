@@ -36,8 +36,8 @@ from probes.types import (
     Query,
     Readout,
 )
-from service.engines.vllm import VllmEngine
-from service.engines.vllm_options import VllmOptions
+from service.engines.vllm.engine import VllmEngine
+from service.engines.vllm.options import VllmOptions
 from testbed.families import FAMILIES
 from testbed.family import prompts_of
 

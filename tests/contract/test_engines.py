@@ -23,10 +23,10 @@ from probes.types import (
     Readout,
 )
 from service.engines.base import Engine, EngineError, EngineOverloaded
-from service.engines.checkpoint import Checkpoint
 from service.engines.fake import FakeEngine
-from service.engines.transformers import TransformersEngine
-from service.engines.vllm_prompts import Prompts
+from service.engines.transformers.checkpoint import Checkpoint
+from service.engines.transformers.engine import TransformersEngine
+from service.engines.vllm.prompts import Prompts
 
 ON_VLLM = find_spec("vllm") is not None
 """In the environment of ``make test-vllm``, where the other engines need no second test."""

@@ -17,7 +17,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from probes.types import NOTHING, POSITIONS, AttentionMaps, Generation, Missing, Query, Readout
 from service.engines.base import QueryRefused
 from service.engines.decoding import NucleusSampler, uniforms
-from service.engines.transformers import TransformersEngine
+from service.engines.transformers.engine import TransformersEngine
 from testbed.drawing import render
 from testbed.questions import ask
 from testbed.scenes import make_scene

@@ -24,7 +24,7 @@ from probes.types import (
     Readout,
 )
 from service.engines.base import EngineError
-from service.engines.transformers import TransformersEngine
+from service.engines.transformers.engine import TransformersEngine
 
 NUMBERS = np.random.default_rng(5)
 IMAGE = NUMBERS.integers(0, 256, (90, 150, 3), np.uint8)

@@ -24,7 +24,7 @@ from probes.types import GenerationSettings
 from service.cli import app
 from service.engines.base import Engine
 from service.engines.fake import FakeEngine
-from service.engines.transformers import TransformersEngine
+from service.engines.transformers.engine import TransformersEngine
 
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 SHARES = {"fit": 0.22, "select": 0.62, "calibrate": 0.06, "test": 0.1}

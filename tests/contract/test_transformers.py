@@ -19,8 +19,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from probes.types import NOTHING, POSITIONS, AttentionMaps, Generation, Missing, Query, Readout
 from service.engines.base import EngineError, QueryRefused
-from service.engines.taps import _ROWS
-from service.engines.transformers import TransformersEngine
+from service.engines.transformers.engine import TransformersEngine
+from service.engines.transformers.taps import _ROWS
 
 NUMBERS = np.random.default_rng(3)
 QUERIES = [

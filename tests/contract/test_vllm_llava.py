@@ -27,7 +27,7 @@ from probes.types import (
     Readout,
 )
 from service.engines.base import EngineError, EngineOverloaded, QueryRefused
-from service.engines.transformers import TransformersEngine
+from service.engines.transformers.engine import TransformersEngine
 from service.settings import embedded
 from testbed.drawing import render
 from testbed.questions import ask

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from probes.types import POSITIONS, AttentionMaps, Generation, Missing, Query, Readout
-from service.engines.transformers import TransformersEngine
+from service.engines.transformers.engine import TransformersEngine
 
 LAYERS = tuple(range(7))
 READ_ALL = Readout(LAYERS, POSITIONS, None, LAYERS[1:])

@@ -16,7 +16,7 @@ import pytest
 
 from probes.types import NOTHING, POSITIONS, AttentionMaps, Generation, Missing, Query, Readout
 from service.engines.base import EngineError
-from service.engines.transformers import TransformersEngine
+from service.engines.transformers.engine import TransformersEngine
 
 LAYERS = tuple(range(7))
 READ_ALL = Readout(LAYERS, POSITIONS, None, LAYERS[1:])

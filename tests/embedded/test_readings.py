@@ -20,7 +20,7 @@ from probes.types import (
     QuestionMaps,
     Readout,
 )
-from service.engines.transformers import TransformersEngine
+from service.engines.transformers.engine import TransformersEngine
 from service.engines.words import Words
 from testbed.drawing import render
 from testbed.scenes import make_scene

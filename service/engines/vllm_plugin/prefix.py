@@ -6,7 +6,7 @@ step; so a place that names the whole prompt is all that is needed. What was gen
 the range ends with the prompt, also when a preempted request is computed again.
 
 Keys and values then depend on the whole prompt. So it must not come in chunks, and the engine salts
-its cache with the prompt (:meth:`service.engines.vllm.VllmEngine._render`).
+its cache with the prompt (:meth:`service.engines.vllm.engine.VllmEngine._render`).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from service.engines.base import EngineError, EngineOverloaded, QueryRefused
-from service.engines.batching import Batcher
+from service.engines.transformers.batching import Batcher
 
 
 @dataclass
@@ -194,7 +194,7 @@ def test_what_preparation_raises_reaches_the_caller() -> None:
 
 
 def test_close_does_not_wait_for_a_batch_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.engines.batching.CLOSE_SECONDS", 0.01)
+    monkeypatch.setattr("service.engines.transformers.batching.CLOSE_SECONDS", 0.01)
 
     async def scenario() -> None:
         model = Model()

@@ -41,6 +41,6 @@ def test_another_name_is_refused() -> None:
 
 
 def test_missing_packages_name_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "service.engines.transformers", None)
+    monkeypatch.setitem(sys.modules, "service.engines.transformers.engine", None)
     with pytest.raises(EngineError, match="extra 'transformers'"):
         build_engine("transformers", "some/model")

@@ -14,7 +14,7 @@ from probes.types import Query
 from service.engines.base import QueryRefused
 from service.engines.families import GENERIC
 from service.engines.questions import Questions, turn_words
-from service.engines.vllm_prompts import Prompts
+from service.engines.vllm.prompts import Prompts
 from service.settings import embedded
 
 EVERYWHERE = ("llava", "paligemma", "qwen2vl")

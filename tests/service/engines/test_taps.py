@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from service.engines.taps import WordRows, head_rows, last_row, word_rows
+from service.engines.transformers.taps import WordRows, head_rows, last_row, word_rows
 
 
 def full_attention(

@@ -6,8 +6,8 @@ import math
 from types import SimpleNamespace
 from typing import Any, cast
 
-from service.engines.vllm import VllmEngine
-from service.engines.vllm_check import agrees, worst_deviation
+from service.engines.vllm.check import agrees, worst_deviation
+from service.engines.vllm.engine import VllmEngine
 
 
 def test_the_worst_layer_counts() -> None:

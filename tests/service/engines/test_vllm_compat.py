@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from service.engines.base import EngineError, QueryRefused
-from service.engines.vllm import VllmEngine
+from service.engines.vllm.engine import VllmEngine
 from service.engines.vllm_plugin import compat
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from probes.types import NOTHING, Readout
 from service.engines.base import EngineError
-from service.engines.vllm_options import VllmOptions, engine_arguments
-from service.engines.vllm_plan import KEPT, Plan, Plans, check_readout
+from service.engines.vllm.options import VllmOptions, engine_arguments
+from service.engines.vllm.plan import KEPT, Plan, Plans, check_readout
 
 NUMBERS = np.random.default_rng(0)
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from service.engines.base import EngineError
-from service.engines.vllm import VllmEngine
+from service.engines.vllm.engine import VllmEngine
 from service.engines.vllm_plugin import compat, limits, prefix
 from service.engines.vllm_plugin.record import PROMPT
 

@@ -10,10 +10,10 @@ import pytest
 
 from probes.types import POSITIONS, AttentionMaps, Missing, Readout
 from service.engines.base import EngineError
-from service.engines.vllm_plan import Plan
+from service.engines.vllm.plan import Plan
+from service.engines.vllm.traces import trace_of
 from service.engines.vllm_plugin.record import KEY, Record, StepRows
 from service.engines.vllm_plugin.scheduler import Records
-from service.engines.vllm_traces import trace_of
 
 
 @dataclass

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from probes.types import Readout
-from service.engines.vllm_plan import Plan
+from service.engines.vllm.plan import Plan
 from service.engines.vllm_plugin import compat, limits
 from service.engines.vllm_plugin.record import KEY, StepRows
 from service.engines.vllm_plugin.runner import Reader

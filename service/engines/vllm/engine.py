@@ -27,14 +27,14 @@ from probes.types import (
 from service.engines.base import EngineError, EngineOverloaded, QueryRefused
 from service.engines.decoding import cut
 from service.engines.identity import identify
-from service.engines.vllm_check import agrees, check_both_ways, sample_query, worst_deviation
-from service.engines.vllm_options import VllmOptions, engine_arguments
-from service.engines.vllm_plan import Plan, Plans, check_readout
+from service.engines.vllm.check import agrees, check_both_ways, sample_query, worst_deviation
+from service.engines.vllm.options import VllmOptions, engine_arguments
+from service.engines.vllm.plan import Plan, Plans, check_readout
+from service.engines.vllm.prompts import Prompts
+from service.engines.vllm.start import load, on_cpu
+from service.engines.vllm.traces import trace_of
 from service.engines.vllm_plugin.compat import failures, refusals
 from service.engines.vllm_plugin.record import FIRST, KEY, PROMPT, Record
-from service.engines.vllm_prompts import Prompts
-from service.engines.vllm_start import load, on_cpu
-from service.engines.vllm_traces import trace_of
 
 
 class VllmEngine:

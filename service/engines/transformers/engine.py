@@ -20,11 +20,18 @@ from probes.types import (
     Readout,
 )
 from service.engines.base import EngineError
-from service.engines.batching import Batcher
-from service.engines.checkpoint import Answers, Checkpoint, Given, Greedy, Samples, Work
 from service.engines.decoding import uniforms
-from service.engines.prompts import Prompt
-from service.engines.traces import NOT_REQUESTED
+from service.engines.transformers.batching import Batcher
+from service.engines.transformers.checkpoint import (
+    Answers,
+    Checkpoint,
+    Given,
+    Greedy,
+    Samples,
+    Work,
+)
+from service.engines.transformers.prompts import Prompt
+from service.engines.transformers.traces import NOT_REQUESTED
 
 
 class TransformersEngine:

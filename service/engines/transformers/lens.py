@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from probes.types import LensMargins, Missing, Readout
-from service.engines.taps import Reading
+from service.engines.transformers.taps import Reading
 
 _YES = ("yes", "Yes", " yes", " Yes")
 _NO = ("no", "No", " no", " No")

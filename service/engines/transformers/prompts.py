@@ -10,7 +10,7 @@ from torch import Tensor
 
 from probes.types import Missing
 from service.engines.patch_boxes import Grid
-from service.engines.taps import WordRows
+from service.engines.transformers.taps import WordRows
 from service.engines.words import Words
 
 

@@ -33,13 +33,18 @@ from service.engines.decoding import (
 )
 from service.engines.families import Family, family_of, image_token_id
 from service.engines.identity import identify
-from service.engines.lens import Lens
 from service.engines.patch_boxes import Grid
 from service.engines.processors import load_processor, process
-from service.engines.prompts import Prompt, collate, image_columns, word_rows
 from service.engines.questions import Questions
-from service.engines.taps import Taps
-from service.engines.traces import NOT_REQUESTED, attention_maps, hidden_readouts, question_maps
+from service.engines.transformers.lens import Lens
+from service.engines.transformers.prompts import Prompt, collate, image_columns, word_rows
+from service.engines.transformers.taps import Taps
+from service.engines.transformers.traces import (
+    NOT_REQUESTED,
+    attention_maps,
+    hidden_readouts,
+    question_maps,
+)
 from service.engines.words import Words, find_words
 
 

@@ -10,7 +10,7 @@ import pytest
 from probes.types import NOTHING, Query
 from service.engines.base import EngineError
 from service.engines.fake import FakeEngine
-from service.watchdog import EngineHung, Watched
+from service.engines.watched import EngineHung, Watched
 
 pytestmark = pytest.mark.anyio
 

@@ -17,8 +17,8 @@ from probes.types import (
 )
 from service.engines.base import EngineError
 from service.engines.patch_boxes import Grid
-from service.engines.traces import EMPTY, NOT_REQUESTED
-from service.engines.vllm_plan import Plan
+from service.engines.transformers.traces import EMPTY, NOT_REQUESTED
+from service.engines.vllm.plan import Plan
 from service.engines.vllm_plugin.record import Record
 
 NOT_SUPPORTED = Missing("not_supported")

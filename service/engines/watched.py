@@ -19,7 +19,7 @@ from probes.types import (
 )
 from service.engines.base import Engine, EngineError
 
-log = structlog.get_logger("service.watchdog")
+log = structlog.get_logger("service.engines.watched")
 Result = TypeVar("Result")
 
 

@@ -18,7 +18,7 @@ from probes.types import (
     Readout,
 )
 from service.engines.patch_boxes import Grid
-from service.engines.taps import Reading
+from service.engines.transformers.taps import Reading
 from service.engines.words import Words
 
 Readouts = Mapping[tuple[int, Position], FloatArray | Missing]
