@@ -21,7 +21,7 @@ from pathlib import Path
 
 from service.call import ClientError, Refused
 from service.client import URL, Client
-from service.schemas import AnswerResponse
+from service.schemas.answer import AnswerResponse
 
 IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 FOLDERS = {"accept": "accepted", "escalate": "escalated", "reject": "rejected"}

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from probes.types import ConsistencyMode
 from service.call import Call, Unreachable
-from service.schemas import AnswerResponse
+from service.schemas.answer import AnswerResponse
 
 URL = "http://127.0.0.1:8080"
 DEADLINE_SECONDS = 60.0

@@ -14,9 +14,9 @@ from service.engines.base import EngineError
 from service.errors import Invalid, Unavailable
 from service.gate import Gate
 from service.parity import ParityError, check_parity
-from service.policy_schema import PolicyRequest
 from service.records.errors import RecordsUnavailable
 from service.rules import Rules, load_rules
+from service.schemas.policy import PolicyRequest
 
 log = structlog.get_logger("service.reload")
 

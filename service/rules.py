@@ -20,8 +20,8 @@ from probes.model.bundle import Bundle
 from probes.model.policy import Policy
 from probes.shared_readout import SharedReadout
 from probes.types import CONSISTENCY_MODES, ConsistencyMode, Generation, Missing, Readout
-from service.policy_schema import read_policy
 from service.promise import Promise
+from service.schemas.policy import read_policy
 from service.settings import PREFIX, Settings
 
 log = structlog.get_logger("service.rules")

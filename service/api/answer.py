@@ -18,7 +18,7 @@ from service.gate import Gate
 from service.idempotency import once
 from service.pipeline import Ask, Outcome
 from service.problems import problem_responses
-from service.schemas import AnswerForm, AnswerRequest, AnswerResponse, Timing
+from service.schemas.answer import AnswerForm, AnswerRequest, AnswerResponse, Timing
 from service.telemetry import Stages
 
 router = APIRouter(tags=["answers"])

@@ -28,7 +28,7 @@ from service.errors import (
 from service.gate import Gate
 from service.idempotency import HEADER
 from service.problems import problem_body, problem_responses
-from service.schemas import AnswerRequest
+from service.schemas.answer import AnswerRequest
 from service.tracing import RequestSpan
 
 log = structlog.get_logger("service.api.batch")

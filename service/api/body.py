@@ -19,7 +19,7 @@ from service.images.decode import decode_base64
 from service.images.fetch_url import is_url
 from service.json_body import read_json, read_model
 from service.pipeline import Ask
-from service.schemas import AnswerOptions, AnswerRequest
+from service.schemas.answer import AnswerOptions, AnswerRequest
 
 SMALL_BODY_BYTES = 16 * 1024
 DISCARD_FACTOR = 4

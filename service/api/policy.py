@@ -7,11 +7,11 @@ from fastapi import APIRouter, Request
 from service.api.body import read_small_body
 from service.gate import Gate
 from service.json_body import read_model
-from service.policy_response import PolicyResponse
-from service.policy_schema import PolicyRequest
 from service.problems import problem_responses
 from service.reload import reload_bundle, replace_policy
-from service.schemas import inlined
+from service.schemas.answer import inlined
+from service.schemas.policy import PolicyRequest
+from service.schemas.policy_response import PolicyResponse
 
 router = APIRouter(tags=["policy"])
 admin = APIRouter(tags=["policy"])

@@ -18,19 +18,19 @@ from service.gate import Gate
 from service.http.request_log.authenticator import ANONYMOUS, Caller
 from service.json_body import read_model
 from service.problems import problem_responses
-from service.record_schemas import (
-    MOST_PER_PAGE,
-    AnswerList,
-    OutcomeRequest,
-    OutcomeResponse,
-    RecordedAnswer,
-)
 from service.records.answer import AnswerRecord
 from service.records.errors import InvalidRecord, UnknownAnswer
 from service.records.listing import Filter
 from service.records.outcome import Outcome
 from service.records.store import RecordStore
 from service.records.words import rule_on
+from service.schemas.records import (
+    MOST_PER_PAGE,
+    AnswerList,
+    OutcomeRequest,
+    OutcomeResponse,
+    RecordedAnswer,
+)
 
 router = APIRouter(tags=["records"])
 Result = TypeVar("Result")

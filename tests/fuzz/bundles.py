@@ -19,7 +19,7 @@ from probes.guarantee.learn_then_test import Certificate
 from probes.model.bundle import Bundle
 from probes.model.folder import MANIFEST, SUMS, TENSORS
 from probes.types import CONSISTENCY_MODES, Missing, Query
-from service.policy_schema import read_policy
+from service.schemas.policy import read_policy
 from tests.fuzz.folder import folder
 from tests.fuzz.words import has_words
 

@@ -34,15 +34,15 @@ from probes.data.datasets import load_dataset
 from probes.errors import DataError
 from probes.pictures import Limits, PictureRefused, decode
 from service.api.body import check_headers, from_form
-from service.chat import ChatRequest
 from service.errors import ServiceError
 from service.form_body import read_form
 from service.images.decode import decode_base64
 from service.images.fetch_url import is_url
 from service.json_body import read_model
-from service.policy_schema import PolicyRequest
-from service.record_schemas import OutcomeRequest
-from service.schemas import AnswerRequest
+from service.schemas.answer import AnswerRequest
+from service.schemas.chat import ChatRequest
+from service.schemas.policy import PolicyRequest
+from service.schemas.records import OutcomeRequest
 from service.settings import PREFIX, SettingsError, load_settings
 from tests.fuzz.bundles import bundle_seeds, policy_seeds, read_bundle_bytes, read_policy_bytes
 from tests.fuzz.folder import folder

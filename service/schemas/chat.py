@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from probes.types import ConsistencyMode, Reason, Verdict
 from service.errors import Invalid
-from service.schemas import (
+from service.schemas.answer import (
     MAX_SAMPLES,
     MAX_TOKENS,
     AnswerRequest,

@@ -11,7 +11,7 @@ from probes.model.policy import PolicyMode, SmallSlices
 from probes.signals.question import QuestionMode
 from probes.types import ConsistencyMode, Missing
 from service.rules import Rules
-from service.schemas import (
+from service.schemas.answer import (
     CertificateBody,
     MissingPart,
     ModelBody,

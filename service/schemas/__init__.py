@@ -1,0 +1,1 @@
+"""The shapes at the edge: what requests may say and responses say."""
