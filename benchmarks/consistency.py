@@ -16,9 +16,9 @@ from probes.model.bundle import Bundle
 from probes.types import CONSISTENCY_MODES, ConsistencyMode, Missing, Query
 from service.engines.vllm.engine import VllmEngine
 from service.engines.vllm.options import VllmOptions
+from service.gate.pipeline import Ask, Outcome, answer
+from service.gate.rules import Rules
 from service.images.picture import Picture
-from service.pipeline import Ask, Outcome, answer
-from service.rules import Rules
 from service.telemetry import Stages
 
 AT_ONCE = (64, 256)

@@ -25,7 +25,7 @@ from probes.types import (
     TokenConfidence,
     Trace,
 )
-from service.pipeline import Outcome
+from service.gate.pipeline import Outcome
 from service.telemetry import Stages, Telemetry
 
 REQUESTS, BATCHES = 2000, 10

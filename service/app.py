@@ -16,7 +16,7 @@ from service import __version__, problems
 from service.api import answer, batch, chat, health, metrics, policy, records
 from service.api.openai_errors import OpenAIErrors
 from service.engines.base import Engine
-from service.gate import Gate
+from service.gate.gate import Gate
 from service.http.request_log import Access
 from service.http.request_log.authenticator import Authentication, Authenticator, ScopeNeeded
 from service.http.request_log.key_file import Scope

@@ -115,7 +115,7 @@ def prune(
 @contextmanager
 def open_records() -> Iterator[RecordStore]:
     """The store of the settings; what goes wrong ends the command with one line."""
-    from service.keeper import open_store
+    from service.gate.record_keeping import open_store
     from service.settings import SettingsError, load_settings
 
     try:

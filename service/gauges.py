@@ -13,7 +13,7 @@ from probes.guarantee.learn_then_test import Certificate
 from service import __version__
 
 if TYPE_CHECKING:
-    from service.gate import Gate
+    from service.gate.gate import Gate
 
 
 class Gauges(Collector):

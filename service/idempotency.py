@@ -17,10 +17,10 @@ from fastapi import Request
 from starlette.responses import Response
 
 from service.api.body import media_type, read_body
-from service.arrival import Arrival
 from service.errors import Invalid, ServiceError
 from service.form_body import read_form
-from service.gate import Gate
+from service.gate.arrival import Arrival
+from service.gate.gate import Gate
 from service.http.request_log.authenticator import ANONYMOUS
 
 HEADER = "idempotency-key"

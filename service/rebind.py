@@ -18,7 +18,7 @@ from probes.errors import BundleError
 from probes.model.bundle import Bundle, Golden
 from probes.types import Missing, ModelIdentity
 from service.engines.base import Engine
-from service.parity import tolerance_of
+from service.gate.parity import tolerance_of
 
 CHANGES = ("engine", "dtype")
 """Fields of the identity that may differ: the same weights, in another engine or arithmetic."""

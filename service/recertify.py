@@ -29,8 +29,8 @@ from probes.errors import DataError
 from probes.guarantee.learn_then_test import FROM_RECORDS
 from probes.model.bundle import Bundle
 from probes.types import FloatArray, Missing
-from service.audit_replay import grouped, newest_carrier, replay, with_overdue
-from service.promise import Promise
+from service.gate.audit_replay import grouped, newest_carrier, replay, with_overdue
+from service.gate.promise import Promise
 from service.records.answer import AnswerRecord
 from service.records.audits import AuditTrail, Claim
 from service.records.certificates import audited_under, loaded
@@ -86,7 +86,7 @@ def gather(
 
     Args:
         since, until: of the window.
-        deadline_days, confirmed: of the audits, as :class:`~service.promise.Promise` has them.
+        deadline_days, confirmed: of the audits, as :class:`~service.gate.promise.Promise` has them.
 
     Raises:
         DataError: there is none, or a void waits for the word of a second reviewer.

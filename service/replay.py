@@ -19,13 +19,13 @@ from scipy.stats import binomtest
 from probes.model.bundle import Bundle
 from probes.signals.question import QuestionModel
 from probes.types import Decision, Interval, Missing, Verdict
-from service.candidate import judge
-from service.recorded_signals import NOT_ASKED, signals_of
+from service.gate.candidate import judge
+from service.gate.recorded_signals import NOT_ASKED, signals_of
+from service.gate.rules import Rules
 from service.records.answer import AnswerRecord
 from service.records.listing import Filter
 from service.records.store import RecordStore
 from service.records.words import judge as judge_outcome
-from service.rules import Rules
 
 GREEDY = "same"
 """Stands for the answer where samples are known by their number only."""

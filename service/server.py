@@ -17,7 +17,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from service.gate import Gate
+from service.gate.gate import Gate
 from service.http_protocol import StrictProtocol
 from service.settings import PREFIX, Settings, SettingsError
 

@@ -26,7 +26,7 @@ from probes.types import (
 )
 
 if TYPE_CHECKING:
-    from service.pipeline import Outcome
+    from service.gate.pipeline import Outcome
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SHARES = tuple(step / 10 for step in range(1, 11))

@@ -13,10 +13,10 @@ from starlette.responses import Response
 from probes.types import Missing
 from service.api.body import parse_ask, read_body
 from service.api.time_limit import time_limit
-from service.arrival import Arrival
-from service.gate import Gate
+from service.gate.arrival import Arrival
+from service.gate.gate import Gate
+from service.gate.pipeline import Ask, Outcome
 from service.idempotency import once
-from service.pipeline import Ask, Outcome
 from service.problems import problem_responses
 from service.schemas.answer import AnswerForm, AnswerRequest, AnswerResponse, Timing
 from service.telemetry import Stages

@@ -25,7 +25,7 @@ from service.errors import (
     TooLarge,
     UnsupportedType,
 )
-from service.gate import Gate
+from service.gate.gate import Gate
 from service.idempotency import HEADER
 from service.problems import problem_body, problem_responses
 from service.schemas.answer import AnswerRequest

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
-from service.arrival import Arrival, HeldBytes
 from service.errors import ServiceError, TooLarge, TooLate
+from service.gate.arrival import Arrival, HeldBytes
 
 STEP_BYTES = 8 * 1024
 """Cut into lines at once: others have their turn in between."""

@@ -19,10 +19,10 @@ from service.api.answer import give_answer
 from service.api.body import ask_of, media_type
 from service.api.openai_errors import error_body, error_responses
 from service.errors import Invalid, NotFound, ServiceError, UnsupportedType
-from service.gate import Gate
+from service.gate.gate import Gate
+from service.gate.pipeline import Ask, Outcome
 from service.idempotency import HEADER, once
 from service.json_body import read_model
-from service.pipeline import Ask, Outcome
 from service.problems import problem_body
 from service.schemas.answer import AnswerRequest, AnswerResponse, inlined
 from service.schemas.chat import ChatRequest, Chunks, Completion

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from service.gate import Gate
+from service.gate.gate import Gate
 from service.problems import problem_responses
 
 router = APIRouter(

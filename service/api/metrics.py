@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from service.gate import Gate
+from service.gate.gate import Gate
 
 router = APIRouter()
 

@@ -14,7 +14,7 @@ from probes.errors import DataError
 from probes.types import Reason, Verdict
 from service.api.body import read_small_body
 from service.errors import Invalid, NotFound
-from service.gate import Gate
+from service.gate.gate import Gate
 from service.http.request_log.authenticator import ANONYMOUS, Caller
 from service.json_body import read_model
 from service.problems import problem_responses

@@ -19,10 +19,10 @@ from probes.types import (
     Scope,
     Verdict,
 )
+from service.gate.pipeline import Ask, Outcome
+from service.gate.rules import Rules
+from service.gate.signal_parts import parts_of
 from service.images.picture import Picture
-from service.pipeline import Ask, Outcome
-from service.rules import Rules
-from service.signal_parts import parts_of
 
 MAX_QUESTION = 2_000
 MAX_SAMPLES = 50

@@ -10,7 +10,7 @@ from probes.model.bundle import Bundle
 from probes.model.policy import PolicyMode, SmallSlices
 from probes.signals.question import QuestionMode
 from probes.types import ConsistencyMode, Missing
-from service.rules import Rules
+from service.gate.rules import Rules
 from service.schemas.answer import (
     CertificateBody,
     MissingPart,

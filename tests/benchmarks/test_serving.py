@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.serving import Serving, chat, gate, random_bundle
 from benchmarks.shapes import write_shape
 from probes.model.bundle import Bundle
-from service.parity import tolerance_of
+from service.gate.parity import tolerance_of
 
 
 def test_its_readouts_are_about_nothing(tmp_path: Path) -> None:

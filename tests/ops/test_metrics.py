@@ -18,8 +18,8 @@ from probes.monitor.drift import RiskHistogram
 from probes.types import Interval, Reason
 from service.app import create_app
 from service.engines.fake import FakeEngine
+from service.gate.standing import SIGNALS, Standing
 from service.settings import PREFIX, Settings, embedded
-from service.standing import SIGNALS, Standing
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "metrics.md"

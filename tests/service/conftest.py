@@ -41,7 +41,7 @@ from probes.signals.image_features import image_features
 from probes.types import CONSISTENCY_MODES, GenerationSettings, Query
 from service.app import create_app
 from service.engines.fake import FakeEngine
-from service.gate import Gate
+from service.gate.gate import Gate
 from service.server import Server, bind
 from service.settings import Settings
 

@@ -13,8 +13,8 @@ from service.http.request_log.authenticator import Caller
 from starlette.requests import Request
 
 from service.api.batch_lines import Lines
-from service.arrival import HeldBytes
 from service.errors import ServiceError
+from service.gate.arrival import HeldBytes
 
 pytestmark = pytest.mark.anyio
 JSONL = {"content-type": "application/jsonl"}

@@ -11,7 +11,7 @@ from sqlalchemy import update
 from ulid import ULID
 
 from probes.model.bundle import Bundle
-from service.promise import Promise
+from service.gate.promise import Promise
 from service.records.answer import AnswerRecord, question_hash
 from service.records.outcome import Outcome
 from service.records.store import RecordStore

@@ -12,7 +12,7 @@ from threading import Thread
 import pytest
 from sqlalchemy import Connection, select, text, update
 
-from service.promise import UNREAD_SECONDS, try_to_read
+from service.gate.promise import UNREAD_SECONDS, try_to_read
 from service.recertify import gather
 from service.records import audits
 from service.records.audits import AuditTrail

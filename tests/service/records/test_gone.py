@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.keeper import Keeper
+from service.gate.record_keeping import Keeper
 from service.records import database_file
 from service.records.answer import AnswerRecord
 from service.records.database_file import DatabaseFile

@@ -17,7 +17,7 @@ from fastapi import FastAPI
 
 from probes.monitor.audit import choose_audit
 from service.app import create_app
-from service.gate import Gate
+from service.gate.gate import Gate
 from service.records.answer import question_hash
 from service.records.errors import RecordsError
 from service.records.head import SigningKey

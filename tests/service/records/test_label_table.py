@@ -14,6 +14,7 @@ import pytest
 from probes.labels.abstention import abstains
 from probes.labels.rule import parse_rule
 from probes.model.policy import Policy
+from service.gate.rules import Rules
 from service.recertify import gather
 from service.records.audits import AuditTrail
 from service.records.export import export_parquet
@@ -21,7 +22,6 @@ from service.records.outcome import Outcome
 from service.records.store import RecordStore
 from service.records.words import judge
 from service.replay import replay
-from service.rules import Rules
 from tests.label_cases import CASES, Case
 
 pytestmark = pytest.mark.anyio

@@ -16,7 +16,7 @@ import pytest
 
 from probes.guarantee.learn_then_test import NoCertificate
 from probes.guarantee.recertify import certify_judged
-from service.audit_replay import grouped, groups_of
+from service.gate.audit_replay import grouped, groups_of
 from service.recertify import gather
 from service.records.answer import answer_row
 from service.records.audits import Sample

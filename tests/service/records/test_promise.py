@@ -14,7 +14,7 @@ from probes.model.policy import Policy
 from probes.monitor.drift import RiskHistogram
 from probes.monitor.error_rate import Draw, ErrorMonitor
 from probes.types import Interval, Missing
-from service.promise import Promise, try_to_read
+from service.gate.promise import Promise, try_to_read
 from service.records.chain import append, lock_tail
 from service.records.outcome import Outcome
 from service.records.retention import delete_before

@@ -16,9 +16,9 @@ from probes.model.calibration import PlattMap
 from probes.model.policy import Policy
 from probes.model.risk import RiskModel
 from probes.signals.question_kind import KindModel
+from service.gate.rules import Rules
 from service.records.head import SigningKey
 from service.replay import replay
-from service.rules import Rules
 
 pytestmark = pytest.mark.anyio
 WEIGHTS = np.array([[3.0, -3.0], [-3.0, 3.0]])

@@ -20,7 +20,7 @@ from probes.model.bundle import Bundle, CertificateAttempt
 from probes.model.slicing import Slicing
 from probes.types import Missing
 from service.cli import app
-from service.promise import Promise
+from service.gate.promise import Promise
 from service.recertify import gather
 from service.records.outcome import Outcome
 from service.records.store import RecordStore

@@ -11,9 +11,9 @@ import httpx
 import pytest
 from service.http.request_log.key_file import new_key, save_keys, utc_now
 
-from service.admission import Admission
-from service.arrival import SLOW_SECONDS, HeldBytes
 from service.errors import Overloaded
+from service.gate.admission import Admission
+from service.gate.arrival import SLOW_SECONDS, HeldBytes
 from service.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -136,7 +136,7 @@ async def test_a_batch_takes_no_place_of_a_body_that_is_not_slow():
 
 
 def test_the_settings_leave_room_for_one_body(engine, bundled):
-    from service.gate import Gate
+    from service.gate.gate import Gate
 
     settings = Settings(
         engine="fake", records_url="", max_held_bytes=MIB, max_held_bytes_per_caller=MIB

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from service.admission import LONGEST_RETRY_SECONDS, Admission
 from service.errors import Overloaded, Unavailable
+from service.gate.admission import LONGEST_RETRY_SECONDS, Admission
 
 pytestmark = pytest.mark.anyio
 

@@ -20,11 +20,11 @@ from probes.model.bundle import Bundle
 from probes.model.policy import Policy
 from probes.shared_readout import SharedReadout
 from probes.types import CONSISTENCY_MODES, ConsistencyMode, Generation, Missing, Readout
-from service.promise import Promise
+from service.gate.promise import Promise
 from service.schemas.policy import read_policy
 from service.settings import PREFIX, Settings
 
-log = structlog.get_logger("service.rules")
+log = structlog.get_logger("service.gate.rules")
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,9 +18,9 @@ from probes.model.policy import Policy
 from probes.monitor.audit import Audit, choose_audit
 from probes.types import Missing
 from service.errors import Overloaded, Unavailable
-from service.pipeline import Ask, Outcome
-from service.promise import READ_SECONDS, Promise, try_to_read
-from service.record_of import record_of
+from service.gate.pipeline import Ask, Outcome
+from service.gate.promise import READ_SECONDS, Promise, try_to_read
+from service.gate.to_record import record_of
 from service.records.audit_secret import load_or_create_secret
 from service.records.clock import CautiousClock
 from service.records.errors import RecordsError, RecordsUnavailable
@@ -32,7 +32,7 @@ from service.records.store import RecordStore
 from service.settings import PREFIX, Settings
 from service.telemetry import Stages, Telemetry
 
-log = structlog.get_logger("service.keeper")
+log = structlog.get_logger("service.gate.record_keeping")
 Result = TypeVar("Result")
 READERS = 4
 MOST_READS = 64

@@ -12,25 +12,25 @@ import structlog
 
 from probes.errors import BundleError
 from probes.model.bundle import Bundle, check_identity
-from service.admission import Admission
-from service.arrival import HeldBytes
 from service.engines.base import Engine, EngineError, EngineOverloaded, QueryRefused
 from service.engines.watched import Watched
 from service.errors import Invalid, Overloaded, TooLate, Unavailable
+from service.gate.admission import Admission
+from service.gate.arrival import HeldBytes
+from service.gate.parity import ParityError, check_parity
+from service.gate.pipeline import Ask, Outcome, answer
+from service.gate.record_keeping import Keeper
+from service.gate.rules import Rules, load_rules
 from service.gauges import Gauges
 from service.http.request_log.quota import Quota
 from service.images.fetch_url import ImageUrls
 from service.images.picture import Picture
 from service.images.pool import Decoders, DecodersError
-from service.keeper import Keeper
-from service.parity import ParityError, check_parity
-from service.pipeline import Ask, Outcome, answer
 from service.records.errors import RecordsError
-from service.rules import Rules, load_rules
 from service.settings import Settings
 from service.telemetry import Stages, Telemetry
 
-log = structlog.get_logger("service.gate")
+log = structlog.get_logger("service.gate.gate")
 Result = TypeVar("Result")
 PARSERS = 2
 """Threads."""

@@ -14,9 +14,9 @@ from probes.signals.sampling import CHUNK, sample_seed
 from probes.types import ConsistencyMode, Missing, Query, SelfConsistency
 from service.engines.base import EngineError
 from service.engines.fake import FakeEngine
+from service.gate.pipeline import Ask, Outcome, answer
+from service.gate.rules import Rules
 from service.images.picture import Picture
-from service.pipeline import Ask, Outcome, answer
-from service.rules import Rules
 from service.telemetry import Stages
 
 pytestmark = pytest.mark.anyio

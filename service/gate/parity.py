@@ -10,7 +10,7 @@ import numpy as np
 from probes.model.bundle import Golden
 from probes.types import Generation, Missing
 from service.engines.base import Engine
-from service.rules import Rules
+from service.gate.rules import Rules
 
 Part = Callable[[Generation], Generation]
 TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 6e-2}

@@ -21,12 +21,12 @@ from probes.types import (
     Signals,
     Verdict,
 )
-from service.rules import Rules
+from service.gate.rules import Rules
 
 if TYPE_CHECKING:
-    from service.pipeline import Ask
+    from service.gate.pipeline import Ask
 
-log = structlog.get_logger("service.candidate")
+log = structlog.get_logger("service.gate.candidate")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from typing import Any
 
 from probes.monitor.audit import Audit
 from probes.types import Missing
-from service.candidate import Compared
-from service.pipeline import Ask, Outcome
+from service.gate.candidate import Compared
+from service.gate.pipeline import Ask, Outcome
+from service.gate.signal_parts import parts_of
 from service.records.answer import AnswerRecord, question_hash
-from service.signal_parts import parts_of
 from service.telemetry import Stages
 
 

@@ -26,10 +26,10 @@ from probes.types import (
     SelfConsistency,
     Signals,
 )
-from service.candidate import Compared, compare
 from service.engines.base import Engine, EngineError
+from service.gate.candidate import Compared, compare
+from service.gate.rules import Rules
 from service.images.picture import Picture
-from service.rules import Rules
 from service.telemetry import Stages
 
 Result = TypeVar("Result")

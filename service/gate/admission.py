@@ -15,8 +15,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
-from service.arrival import Arrival
 from service.errors import Overloaded, ServiceError, Unavailable
+from service.gate.arrival import Arrival
 
 WINDOW = 64
 """Completions over which the drain rate is measured."""

@@ -25,7 +25,7 @@ from probes.monitor.drift import RiskHistogram
 pytestmark = pytest.mark.anyio
 ASKERS = 12
 REQUIRED = Policy().required
-DOCUMENT = Path(__file__).parents[2] / "docs" / "reload.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "reload.md"
 
 
 @pytest.fixture
@@ -424,7 +424,7 @@ async def test_records_that_cannot_be_read_keep_what_is_in_force(
     url = f"sqlite:///{tmp_path / 'records.db'}"
     async with serve(bundled(), records_url=url) as client:
         before = (await client.get("/v1/policy")).json()
-        monkeypatch.setattr("service.promise.Promise.read", away)
+        monkeypatch.setattr("service.gate.promise.Promise.read", away)
         manual = {"policy": "manual", "accept_below": 0.5, "reject_above": None}
         refused = await client.put("/v1/policy", json=manual)
         assert (await client.get("/v1/policy")).json() == before

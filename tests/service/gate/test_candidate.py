@@ -15,7 +15,7 @@ from probes.errors import BundleError
 from probes.model.bundle import Bundle, Golden
 from probes.types import GenerationSettings
 from service.app import create_app
-from service.rules import load_rules
+from service.gate.rules import load_rules
 from service.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -146,7 +146,7 @@ async def test_a_candidate_that_fails_costs_no_answer(serve, bundled, png, polic
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("service.candidate.judge", broken)
+    monkeypatch.setattr("service.gate.candidate.judge", broken)
     async with serve(bundled(), shadow_policy=policy) as client:
         body = await ask(client, png, "q")
         text = (await client.get("/metrics")).text

@@ -27,7 +27,7 @@ from probes.model.policy import PolicyMode
 from probes.monitor.drift import WINDOW, DriftMonitor, RiskHistogram
 from probes.monitor.error_rate import ErrorMonitor
 from probes.types import Missing
-from service.audit_replay import (
+from service.gate.audit_replay import (
     Rates,
     ends,
     newest_carrier,
@@ -36,7 +36,8 @@ from service.audit_replay import (
     with_overdue,
     without_single_words,
 )
-from service.recorded_signals import signals_of
+from service.gate.recorded_signals import signals_of
+from service.gate.standing import Standing, auroc_of
 from service.records.audits import Audit, AuditTrail, Claim, Sample
 from service.records.certificates import Loaded, loaded, write_loaded
 from service.records.errors import RecordsUnavailable
@@ -50,9 +51,8 @@ from service.records.voids import (
     was_audited,
     write_change,
 )
-from service.standing import Standing, auroc_of
 
-log = structlog.get_logger("service.promise")
+log = structlog.get_logger("service.gate.promise")
 READ_SECONDS = 10.0
 """Between two looks at the records."""
 UNREAD_SECONDS = 300.0

@@ -17,7 +17,7 @@ from probes.types import (
     Signals,
     TokenConfidence,
 )
-from service.signal_parts import recorded_domain
+from service.gate.signal_parts import recorded_domain
 
 NOT_ASKED = Missing("not_requested")
 

@@ -12,13 +12,13 @@ import structlog
 from probes.errors import BundleError
 from service.engines.base import EngineError
 from service.errors import Invalid, Unavailable
-from service.gate import Gate
-from service.parity import ParityError, check_parity
+from service.gate.gate import Gate
+from service.gate.parity import ParityError, check_parity
+from service.gate.rules import Rules, load_rules
 from service.records.errors import RecordsUnavailable
-from service.rules import Rules, load_rules
 from service.schemas.policy import PolicyRequest
 
-log = structlog.get_logger("service.reload")
+log = structlog.get_logger("service.gate.reload")
 
 
 async def reload_bundle(gate: Gate) -> Rules:

@@ -1,0 +1,1 @@
+"""From an admitted question to a decision and its record."""
