@@ -32,9 +32,9 @@ def serve() -> None:
     from service.app import create_app
     from service.engines.base import EngineError
     from service.engines.build import serving_engine
+    from service.http.server import Server, bind
     from service.metrics_port import metrics_port
     from service.records.errors import RecordsError
-    from service.server import Server, bind
     from service.settings import SettingsError, load_settings
 
     try:

@@ -25,9 +25,9 @@ from probes.types import (
 from service.app import create_app
 from service.engines.base import Engine
 from service.engines.build import build_engine
+from service.http.server import Server, bind
 from service.logs import configure
 from service.metrics_port import metrics_port
-from service.server import Server, bind
 from service.settings import load_settings
 
 

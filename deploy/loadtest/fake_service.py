@@ -23,8 +23,8 @@ from probes.signals.image_features import image_features
 from probes.types import GenerationSettings, Missing, Query
 from service.app import create_app
 from service.engines.fake import FakeEngine
+from service.http.server import Server, bind
 from service.logs import configure
-from service.server import Server, bind
 from service.settings import load_settings
 
 COMPONENTS = 16

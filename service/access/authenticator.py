@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as ConnectionScope
 
 from service.errors import Forbidden, Malformed, ServiceError, Unauthorized, Unavailable
+from service.http.problems import problem
 from service.http.request_log.key_file import (
     KEY,
     SCOPES,
@@ -38,7 +39,6 @@ from service.http.request_log.tokens import (
     subject_id,
 )
 from service.http.request_log.watched_file import WatchedFile
-from service.problems import problem
 from service.settings import PREFIX, Settings, SettingsError, is_loopback
 
 OPEN_PATHS = frozenset(

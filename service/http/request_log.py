@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULIDGenerator
 
 from service.errors import ServiceError
-from service.problems import problem
+from service.http.problems import problem
 from service.telemetry import Telemetry
 
 # The kernel's own random numbers cost a call each; these are seeded by them.

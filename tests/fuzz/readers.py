@@ -33,12 +33,12 @@ from starlette.datastructures import Headers
 from probes.data.datasets import load_dataset
 from probes.errors import DataError
 from probes.pictures import Limits, PictureRefused, decode
-from service.api.body import check_headers, from_form
 from service.errors import ServiceError
-from service.form_body import read_form
+from service.http.body import check_headers, from_form
+from service.http.form_body import read_form
+from service.http.json_body import read_model
 from service.images.decode import decode_base64
 from service.images.fetch_url import is_url
-from service.json_body import read_model
 from service.schemas.answer import AnswerRequest
 from service.schemas.chat import ChatRequest
 from service.schemas.policy import PolicyRequest

@@ -42,7 +42,7 @@ from probes.types import CONSISTENCY_MODES, GenerationSettings, Query
 from service.app import create_app
 from service.engines.fake import FakeEngine
 from service.gate.gate import Gate
-from service.server import Server, bind
+from service.http.server import Server, bind
 from service.settings import Settings
 
 PLATE = np.full((48, 64, 3), 200, dtype=np.uint8)

@@ -11,7 +11,7 @@ import pytest
 
 from service.app import create_app
 from service.engines.base import EngineError
-from service.server import Server
+from service.http.server import Server
 from service.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -64,7 +64,7 @@ async def test_the_process_ends_with_1_and_the_records_are_kept(
 
 async def test_an_engine_that_recovers_ends_nothing(engine, bundled, monkeypatch) -> None:
     now = 1000.0
-    monkeypatch.setattr("service.server.time.monotonic", lambda: now)
+    monkeypatch.setattr("service.http.server.time.monotonic", lambda: now)
     settings = Settings(engine="fake", records_url="", decode_processes=0, engine_exit_seconds=20)
     server = Server(create_app(settings, engine, bundled()), settings)
     server.config.load()

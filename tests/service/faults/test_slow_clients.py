@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from service import http_protocol
+from service.http import connection as http_protocol
 
 pytestmark = pytest.mark.anyio
 SHORT_SECONDS = 0.3

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from service.app import create_app
-from service.server import Server
+from service.http.server import Server
 from service.settings import Settings
 
 pytestmark = pytest.mark.anyio

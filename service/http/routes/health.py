@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from service.gate.gate import Gate
-from service.problems import problem_responses
+from service.http.problems import problem_responses
 
 router = APIRouter(
     tags=["health"],

@@ -18,10 +18,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.gate.gate import Gate
-from service.http_protocol import StrictProtocol
+from service.http.connection import StrictProtocol
 from service.settings import PREFIX, Settings, SettingsError
 
-log = structlog.get_logger("service.server")
+log = structlog.get_logger("service.http.server")
 SWITCH_SECONDS = 0.001
 """A thread that parses a body lets the event loop go on after so long; Python's own is five times
 that, each time that the loop has read or written something."""

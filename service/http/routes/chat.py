@@ -15,19 +15,19 @@ from pydantic import ValidationError
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from probes.types import Generation
-from service.api.answer import give_answer
-from service.api.body import ask_of, media_type
-from service.api.openai_errors import error_body, error_responses
 from service.errors import Invalid, NotFound, ServiceError, UnsupportedType
 from service.gate.gate import Gate
 from service.gate.pipeline import Ask, Outcome
-from service.idempotency import HEADER, once
-from service.json_body import read_model
-from service.problems import problem_body
+from service.http.body import ask_of, media_type
+from service.http.idempotency import HEADER, once
+from service.http.json_body import read_model
+from service.http.openai_errors import error_body, error_responses
+from service.http.problems import problem_body
+from service.http.routes.answer import give_answer
 from service.schemas.answer import AnswerRequest, AnswerResponse, inlined
 from service.schemas.chat import ChatRequest, Chunks, Completion
 
-log = structlog.get_logger("service.api.chat")
+log = structlog.get_logger("service.http.routes.chat")
 router = APIRouter(tags=["openai"])
 STARTED = int(time.time())
 """When a model was ``created``: as far as this service knows, when it began to serve it."""

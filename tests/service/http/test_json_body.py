@@ -7,7 +7,7 @@ import json
 import pytest
 
 from service.errors import Malformed, ServiceError
-from service.json_body import read_json
+from service.http.json_body import read_json
 
 LONG = "A" * 200_000
 URI = "data:image/png;base64," + LONG

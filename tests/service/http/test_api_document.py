@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "api.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "api.md"
 ADDRESS = "http://127.0.0.1:8080"
 
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from service.engines.base import EngineError
 from service.errors import Invalid
-from service.idempotency import Replies
+from service.http.idempotency import Replies
 
 pytestmark = pytest.mark.anyio
 KEY = {"idempotency-key": "part-4711"}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request
 
-from service.api.body import read_small_body
 from service.gate.gate import Gate
 from service.gate.reload import reload_bundle, replace_policy
-from service.json_body import read_model
-from service.problems import problem_responses
+from service.http.body import read_small_body
+from service.http.json_body import read_model
+from service.http.problems import problem_responses
 from service.schemas.answer import inlined
 from service.schemas.policy import PolicyRequest
 from service.schemas.policy_response import PolicyResponse

@@ -15,9 +15,6 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from ulid import ULID
 
-from service.api.answer import give_answer
-from service.api.batch_lines import Line, Lines
-from service.api.body import check_headers, media_type, parse_ask
 from service.errors import (
     Invalid,
     Overloaded,
@@ -26,12 +23,15 @@ from service.errors import (
     UnsupportedType,
 )
 from service.gate.gate import Gate
-from service.idempotency import HEADER
-from service.problems import problem_body, problem_responses
+from service.http.batch_lines import Line, Lines
+from service.http.body import check_headers, media_type, parse_ask
+from service.http.idempotency import HEADER
+from service.http.problems import problem_body, problem_responses
+from service.http.routes.answer import give_answer
 from service.schemas.answer import AnswerRequest
 from service.tracing import RequestSpan
 
-log = structlog.get_logger("service.api.batch")
+log = structlog.get_logger("service.http.routes.batch")
 router = APIRouter(tags=["answers"])
 TYPES = ("application/jsonl", "application/x-ndjson", "application/x-jsonlines")
 

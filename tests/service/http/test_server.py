@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from probes.model.policy import Policy
 from service.cli import app
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @contextmanager

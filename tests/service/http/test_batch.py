@@ -12,9 +12,9 @@ import pytest
 from service.http.request_log.authenticator import Caller
 from starlette.requests import Request
 
-from service.api.batch_lines import Lines
 from service.errors import ServiceError
 from service.gate.arrival import HeldBytes
+from service.http.batch_lines import Lines
 
 pytestmark = pytest.mark.anyio
 JSONL = {"content-type": "application/jsonl"}

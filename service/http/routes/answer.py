@@ -11,13 +11,13 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from probes.types import Missing
-from service.api.body import parse_ask, read_body
-from service.api.time_limit import time_limit
 from service.gate.arrival import Arrival
 from service.gate.gate import Gate
 from service.gate.pipeline import Ask, Outcome
-from service.idempotency import once
-from service.problems import problem_responses
+from service.http.body import parse_ask, read_body
+from service.http.idempotency import once
+from service.http.problems import problem_responses
+from service.http.time_limit import time_limit
 from service.schemas.answer import AnswerForm, AnswerRequest, AnswerResponse, Timing
 from service.telemetry import Stages
 

@@ -12,13 +12,13 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 
 from service.errors import Invalid, Malformed, ServiceError, TooLarge, UnsupportedType
-from service.form_body import Field, read_form
 from service.gate.arrival import Arrival
 from service.gate.gate import Gate
 from service.gate.pipeline import Ask
+from service.http.form_body import Field, read_form
+from service.http.json_body import read_json, read_model
 from service.images.decode import decode_base64
 from service.images.fetch_url import is_url
-from service.json_body import read_json, read_model
 from service.schemas.answer import AnswerOptions, AnswerRequest
 
 SMALL_BODY_BYTES = 16 * 1024
