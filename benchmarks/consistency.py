@@ -19,7 +19,7 @@ from service.engines.vllm.options import VllmOptions
 from service.gate.pipeline import Ask, Outcome, answer
 from service.gate.rules import Rules
 from service.images.picture import Picture
-from service.telemetry import Stages
+from service.observe.telemetry import Stages
 
 AT_ONCE = (64, 256)
 ROUNDS = 3

@@ -26,7 +26,7 @@ from probes.types import (
     Trace,
 )
 from service.gate.pipeline import Outcome
-from service.telemetry import Stages, Telemetry
+from service.observe.telemetry import Stages, Telemetry
 
 REQUESTS, BATCHES = 2000, 10
 STAGES = ("queue", "decode", "generate", "measure", "sample", "decide", "record")

@@ -22,8 +22,8 @@ from service.http.request_log.authenticator import Authentication, Authenticator
 from service.http.request_log.key_file import Scope
 from service.http.response_headers import ResponseHeaders, allow_origins
 from service.http.routes import answer, batch, chat, health, metrics, policy, records
+from service.observe.tracing import Tracing, tracer_provider
 from service.settings import Settings
-from service.tracing import Tracing, tracer_provider
 
 
 def create_app(settings: Settings, engine: Engine, bundle: Bundle) -> FastAPI:

@@ -28,12 +28,12 @@ def serve() -> None:
     """Run the service. Settings come from VLM_GATE_* (docs/settings.md)."""
     from probes.errors import GateError
     from probes.model.bundle import Bundle
-    from service import logs
     from service.app import create_app
     from service.engines.base import EngineError
     from service.engines.build import serving_engine
     from service.http.server import Server, bind
-    from service.metrics_port import metrics_port
+    from service.observe import logs
+    from service.observe.metrics_port import metrics_port
     from service.records.errors import RecordsError
     from service.settings import SettingsError, load_settings
 

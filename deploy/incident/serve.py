@@ -26,8 +26,8 @@ from service.app import create_app
 from service.engines.base import Engine
 from service.engines.build import build_engine
 from service.http.server import Server, bind
-from service.logs import configure
-from service.metrics_port import metrics_port
+from service.observe.logs import configure
+from service.observe.metrics_port import metrics_port
 from service.settings import load_settings
 
 

@@ -24,7 +24,7 @@ from probes.types import GenerationSettings, Missing, Query
 from service.app import create_app
 from service.engines.fake import FakeEngine
 from service.http.server import Server, bind
-from service.logs import configure
+from service.observe.logs import configure
 from service.settings import load_settings
 
 COMPONENTS = 16

@@ -21,14 +21,14 @@ from service.gate.parity import ParityError, check_parity
 from service.gate.pipeline import Ask, Outcome, answer
 from service.gate.record_keeping import Keeper
 from service.gate.rules import Rules, load_rules
-from service.gauges import Gauges
 from service.http.request_log.quota import Quota
 from service.images.fetch_url import ImageUrls
 from service.images.picture import Picture
 from service.images.pool import Decoders, DecodersError
+from service.observe.gauges import Gauges
+from service.observe.telemetry import Stages, Telemetry
 from service.records.errors import RecordsError
 from service.settings import Settings
-from service.telemetry import Stages, Telemetry
 
 log = structlog.get_logger("service.gate.gate")
 Result = TypeVar("Result")

@@ -30,7 +30,7 @@ from service.engines.base import Engine, EngineError
 from service.gate.candidate import Compared, compare
 from service.gate.rules import Rules
 from service.images.picture import Picture
-from service.telemetry import Stages
+from service.observe.telemetry import Stages
 
 Result = TypeVar("Result")
 

@@ -21,6 +21,7 @@ from service.errors import Overloaded, Unavailable
 from service.gate.pipeline import Ask, Outcome
 from service.gate.promise import READ_SECONDS, Promise, try_to_read
 from service.gate.to_record import record_of
+from service.observe.telemetry import Stages, Telemetry
 from service.records.audit_secret import load_or_create_secret
 from service.records.clock import CautiousClock
 from service.records.errors import RecordsError, RecordsUnavailable
@@ -30,7 +31,6 @@ from service.records.recorder import Recorder
 from service.records.retention import delete_before
 from service.records.store import RecordStore
 from service.settings import PREFIX, Settings
-from service.telemetry import Stages, Telemetry
 
 log = structlog.get_logger("service.gate.record_keeping")
 Result = TypeVar("Result")

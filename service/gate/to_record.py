@@ -11,8 +11,8 @@ from probes.types import Missing
 from service.gate.candidate import Compared
 from service.gate.pipeline import Ask, Outcome
 from service.gate.signal_parts import parts_of
+from service.observe.telemetry import Stages
 from service.records.answer import AnswerRecord, question_hash
-from service.telemetry import Stages
 
 
 def record_of(

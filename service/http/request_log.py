@@ -12,7 +12,7 @@ from ulid import ULIDGenerator
 
 from service.errors import ServiceError
 from service.http.problems import problem
-from service.telemetry import Telemetry
+from service.observe.telemetry import Telemetry
 
 # The kernel's own random numbers cost a call each; these are seeded by them.
 _numbers = Random()

@@ -9,9 +9,9 @@ from datetime import datetime
 import structlog
 
 from service.images.picture import Picture
+from service.observe.telemetry import Telemetry
 from service.records.errors import ImageArchiveError
 from service.records.images import ImageArchive
-from service.telemetry import Telemetry
 
 log = structlog.get_logger("service.records.picture_archive")
 MOST_BYTES = 128 * 1024 * 1024

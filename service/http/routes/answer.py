@@ -18,8 +18,8 @@ from service.http.body import parse_ask, read_body
 from service.http.idempotency import once
 from service.http.problems import problem_responses
 from service.http.time_limit import time_limit
+from service.observe.telemetry import Stages
 from service.schemas.answer import AnswerForm, AnswerRequest, AnswerResponse, Timing
-from service.telemetry import Stages
 
 router = APIRouter(tags=["answers"])
 PATHS = ("/v1/answer", "/answer")

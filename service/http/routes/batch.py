@@ -28,8 +28,8 @@ from service.http.body import check_headers, media_type, parse_ask
 from service.http.idempotency import HEADER
 from service.http.problems import problem_body, problem_responses
 from service.http.routes.answer import give_answer
+from service.observe.tracing import RequestSpan
 from service.schemas.answer import AnswerRequest
-from service.tracing import RequestSpan
 
 log = structlog.get_logger("service.http.routes.batch")
 router = APIRouter(tags=["answers"])

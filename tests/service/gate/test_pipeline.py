@@ -17,7 +17,7 @@ from service.engines.fake import FakeEngine
 from service.gate.pipeline import Ask, Outcome, answer
 from service.gate.rules import Rules
 from service.images.picture import Picture
-from service.telemetry import Stages
+from service.observe.telemetry import Stages
 
 pytestmark = pytest.mark.anyio
 QUERY = Query(np.full((48, 64, 3), 200, np.uint8), "Is it whole?")

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from service.gate.record_keeping import Keeper
+from service.observe.telemetry import Telemetry
 from service.records import database_file
 from service.records.answer import AnswerRecord
 from service.records.database_file import DatabaseFile
@@ -20,7 +21,6 @@ from service.records.errors import RecordsError, RecordsUnavailable
 from service.records.recorder import Recorder
 from service.records.store import RecordStore
 from service.settings import Settings
-from service.telemetry import Telemetry
 
 Open = Callable[..., RecordStore]
 Make = Callable[..., AnswerRecord]

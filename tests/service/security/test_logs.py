@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service.logs import hide
+from service.observe.logs import hide
 from service.settings import PREFIX
 
 ROOT = Path(__file__).parents[3]
@@ -22,7 +22,7 @@ SCRIPT = """
 import asyncio, sys, httpx
 sys.path.insert(0, "tests/service")
 import conftest
-from service import logs
+from service.observe import logs
 from service.app import create_app
 from service.engines.fake import FakeEngine
 from service.settings import Settings

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from service.metrics_port import metrics_port
+from service.observe.metrics_port import metrics_port
 from service.settings import Settings, SettingsError
 
 

@@ -15,10 +15,10 @@ import pytest
 from probes.model.policy import Policy
 from service import __version__
 from service.engines.base import EngineError
-from service.telemetry import Telemetry
+from service.observe.telemetry import Telemetry
 
 pytestmark = pytest.mark.anyio
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ASKED = {"question": "Is it whole?"}
 
 NAMES = (

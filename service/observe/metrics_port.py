@@ -13,13 +13,13 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 import structlog
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
+from service.observe.telemetry import readable_accept
 from service.settings import PREFIX, Settings, SettingsError
-from service.telemetry import readable_accept
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
-log = structlog.get_logger("service.metrics_port")
+log = structlog.get_logger("service.observe.metrics_port")
 
 
 @contextmanager

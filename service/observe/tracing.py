@@ -20,8 +20,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from probes.types import Missing
 from service import __version__
+from service.observe.telemetry import Stages
 from service.settings import SettingsError
-from service.telemetry import Stages
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
