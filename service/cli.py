@@ -87,8 +87,8 @@ def ask(
 def demo() -> None:
     """Start a service, ask about held-out line images and photographs, print a table, stop."""
     from service.call import ClientError
-    from service.demo import run_demo
-    from service.local import LocalServiceError
+    from service.offline.demo import run_demo
+    from service.offline.own_service import LocalServiceError
 
     try:
         run_demo()
@@ -101,8 +101,8 @@ def bench(
     answers: Annotated[int, typer.Option(help="answers per load", min=16)] = 200,
 ) -> None:
     """Measure a service of its own over HTTP, and what the signals cost the engine."""
-    from service.bench import print_bench, run_bench
-    from service.local import LocalServiceError
+    from service.offline.bench import print_bench, run_bench
+    from service.offline.own_service import LocalServiceError
 
     try:
         print_bench(*run_bench(answers))

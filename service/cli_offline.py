@@ -218,7 +218,7 @@ def report(
     """Write an evaluation as Markdown and as one HTML page."""
     from probes.report.report import report as write_report
     from service.engines.base import EngineError
-    from service.show_examples import show_examples
+    from service.offline.show_examples import show_examples
 
     with told(EngineError):
         shown = () if store is None else asyncio.run(show_examples(evaluation, store))
@@ -273,8 +273,8 @@ def rebind(
     from probes.data.store import load
     from service.engines.base import EngineError
     from service.engines.build import serving_engine
-    from service.rebind import Rebound
-    from service.rebind import rebind as run_rebind
+    from service.offline.rebind import Rebound
+    from service.offline.rebind import rebind as run_rebind
     from service.settings import SettingsError, load_settings
 
     async def go() -> Rebound:

@@ -22,8 +22,8 @@ def fetch(
     sha256: Annotated[str, typer.Option(help="of the SHA256SUMS file in that folder")],
 ) -> None:
     """Bring a model or a bundle here and check every byte of it."""
-    from service.fetch import FetchError
-    from service.fetch import fetch as run_fetch
+    from service.offline.fetch import FetchError
+    from service.offline.fetch import fetch as run_fetch
 
     try:
         count = run_fetch(url, out, sha256)
@@ -73,8 +73,8 @@ def plan(
     reviewer_hours_per_day: Annotated[float, typer.Option(help="of one reviewer")] = 6.0,
 ) -> None:
     """How many GPUs and reviewers a site needs."""
-    from service.plan import Demand, PlanError, accepted_share_of
-    from service.plan import plan as run_plan
+    from service.offline.plan import Demand, PlanError, accepted_share_of
+    from service.offline.plan import plan as run_plan
 
     try:
         if accepted_share is None:

@@ -43,7 +43,7 @@ def recertify(
     from probes.guarantee.ledger import Ledger
     from probes.guarantee.recertify import certify_judged, with_certificate
     from probes.model.bundle import Bundle
-    from service.recertify import gather, terms
+    from service.offline.recertify import gather, terms
     from service.settings import load_settings
 
     if since is None:

@@ -32,9 +32,9 @@ def replay(
     from probes.model.bundle import Bundle
     from probes.types import Missing
     from service.gate.rules import load_rules
+    from service.offline.replay import Replay, Share
+    from service.offline.replay import replay as run_replay
     from service.records.listing import Filter
-    from service.replay import Replay, Share
-    from service.replay import replay as run_replay
     from service.settings import load_settings
 
     def rate(share: Share) -> str:

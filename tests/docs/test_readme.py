@@ -14,7 +14,7 @@ import pytest
 from typer.main import get_command
 
 from service.cli import app
-from service.local import local_service
+from service.offline.own_service import local_service
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Connection, select, text, update
 
 from service.gate.promise import UNREAD_SECONDS, try_to_read
-from service.recertify import gather
+from service.offline.recertify import gather
 from service.records import audits
 from service.records.audits import AuditTrail
 from service.records.errors import RecordsUnavailable

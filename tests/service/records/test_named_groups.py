@@ -17,7 +17,7 @@ import pytest
 from probes.guarantee.learn_then_test import NoCertificate
 from probes.guarantee.recertify import certify_judged
 from service.gate.audit_replay import grouped, groups_of
-from service.recertify import gather
+from service.offline.recertify import gather
 from service.records.answer import answer_row
 from service.records.audits import Sample
 from service.records.export import export_parquet

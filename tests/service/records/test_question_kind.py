@@ -17,8 +17,8 @@ from probes.model.policy import Policy
 from probes.model.risk import RiskModel
 from probes.signals.question_kind import KindModel
 from service.gate.rules import Rules
+from service.offline.replay import replay
 from service.records.head import SigningKey
-from service.replay import replay
 
 pytestmark = pytest.mark.anyio
 WEIGHTS = np.array([[3.0, -3.0], [-3.0, 3.0]])

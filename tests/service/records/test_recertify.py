@@ -21,7 +21,7 @@ from probes.model.slicing import Slicing
 from probes.types import Missing
 from service.cli import app
 from service.gate.promise import Promise
-from service.recertify import gather
+from service.offline.recertify import gather
 from service.records.outcome import Outcome
 from service.records.store import RecordStore
 

@@ -20,9 +20,9 @@ from probes.signals.question import QuestionModel
 from probes.types import Missing
 from service.cli import app
 from service.gate.rules import Rules
+from service.offline.replay import Replay, Share, replay
 from service.records.head import SigningKey
 from service.records.store import RecordStore
-from service.replay import Replay, Share, replay
 from tests.probes.pictures.damaged import damaged
 
 pytestmark = pytest.mark.anyio

@@ -11,7 +11,7 @@ import pytest
 
 from probes.errors import DataError
 from probes.model.policy import Policy
-from service.recertify import gather
+from service.offline.recertify import gather
 from service.records.certificates import loaded
 from service.records.outcome import Outcome
 from service.records.retention import delete_before

@@ -16,7 +16,7 @@ from probes.guarantee.learn_then_test import Certificate
 from probes.guarantee.ledger import anchors
 from probes.model.bundle import Bundle, CertificateAttempt
 from service.gate.audit_replay import NAMED_AUDITS
-from service.recertify import gather
+from service.offline.recertify import gather
 from service.records.answer import AnswerRecord
 from service.records.canonical import microseconds
 from service.records.chain import append, lock_tail

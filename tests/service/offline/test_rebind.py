@@ -13,7 +13,7 @@ from probes.errors import BundleError
 from probes.model.bundle import Bundle
 from probes.types import Generation, Missing, ModelIdentity, Query, Readout, Trace
 from service.engines.fake import FakeEngine
-from service.rebind import rebind
+from service.offline.rebind import rebind
 from service.settings import embedded
 
 

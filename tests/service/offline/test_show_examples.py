@@ -13,8 +13,8 @@ from probes.errors import StoreError
 from probes.judge.evaluate import evaluate
 from probes.report.report import load_evaluation
 from probes.types import AttentionMaps, Missing
-from service import show_examples as module
-from service.show_examples import show_examples
+from service.offline import show_examples as module
+from service.offline.show_examples import show_examples
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from probes.model.bundle import Bundle
 from probes.types import NOTHING, Query, Readout
 from service.engines.base import Engine
 from service.engines.build import serving_engine
-from service.local import local_service
+from service.offline.own_service import local_service
 from service.settings import load_settings
 from testbed.drawing import render
 from testbed.questions import ask

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from probes.labels import LabelRule, judge
 from service.client import Client
-from service.local import local_service
+from service.offline.own_service import local_service
 from testbed.drawing import render
 from testbed.photographs import photographs
 from testbed.questions import ask

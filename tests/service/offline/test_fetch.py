@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from service.cli import app
-from service.fetch import FetchError, fetch
+from service.offline.fetch import FetchError, fetch
 
 FILES = {"config.json": b"{}", "golden/1.png": b"picture", "tensors.safetensors": b"numbers" * 999}
 

@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from service.cli import app
-from service.plan import Demand, PlanError, accepted_share_of, plan
+from service.offline.plan import Demand, PlanError, accepted_share_of, plan
 
-EMBEDDED = Path(__file__).parents[2] / "docs" / "results" / "llava"
+EMBEDDED = Path(__file__).parents[3] / "docs" / "results" / "llava"
 SITE = Demand(
     questions_per_second=100,
     questions_per_day=1_000_000,

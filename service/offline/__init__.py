@@ -1,0 +1,1 @@
+"""Commands that serve nobody: replay, recertify, rebind, plan, bench."""
