@@ -72,8 +72,8 @@ def ask(
     ] = None,
 ) -> None:
     """Ask a running service about an image."""
-    from service.call import ClientError
     from service.client import Client
+    from service.client.retry import ClientError
 
     try:
         with Client(url, api_key=key, tries=3) as client:
@@ -86,7 +86,7 @@ def ask(
 @app.command()
 def demo() -> None:
     """Start a service, ask about held-out line images and photographs, print a table, stop."""
-    from service.call import ClientError
+    from service.client.retry import ClientError
     from service.offline.demo import run_demo
     from service.offline.own_service import LocalServiceError
 

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.call import ClientError
 from service.client import Client
+from service.client.retry import ClientError
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples" / "inspection_line.py"

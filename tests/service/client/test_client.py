@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from service import call
-from service.call import OutOfTime, Refused, Unreachable
 from service.client import AsyncClient, Client
+from service.client import retry as call
+from service.client.retry import OutOfTime, Refused, Unreachable
 
 Reply = httpx.Response | Exception
 

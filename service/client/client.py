@@ -15,7 +15,7 @@ import httpx
 from pydantic import ValidationError
 
 from probes.types import ConsistencyMode
-from service.call import Call, Unreachable
+from service.client.retry import Call, Unreachable
 from service.schemas.answer import AnswerResponse
 
 URL = "http://127.0.0.1:8080"
