@@ -6,7 +6,7 @@ import inspect
 import re
 from pathlib import Path
 
-from service.cli_reproduce import reproduce
+from service.cli.reproduce import reproduce
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "reproduce.md").read_text()
 

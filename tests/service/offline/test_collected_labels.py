@@ -17,7 +17,7 @@ from probes.data.datasets import load_dataset
 from probes.data.store import Store
 from probes.labels.abstention import abstains
 from probes.types import GenerationSettings
-from service.cli_collect import warn_of_labels
+from service.cli.collect import warn_of_labels
 from service.engines.fake import FakeEngine
 from tests.label_cases import CASES
 

@@ -14,7 +14,7 @@ from rich.progress import MofNCompleteColumn, Progress, TaskID, TextColumn, Time
 
 from probes.errors import DataError, GateError
 from probes.types import GenerationSettings
-from service.cli_collect import DatasetFormat
+from service.cli.collect import DatasetFormat
 
 if TYPE_CHECKING:
     from probes.reproduce.reproduce import Plan

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from service.cli_errors import no_certificate
-from service.cli_records import Day, open_records, utc
+from service.cli.records import Day, open_records, utc
+from service.cli.told import no_certificate
 
 Loosen = Annotated[
     bool, typer.Option("--loosen", help="recertify: take an alpha above the bundle's")

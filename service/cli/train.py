@@ -23,11 +23,11 @@ from probes.model.bundle import Bundle
 from probes.report.risk_words import has_probe, made_of
 from probes.signals.question import QuestionMode
 from probes.types import Missing
-from service.cli_collect import collect, warn_of_labels
-from service.cli_errors import no_certificate, told
-from service.cli_recertify import Loosen, MostPerGroup, ValidDays, recertify
-from service.cli_records import Day
-from service.cli_replay import replay
+from service.cli.collect import collect, warn_of_labels
+from service.cli.recertify import Loosen, MostPerGroup, ValidDays, recertify
+from service.cli.records import Day
+from service.cli.replay import replay
+from service.cli.told import no_certificate, told
 from service.settings import SettingsError, load_settings
 
 StoreFolder = Annotated[Path, typer.Argument(help="folder that collect wrote", file_okay=False)]

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from service.cli_records import Day, open_records, utc
+from service.cli.records import Day, open_records, utc
 
 VERDICTS = ("accept", "escalate", "reject")
 

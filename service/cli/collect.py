@@ -18,7 +18,7 @@ from probes.data.store import Store
 from probes.errors import DataError
 from probes.pictures import Limits
 from probes.types import GenerationSettings
-from service.cli_errors import told
+from service.cli.told import told
 
 DatasetFormat = Literal["jsonl", "csv", "pope", "vqa"]
 

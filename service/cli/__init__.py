@@ -1,0 +1,5 @@
+"""The command line: ``vlm-gate``."""
+
+from service.cli.main import app
+
+__all__ = ["app"]
