@@ -12,14 +12,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from probes.model.bundle import Bundle
-from service import __version__, problems
+from service import __version__
+from service.access.authenticator import Authentication, Authenticator, ScopeNeeded
+from service.access.key_file import Scope
 from service.engines.base import Engine
 from service.gate.gate import Gate
+from service.http import problems
 from service.http.idempotency import MOST_ANSWERS, Replies
 from service.http.openai_errors import OpenAIErrors
 from service.http.request_log import Access
-from service.http.request_log.authenticator import Authentication, Authenticator, ScopeNeeded
-from service.http.request_log.key_file import Scope
 from service.http.response_headers import ResponseHeaders, allow_origins
 from service.http.routes import answer, batch, chat, health, metrics, policy, records
 from service.observe.tracing import Tracing, tracer_provider

@@ -25,7 +25,8 @@ from pathlib import Path
 
 import numpy as np
 from client import Connection, cpu_seconds, fake_service, picture, request_bytes
-from service.http.request_log.key_file import new_key, save_keys, utc_now
+
+from service.access.key_file import new_key, save_keys, utc_now
 
 IMAGES = 16
 WARM_UP = 300

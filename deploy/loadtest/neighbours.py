@@ -33,7 +33,8 @@ import httpx
 import numpy as np
 from client import fake_service, picture
 from PIL import Image
-from service.http.request_log.key_file import new_key, save_keys, utc_now
+
+from service.access.key_file import new_key, save_keys, utc_now
 
 MOST_RATIO, MOST_HEALTH_SECONDS, MOST_MEMORY_RATIO = 3.0, 0.1, 1.5
 CONNECTIONS = 96

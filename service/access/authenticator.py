@@ -19,9 +19,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as ConnectionScope
 
-from service.errors import Forbidden, Malformed, ServiceError, Unauthorized, Unavailable
-from service.http.problems import problem
-from service.http.request_log.key_file import (
+from service.access.key_file import (
     KEY,
     SCOPES,
     KeyFileError,
@@ -30,7 +28,7 @@ from service.http.request_log.key_file import (
     load_keys,
     utc_now,
 )
-from service.http.request_log.tokens import (
+from service.access.tokens import (
     JwksError,
     JwksFile,
     JwksUrl,
@@ -38,7 +36,9 @@ from service.http.request_log.tokens import (
     Tokens,
     subject_id,
 )
-from service.http.request_log.watched_file import WatchedFile
+from service.access.watched_file import WatchedFile
+from service.errors import Forbidden, Malformed, ServiceError, Unauthorized, Unavailable
+from service.http.problems import problem
 from service.settings import PREFIX, Settings, SettingsError, is_loopback
 
 OPEN_PATHS = frozenset(

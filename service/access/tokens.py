@@ -21,9 +21,9 @@ import structlog
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from probes.errors import NOT_UNDERSTOOD
-from service.http.request_log.watched_file import WatchedFile
+from service.access.watched_file import WatchedFile
 
-log = structlog.get_logger("service.http.request_log.tokens")
+log = structlog.get_logger("service.access.tokens")
 ALGORITHMS = (
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
 )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import structlog
 
-log = structlog.get_logger("service.http.request_log.watched_file")
+log = structlog.get_logger("service.access.watched_file")
 Value = TypeVar("Value")
 
 

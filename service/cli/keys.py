@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from service.http.request_log.key_file import (
+from service.access.key_file import (
     SCOPES,
     ApiKey,
     KeyFileError,

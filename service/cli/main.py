@@ -11,10 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from service import cli_keys, cli_offline, cli_operate, cli_records, cli_reproduce
+from service.cli import keys, records, reproduce, site, train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for module in (cli_offline, cli_reproduce, cli_keys, cli_records, cli_operate):
+for module in (train, reproduce, keys, records, site):
     module.register(app)
 
 
@@ -130,7 +130,3 @@ def _print_answer(body: dict[str, Any]) -> None:
     if body["mode"] == "shadow":
         table.add_row("mode", "shadow: do not act on this decision")
     Console(highlight=False, markup=False, soft_wrap=True).print(table)
-
-
-if __name__ == "__main__":
-    app()

@@ -12,6 +12,7 @@ import structlog
 
 from probes.errors import BundleError
 from probes.model.bundle import Bundle, check_identity
+from service.access.quota import Quota
 from service.engines.base import Engine, EngineError, EngineOverloaded, QueryRefused
 from service.engines.watched import Watched
 from service.errors import Invalid, Overloaded, TooLate, Unavailable
@@ -21,7 +22,6 @@ from service.gate.parity import ParityError, check_parity
 from service.gate.pipeline import Ask, Outcome, answer
 from service.gate.record_keeping import Keeper
 from service.gate.rules import Rules, load_rules
-from service.http.request_log.quota import Quota
 from service.images.fetch_url import ImageUrls
 from service.images.picture import Picture
 from service.images.pool import Decoders, DecodersError

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from fastapi import Request
 from starlette.responses import Response
 
+from service.access.authenticator import ANONYMOUS
 from service.errors import Invalid, ServiceError
 from service.gate.arrival import Arrival
 from service.gate.gate import Gate
 from service.http.body import media_type, read_body
 from service.http.form_body import read_form
-from service.http.request_log.authenticator import ANONYMOUS
 
 HEADER = "idempotency-key"
 LONGEST_KEY = 255

@@ -280,7 +280,8 @@ class Decoders:
             caller: whose turn it takes.
 
         Raises:
-            Invalid: the image kills decoders, too. The rest as :func:`service.images.decode.decode_image`.
+            Invalid: the image kills decoders, too. The rest as
+                :func:`service.images.decode.decode_image`.
         """
         died = 0
         while died < TRIES:

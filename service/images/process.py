@@ -1,9 +1,9 @@
 """The process that decodes images, so that a hostile one takes nothing else down with it.
 
-Started by :mod:`service.images.pool` as ``python -m service.images.process``, with one end of a socket. It
-imports numpy, Pillow and what decoding needs. A file that takes too much processor time kills it by
-an alarm, one that takes too much memory fails in it; when the service's end of the socket closes,
-it ends.
+Started by :mod:`service.images.pool` as ``python -m service.images.process``, with one end of a
+socket. It imports numpy, Pillow and what decoding needs. A file that takes too much
+processor time kills it by an alarm, one that takes too much memory fails in it; when the service's
+end of the socket closes, it ends.
 """
 
 from __future__ import annotations

@@ -19,8 +19,13 @@ from typing import Any
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
-from service.http.request_log.key_file import KeyFileError, load_keys, new_key, save_keys, utc_now
-from service.http.request_log.tokens import (
+from starlette.datastructures import Headers
+
+from probes.data.datasets import load_dataset
+from probes.errors import DataError
+from probes.pictures import Limits, PictureRefused, decode
+from service.access.key_file import KeyFileError, load_keys, new_key, save_keys, utc_now
+from service.access.tokens import (
     JwksError,
     JwksFile,
     TokenRefused,
@@ -28,11 +33,6 @@ from service.http.request_log.tokens import (
     parse_jwks,
     subject_id,
 )
-from starlette.datastructures import Headers
-
-from probes.data.datasets import load_dataset
-from probes.errors import DataError
-from probes.pictures import Limits, PictureRefused, decode
 from service.errors import ServiceError
 from service.http.body import check_headers, from_form
 from service.http.form_body import read_form

@@ -14,12 +14,12 @@ from typing import Any
 import httpx
 import pytest
 import structlog
-from service.http.request_log.key_file import SCOPES, new_key, save_keys, utc_now
 from typer.testing import CliRunner
 
 from probes.guarantee.ledger import LEDGER
 from probes.model.bundle import Bundle
 from probes.types import Generation, Query, Readout
+from service.access.key_file import SCOPES, new_key, save_keys, utc_now
 from service.app import create_app
 from service.cli import app
 from service.engines.fake import FakeEngine

@@ -12,12 +12,12 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 
 from probes.errors import DataError
 from probes.types import Reason, Verdict
+from service.access.authenticator import ANONYMOUS, Caller
 from service.errors import Invalid, NotFound
 from service.gate.gate import Gate
 from service.http.body import read_small_body
 from service.http.json_body import read_model
 from service.http.problems import problem_responses
-from service.http.request_log.authenticator import ANONYMOUS, Caller
 from service.records.answer import AnswerRecord
 from service.records.errors import InvalidRecord, UnknownAnswer
 from service.records.listing import Filter

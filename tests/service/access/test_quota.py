@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from service.http.request_log.quota import MOST_CALLERS, Quota
 
+from service.access.quota import MOST_CALLERS, Quota
 from service.errors import QuotaSpent
 
 

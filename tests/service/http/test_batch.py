@@ -9,9 +9,9 @@ import socket
 from typing import Any
 
 import pytest
-from service.http.request_log.authenticator import Caller
 from starlette.requests import Request
 
+from service.access.authenticator import Caller
 from service.errors import ServiceError
 from service.gate.arrival import HeldBytes
 from service.http.batch_lines import Lines

@@ -12,12 +12,12 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from service.http.request_log.key_file import SCOPES, new_key, save_keys, utc_now
 from typer.testing import CliRunner
 
 from probes.guarantee.betting import Ladder
 from probes.guarantee.learn_then_test import Certificate, certify
 from probes.model.bundle import Bundle, CertificateAttempt
+from service.access.key_file import SCOPES, new_key, save_keys, utc_now
 from service.cli import app
 
 pytestmark = pytest.mark.anyio

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from service.http.request_log.key_file import SCOPES, new_key, save_keys, utc_now
+
+from service.access.key_file import SCOPES, new_key, save_keys, utc_now
 
 pytestmark = pytest.mark.anyio
 

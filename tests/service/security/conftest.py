@@ -11,7 +11,8 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from service.http.request_log.key_file import SCOPES, Scope, new_key, save_keys, utc_now
+
+from service.access.key_file import SCOPES, Scope, new_key, save_keys, utc_now
 
 ISSUER, AUDIENCE = "https://id.example", "vlm-gate"
 

@@ -13,7 +13,8 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
-from service.http.request_log.key_file import new_key, utc_now
+
+from service.access.key_file import new_key, utc_now
 
 pytestmark = pytest.mark.anyio
 

@@ -9,9 +9,10 @@ import httpx
 import jwt
 import pytest
 from fastapi import Depends, FastAPI
-from service.http.request_log.authenticator import OPEN_PATHS, Authenticator, ScopeNeeded
-from service.http.request_log.key_file import SCOPES, load_keys, new_key, revoke, save_keys, utc_now
-from service.http.request_log.tokens import (
+
+from service.access.authenticator import OPEN_PATHS, Authenticator, ScopeNeeded
+from service.access.key_file import SCOPES, load_keys, new_key, revoke, save_keys, utc_now
+from service.access.tokens import (
     COOLDOWN_SECONDS,
     FRESH_SECONDS,
     STALE_SECONDS,
@@ -19,7 +20,6 @@ from service.http.request_log.tokens import (
     JwksUrl,
     subject_id,
 )
-
 from service.app import create_app
 from service.settings import Settings, SettingsError
 
@@ -200,7 +200,7 @@ async def test_tokens_get_a_503_while_the_providers_keys_cannot_be_had(
         async def away(self, kid):
             raise JwksError("away")
 
-        monkeypatch.setattr("service.http.request_log.tokens.JwksFile.find", away)
+        monkeypatch.setattr("service.access.tokens.JwksFile.find", away)
         reply = await ask(client, png, bearer(provider.token()))
     assert (reply.status_code, reply.headers["retry-after"]) == (503, "30")
     assert reply.json()["type"] == "urn:vlm-gate:problem:jwks_unavailable"

@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
-from service.http.request_log.key_file import new_key, save_keys, utc_now
 
+from service.access.key_file import new_key, save_keys, utc_now
 from service.errors import Overloaded
 from service.gate.admission import Admission
 from service.gate.arrival import SLOW_SECONDS, HeldBytes

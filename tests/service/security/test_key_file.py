@@ -9,7 +9,10 @@ import stat
 from datetime import timedelta
 
 import pytest
-from service.http.request_log.key_file import (
+from typer.testing import CliRunner
+
+from service.access import key_file
+from service.access.key_file import (
     KeyFileError,
     KeyRing,
     load_keys,
@@ -18,10 +21,7 @@ from service.http.request_log.key_file import (
     save_keys,
     utc_now,
 )
-from typer.testing import CliRunner
-
 from service.cli import app
-from service.http.request_log import key_file
 
 NOW = utc_now()
 

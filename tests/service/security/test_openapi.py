@@ -39,7 +39,7 @@ def schema(engine, bundled, make_key, keys_file):
 
 def test_generated_requests(schema, png):
     loaded, headers = schema
-    # A stream of lines is no body that can be generated here; tests/service/http/test_batch.py asks it.
+    # A stream of lines is no body that can be generated here; test_batch.py asks it.
     loaded = loaded.exclude(path="/v1/answers:batch")
     encoded = base64.b64encode(png).decode()
     seen: Counter[int] = Counter()
