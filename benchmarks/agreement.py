@@ -13,8 +13,8 @@ import numpy as np
 
 from benchmarks.host import ROOT
 from probes.data.collect import default_layers
-from probes.guarantee.learn_then_test import Certificate
 from probes.model.bundle import Bundle
+from probes.model.certificate import Certificate
 from probes.signals import measure
 from probes.types import POSITIONS, AttentionMaps, Generation, Missing, Query, Readout
 from service.engines.base import Engine

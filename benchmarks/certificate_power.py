@@ -22,7 +22,7 @@ from scipy.stats import binom
 
 from probes.data.store import load
 from probes.guarantee.betting import GroupedAnswers, fixed_sequence, plan_ladder
-from probes.guarantee.certify import policy_risk, stage_risks
+from probes.guarantee.composed import policy_risk, stage_risks
 from probes.guarantee.ledger import FIRST_SHARE
 from probes.model.bundle import Bundle
 from probes.types import FloatArray

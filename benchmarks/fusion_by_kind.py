@@ -22,10 +22,11 @@ from probes.data.columns import measure_columns
 from probes.data.splits import split_by_image
 from probes.data.store import Store, load
 from probes.errors import TrainingError
+from probes.fit.fusion import BY_KIND, CANDIDATES, by_kind, choose_fusion, fit_risk_model
+from probes.fit.question_kinds import fit_kinds
 from probes.fit.train import SHARES
 from probes.model.bundle import Bundle
-from probes.model.risk import BY_KIND, CANDIDATES, by_kind, choose_fusion, fit_risk_model
-from probes.signals.question_kind import KindModel, fit_kinds
+from probes.signals.question_kind import KindModel
 from probes.stats import metrics
 from probes.types import Missing
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.data.datasets import Example
-from probes.data.images import blank_image, open_image, read_image
+from probes.data.images import open_image, read_image
 from probes.data.near_duplicates import SIDE, Looks, look
 from probes.data.store import Arrays, Record, Setup, ShownImage, Store, Writer
 from probes.errors import DataError
@@ -22,6 +22,7 @@ from probes.labels import judge
 from probes.pictures import Limits
 from probes.signals.attention import ATTENTION_METRICS, attention_table, measure_attention
 from probes.signals.confidence import measure_confidence
+from probes.signals.evidence import blank_image
 from probes.signals.image_features import IMAGE_FEATURES, image_features
 from probes.signals.sampling import CHUNK, Sampler, draw_chunk, image_hash
 from probes.types import (

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from probes.errors import DataError
 from probes.guarantee.betting import Ladder, blind_bet
-from probes.guarantee.learn_then_test import Certificate, NoCertificate, certify
+from probes.guarantee.learn_then_test import certify
 from probes.model.bundle import Bundle, CertificateAttempt
+from probes.model.certificate import Certificate, NoCertificate
 from probes.types import FloatArray
 
 SHARES = (1.0, 0.8, 0.6, 0.4, 0.2)

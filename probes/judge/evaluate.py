@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.data.columns import measure_inside
+from probes.data.splits import splits_of
 from probes.data.store import Store
 from probes.errors import StoreError, TrainingError
-from probes.fit.train import splits_of
-from probes.guarantee.certify import modes_of, policy_risk, stage_risks
-from probes.guarantee.learn_then_test import Certificate
+from probes.guarantee.composed import modes_of, policy_risk, stage_risks
 from probes.guarantee.ledger import Try, told
 from probes.judge.accepted import accepted_table
 from probes.judge.controls import CONTROLS, control_scores
@@ -32,6 +31,7 @@ from probes.judge.per_layer import attention_layers, probe_layers
 from probes.judge.side_by_side import RISKS, Judged, accuracy_table, error_rate, judge, signal_table
 from probes.judge.warnings import flags
 from probes.model.bundle import Bundle
+from probes.model.certificate import Certificate
 from probes.stats import metrics
 from probes.stats.bootstrap import cluster_bootstrap, paired_difference
 from probes.stats.wilson import wilson_share

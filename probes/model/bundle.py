@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from probes.errors import BundleError
-from probes.guarantee.learn_then_test import Certificate, NoCertificate
+from probes.model.certificate import Certificate, NoCertificate
 from probes.model.policy import Policy
 from probes.model.probe import LinearProbe
 from probes.model.risk import RiskModel

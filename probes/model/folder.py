@@ -23,9 +23,9 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from probes.errors import NOT_UNDERSTOOD, BundleError
-from probes.guarantee.learn_then_test import Certificate, NoCertificate
 from probes.model.bundle import NO_QUESTION_SIDE, Bundle, CertificateAttempt, Golden
 from probes.model.calibration import CalibrationMap, IsotonicMap, PlattMap, VennAbersMap
+from probes.model.certificate import Certificate, NoCertificate
 from probes.model.check import check_bundle
 from probes.model.policy import Policy
 from probes.model.probe import LinearProbe

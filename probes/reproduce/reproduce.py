@@ -25,10 +25,10 @@ from probes.data.collect import Engine as Collecting
 from probes.data.collect import collect
 from probes.data.datasets import Example
 from probes.data.shards import Column
-from probes.data.splits import SplitName
+from probes.data.splits import SplitName, splits_of
 from probes.data.store import Store
 from probes.errors import StoreError, TrainingError
-from probes.fit.train import SHARES, splits_of, train
+from probes.fit.train import SHARES, train
 from probes.guarantee.certify import certify
 from probes.guarantee.ledger import Ledger, anchors
 from probes.judge.evaluate import evaluate

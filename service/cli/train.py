@@ -16,10 +16,10 @@ from rich.table import Table
 
 from probes.data.store import Store
 from probes.errors import DataError
-from probes.guarantee.learn_then_test import ESTIMANDS, Certificate
 from probes.guarantee.ledger import Ledger, anchors
 from probes.guarantee.ledger import told as ledger_told
 from probes.model.bundle import Bundle
+from probes.model.certificate import ESTIMANDS, Certificate
 from probes.report.risk_words import has_probe, made_of
 from probes.signals.question import QuestionMode
 from probes.types import Missing
@@ -318,7 +318,7 @@ def simulate(
     is guaranteed is tested on the calibration split; each line holds by itself.
     """
     from probes.data.store import load
-    from probes.guarantee.certify import modes_of
+    from probes.guarantee.composed import modes_of
     from probes.guarantee.simulate import Simulator
 
     with told():

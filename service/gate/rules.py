@@ -15,8 +15,8 @@ from types import MappingProxyType
 import structlog
 
 from probes.errors import BundleError
-from probes.guarantee.learn_then_test import ESTIMANDS, Certificate
 from probes.model.bundle import Bundle
+from probes.model.certificate import ESTIMANDS, Certificate
 from probes.model.policy import Policy
 from probes.shared_readout import SharedReadout
 from probes.types import CONSISTENCY_MODES, ConsistencyMode, Generation, Missing, Readout

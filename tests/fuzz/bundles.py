@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from probes.errors import BundleError
-from probes.guarantee.learn_then_test import Certificate
 from probes.model.bundle import Bundle
+from probes.model.certificate import Certificate
 from probes.model.folder import MANIFEST, SUMS, TENSORS
 from probes.types import CONSISTENCY_MODES, Missing, Query
 from service.schemas.policy import read_policy

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from probes.errors import BundleError
-from probes.guarantee.learn_then_test import Certificate
 from probes.model.bundle import Bundle
+from probes.model.certificate import Certificate
 from probes.model.folder import MANIFEST
 from tests.fuzz import bundles, readers, wire
 from tests.fuzz.damage import damage

@@ -30,9 +30,9 @@ import structlog
 from fastapi import FastAPI
 from PIL import Image
 
-from probes.guarantee.learn_then_test import Certificate
 from probes.model.bundle import Bundle, CertificateAttempt, Golden
 from probes.model.calibration import PlattMap
+from probes.model.certificate import Certificate
 from probes.model.policy import Policy
 from probes.model.probe import LinearProbe
 from probes.model.risk import RiskModel

@@ -9,9 +9,10 @@ from typing import cast
 import pytest
 
 from probes.data.splits import split_by_image
+from probes.fit.questions import fit_questions
 from probes.fit.train import QUESTION_QUANTILE
 from probes.model.bundle import Bundle
-from probes.signals.question import QuestionModel, fit_questions
+from probes.signals.question import QuestionModel
 from probes.signals.sampling import image_hash
 from service.settings import embedded
 from testbed.dataset import asked_of

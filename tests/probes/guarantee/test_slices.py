@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probes.fit.train import splits_of
-from probes.guarantee.certify import _observed, certify, policy_risk, stage_risks
-from probes.guarantee.learn_then_test import Certificate, NoCertificate, answers_needed
+from probes.data.splits import splits_of
+from probes.guarantee.certify import _observed, certify
+from probes.guarantee.composed import policy_risk, stage_risks
+from probes.guarantee.slices import answers_needed, slice_groups
 from probes.model.bundle import Bundle, CertificateAttempt
+from probes.model.certificate import Certificate, NoCertificate
 from probes.model.policy import Policy
-from probes.model.slicing import Slicing, slice_groups
+from probes.model.slicing import Slicing
 from probes.types import Interval, Missing
 
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 from probes.errors import BundleError
+from probes.fit.calibrate import fit_isotonic, fit_platt, fit_venn_abers
 from probes.fit.train import train
-from probes.guarantee.certify import certify, policy_risk, stage_risks
-from probes.guarantee.learn_then_test import Certificate
+from probes.guarantee.certify import certify
+from probes.guarantee.composed import policy_risk, stage_risks
 from probes.model import folder as bundle_folder
 from probes.model.bundle import Bundle, check_identity
-from probes.model.calibration import fit_isotonic, fit_platt, fit_venn_abers
+from probes.model.certificate import Certificate
 from probes.model.folder import FORMAT
 from probes.model.policy import Policy
 from probes.signals.question import QuestionModel

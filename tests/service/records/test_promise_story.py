@@ -15,8 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 from probes.guarantee.betting import Ladder
-from probes.guarantee.learn_then_test import Certificate, certify
+from probes.guarantee.learn_then_test import certify
 from probes.model.bundle import Bundle, CertificateAttempt
+from probes.model.certificate import Certificate
 from service.access.key_file import SCOPES, new_key, save_keys, utc_now
 from service.cli import app
 

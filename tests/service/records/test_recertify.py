@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 
 from probes.errors import DataError
 from probes.guarantee.betting import Ladder
-from probes.guarantee.learn_then_test import Certificate, certify
+from probes.guarantee.learn_then_test import certify
 from probes.model.bundle import Bundle, CertificateAttempt
+from probes.model.certificate import Certificate
 from probes.model.slicing import Slicing
 from probes.types import Missing
 from service.cli import app
