@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from probes.data.store import Store
 from probes.errors import DataError, StoreError
-from probes.fit.train import _digest
 from probes.model.bundle import Bundle
 
 SplitName = Literal["fit", "select", "calibrate", "test"]
@@ -59,10 +58,19 @@ def splits_of(store: Store, bundle: Bundle) -> NDArray[np.str_]:
             "trained on; give that one"
         )
     split = bundle.training["split"]
-    if split.get("groups", _digest(store)) != _digest(store):  # bundles of before name none
+    if split.get("groups", groups_digest(store)) != groups_digest(
+        store
+    ):  # bundles of before name none
         raise StoreError(
             "store: its images are grouped otherwise than when the bundle was trained, so that its "
             "test split may hold what it was trained on; collect all of those images, or train "
             "again"
         )
     return split_by_image(store.groups.tolist(), split["shares"], split["seed"])
+
+
+def groups_digest(store: Store) -> str:
+    """Hash of the images whose split is not that of their own hash, whatever their order."""
+    labelled = zip((record.image_hash for record in store.records), store.groups, strict=True)
+    joined = sorted({f"{image} {label}" for image, label in labelled if image != label})
+    return hashlib.sha256("\n".join(joined).encode()).hexdigest()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from probes.data.base_accuracy import base_accuracy
 from probes.data.columns import Measured, measure_columns, measure_risk, states
 from probes.data.images import load_image
-from probes.data.splits import SPLITS, SplitName, split_by_image
+from probes.data.splits import SPLITS, SplitName, groups_digest, split_by_image
 from probes.data.store import Store
 from probes.errors import StoreError
 from probes.fit.calibration_choice import CalibrationCandidate
@@ -37,6 +37,7 @@ from probes.fit.linear import with_components
 from probes.fit.question_kinds import fit_kinds
 from probes.fit.questions import fit_questions
 from probes.model.bundle import Bundle, Golden
+from probes.model.folder import write_bundle
 from probes.model.policy import Policy
 from probes.model.probe import LinearProbe
 from probes.model.risk import KIND, RiskModel
@@ -119,7 +120,7 @@ def train(
         },
         kinds=kinds if "question_kind" in stage_one.required else None,
     )
-    return bundle.save(out)
+    return write_bundle(bundle, out)
 
 
 def _train_probe(
@@ -262,14 +263,7 @@ def _split(
     splits: NDArray[np.str_], store: Store, shares: Mapping[SplitName, float], seed: int
 ) -> dict[str, Any]:
     counts = {name: int((splits == name).sum()) for name in SPLITS}
-    return {"shares": dict(shares), "seed": seed, "answers": counts, "groups": _digest(store)}
-
-
-def _digest(store: Store) -> str:
-    """Of the images whose split is not that of their own hash, whatever their order."""
-    labelled = zip((record.image_hash for record in store.records), store.groups, strict=True)
-    joined = sorted({f"{image} {label}" for image, label in labelled if image != label})
-    return hashlib.sha256("\n".join(joined).encode()).hexdigest()
+    return {"shares": dict(shares), "seed": seed, "answers": counts, "groups": groups_digest(store)}
 
 
 def _plain(entry: ProbeModel | FusionCandidate | CalibrationCandidate) -> dict[str, Any]:

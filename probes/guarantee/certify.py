@@ -18,9 +18,10 @@ from probes.guarantee.betting import GroupedAnswers, bound_bet, error_interval, 
 from probes.guarantee.composed import modes_of, policy_risk, stage_risks
 from probes.guarantee.learn_then_test import certify as certify_policy
 from probes.guarantee.ledger import FIRST_SHARE, anchors
-from probes.guarantee.slices import slice_groups
+from probes.guarantee.slices import slice_groups, slice_names
 from probes.model.bundle import Bundle, CertificateAttempt
 from probes.model.certificate import Certificate, NoCertificate
+from probes.model.folder import with_questions, write_bundle
 from probes.model.slicing import Slicing
 from probes.signals.question import QuestionMode
 from probes.types import ConsistencyMode, FloatArray, Interval
@@ -71,10 +72,10 @@ def certify(
     cannot be counted, BundleError when it has no question side to choose for.
     """
     if questions is not None:
-        bundle = bundle.with_questions(questions)
+        bundle = with_questions(bundle, questions)
     splits = splits_of(store, bundle)
     select, calibrate = splits == "select", splits == "calibrate"
-    names = None if slicing is None else slicing.names(store.records)
+    names = None if slicing is None else slice_names(store.records, slicing)
     attempts: list[CertificateAttempt] = []
     stages = stage_risks(store, bundle)
     share = fresh_shares() if share is None else share
@@ -102,9 +103,10 @@ def certify(
             if names is not None and isinstance(outcome, Certificate) and outcome.scope == "pooled":
                 seen = _observed(store, risk, names, select, calibrate, outcome)
             attempts.append(CertificateAttempt(target, mode, outcome, group, seen))
-    return replace(
-        bundle, alpha=alpha, attempts=tuple(attempts), slicing=slicing, loosened_from=None
-    ).save(out)
+    return write_bundle(
+        replace(bundle, alpha=alpha, attempts=tuple(attempts), slicing=slicing, loosened_from=None),
+        out,
+    )
 
 
 def claims_of(

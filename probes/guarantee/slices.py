@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probes.data.record import Record
+from probes.model.slicing import Slicing
 
 MARGIN = 2
 """A slice is tested alone when calibration has this many times the images that would prove alpha
@@ -36,3 +39,8 @@ def slice_groups(
 def answers_needed(alpha: float, delta: float) -> int:
     """Groups of accepted answers that prove alpha at delta when no answer is wrong."""
     return math.ceil(math.log(delta) / math.log1p(-alpha))
+
+
+def slice_names(records: Sequence[Record], slicing: Slicing) -> NDArray[np.str_]:
+    """Slice of every answer, (n,)."""
+    return np.array([getattr(record, slicing.by) for record in records], dtype=np.str_)

@@ -21,6 +21,7 @@ from probes.data.store import Store
 from probes.errors import StoreError, TrainingError
 from probes.guarantee.composed import modes_of, policy_risk, stage_risks
 from probes.guarantee.ledger import Try, told
+from probes.guarantee.slices import slice_names
 from probes.judge.accepted import accepted_table
 from probes.judge.controls import CONTROLS, control_scores
 from probes.judge.cross_domain import cross_domain, kind_left_out
@@ -183,7 +184,7 @@ def certificate_table(
         about = np.ones(int(test.sum()), dtype=bool)
         if attempt.slices is not None and bundle.slicing is not None:
             row["slices"] = list(attempt.slices)
-            about = np.isin(bundle.slicing.names(store.records)[test], attempt.slices)
+            about = np.isin(slice_names(store.records, bundle.slicing)[test], attempt.slices)
         if isinstance(attempt.outcome, Certificate):
             accepted = about & (risks[attempt.self_consistency][test] <= attempt.outcome.threshold)
             row["certificate"] = attempt.outcome.to_dict()

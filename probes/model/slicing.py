@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
-
-import numpy as np
-from numpy.typing import NDArray
-
-from probes.data.store import Record
 
 SliceField = Literal["slice", "kind"]
 
@@ -25,7 +19,3 @@ class Slicing:
 
     by: SliceField
     key: str
-
-    def names(self, records: Sequence[Record]) -> NDArray[np.str_]:
-        """Slice of every answer, (n,)."""
-        return np.array([getattr(record, self.by) for record in records], dtype=np.str_)

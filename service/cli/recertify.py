@@ -41,8 +41,8 @@ def recertify(
     """
     from probes.guarantee.ledger import Ledger
     from probes.guarantee.recertify import certify_judged, with_certificate
-    from probes.model.bundle import Bundle
     from probes.model.certificate import NoCertificate
+    from probes.model.folder import read_bundle
     from service.offline.recertify import gather, terms
     from service.settings import load_settings
 
@@ -50,7 +50,7 @@ def recertify(
         raise typer.BadParameter("give --since DAY: fix the window before you look at it")
     now, settings = datetime.now(UTC), load_settings()
     with open_records() as store:
-        loaded = Bundle.load(bundle)
+        loaded = read_bundle(bundle)
         asked_since = utc(since) or now
         found = gather(
             store, loaded, asked_since, utc(until) or now,
