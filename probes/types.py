@@ -9,13 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-FloatArray: TypeAlias = NDArray[np.floating[Any]]
-ImageArray: TypeAlias = NDArray[np.uint8]
+    FloatArray: TypeAlias = NDArray[np.floating[Any]]
+    ImageArray: TypeAlias = NDArray[np.uint8]
+else:
+
+    def __getattr__(name):
+        """The aliases above, made when they are first imported: the client imports no numpy."""
+        if name not in ("FloatArray", "ImageArray"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import numpy as np
+        from numpy.typing import NDArray
+
+        made = {"FloatArray": NDArray[np.floating[Any]], "ImageArray": NDArray[np.uint8]}
+        globals().update(made)
+        return made[name]
+
 
 Position = Literal["prompt_last", "answer_mean", "answer_last"]
 POSITIONS: tuple[Position, ...] = ("prompt_last", "answer_mean", "answer_last")
