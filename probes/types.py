@@ -37,6 +37,9 @@ POSITIONS: tuple[Position, ...] = ("prompt_last", "answer_mean", "answer_last")
 ConsistencyMode = Literal["never", "auto", "always"]
 CONSISTENCY_MODES: tuple[ConsistencyMode, ...] = ("never", "auto", "always")
 
+QuestionMode = Literal["exact", "template", "any"]
+"""Which questions are in the domain: see :class:`QuestionDomain`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Missing:
@@ -333,7 +336,7 @@ class QuestionDomain:
 
     surprise: float
     inside: bool
-    mode: Literal["exact", "template", "any"]
+    mode: QuestionMode
 
 
 DomainPart = Literal["image", "question", "both"]

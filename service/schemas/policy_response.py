@@ -8,8 +8,7 @@ from pydantic import BaseModel, Field
 
 from probes.model.bundle import Bundle
 from probes.model.policy import PolicyMode, SmallSlices
-from probes.signals.question import QuestionMode
-from probes.types import ConsistencyMode, Missing
+from probes.types import ConsistencyMode, Missing, QuestionMode
 from service.gate.rules import Rules
 from service.schemas.answer import (
     CertificateBody,
