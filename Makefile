@@ -108,7 +108,7 @@ results-%: runs/%/reproduction.json runs/%-catalog
 	cp runs/$*/reproduction.json docs/results/$*/
 
 results: $(addprefix results-,$(FAMILIES))
-	$(BIN)/vlm-gate reproduce --merge docs/results/*/reproduction.json --out docs/results/reproduction.md
+	$(BIN)/vlm-gate merge-reproductions docs/results/*/reproduction.json --out docs/results/reproduction.md
 
 .PRECIOUS: runs/%-data runs/%-catalog runs/%/reproduction.json
 
