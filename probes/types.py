@@ -225,19 +225,6 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
-class SampleSet:
-    """Sampled answers to one question, so far.
-
-    Args:
-        answers: the texts drawn, in order.
-        planned: how many the policy asked for; fewer drawn means that it stopped early.
-    """
-
-    answers: tuple[str, ...]
-    planned: int
-
-
-@dataclass(frozen=True, slots=True)
 class HiddenStateProbe:
     """The probe's log-odds that the answer is wrong, and the layers it reads."""
 
