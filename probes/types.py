@@ -22,6 +22,9 @@ POSITIONS: tuple[Position, ...] = ("prompt_last", "answer_mean", "answer_last")
 
 ConsistencyMode = Literal["never", "auto", "always"]
 CONSISTENCY_MODES: tuple[ConsistencyMode, ...] = ("never", "auto", "always")
+QuestionMode = Literal["exact", "template", "any"]
+PolicyMode = Literal["certified", "manual"]
+SmallSlices = Literal["pooled", "own_or_escalate"]
 
 
 @dataclass(frozen=True, slots=True)

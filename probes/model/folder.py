@@ -33,7 +33,7 @@ from probes.model.risk import RiskModel
 from probes.model.slicing import Slicing
 from probes.model.typed import fits
 from probes.signals.domain import DomainModel
-from probes.signals.question import QuestionMode, QuestionModel
+from probes.signals.question import QuestionModel
 from probes.signals.question_kind import KindModel
 from probes.types import (
     CONSISTENCY_MODES,
@@ -42,6 +42,7 @@ from probes.types import (
     Missing,
     ModelIdentity,
     Query,
+    QuestionMode,
 )
 
 FORMAT = 3

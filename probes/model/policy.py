@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from probes.model.certificate import Certificate
 from probes.model.precedence import RULES, Case
@@ -14,12 +13,11 @@ from probes.types import (
     ConsistencyMode,
     Decision,
     Missing,
+    PolicyMode,
     RiskAssessment,
     SelfConsistency,
+    SmallSlices,
 )
-
-PolicyMode = Literal["certified", "manual"]
-SmallSlices = Literal["pooled", "own_or_escalate"]
 
 
 @dataclass(frozen=True, slots=True)

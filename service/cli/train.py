@@ -22,8 +22,7 @@ from probes.model.bundle import Bundle
 from probes.model.certificate import ESTIMANDS, Certificate
 from probes.model.folder import read_bundle
 from probes.report.risk_words import has_probe, made_of
-from probes.signals.question import QuestionMode
-from probes.types import Missing
+from probes.types import Missing, QuestionMode
 from service.cli.collect import collect, warn_of_labels
 from service.cli.recertify import Loosen, MostPerGroup, ValidDays, recertify
 from service.cli.records import Day

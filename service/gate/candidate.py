@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from probes.model.policy import PolicyMode, settled
+from probes.model.policy import settled
 from probes.signals import measure
 from probes.signals.consistency import measure_consistency
 from probes.types import (
@@ -17,6 +17,7 @@ from probes.types import (
     Evidence,
     Generation,
     Missing,
+    PolicyMode,
     SelfConsistency,
     Signals,
     Verdict,

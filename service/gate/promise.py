@@ -23,10 +23,9 @@ from prometheus_client.registry import Collector
 
 from probes.model.bundle import Bundle
 from probes.model.certificate import FROM_RECORDS
-from probes.model.policy import PolicyMode
 from probes.monitor.drift import WINDOW, DriftMonitor, RiskHistogram
 from probes.monitor.error_rate import ErrorMonitor
-from probes.types import Missing
+from probes.types import Missing, PolicyMode
 from service.gate.audit_replay import (
     Rates,
     ends,

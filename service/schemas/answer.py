@@ -8,13 +8,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from probes.model.bundle import Bundle
 from probes.model.certificate import Certificate
-from probes.signals.question import QuestionMode
 from probes.types import (
     ConsistencyMode,
     DomainPart,
     Missing,
     ModelIdentity,
     Query,
+    QuestionMode,
     Reason,
     Scope,
     Verdict,

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from probes.errors import BundleError
 from probes.model.bundle import Bundle
-from probes.model.policy import Policy, SmallSlices
-from probes.types import ConsistencyMode
+from probes.model.policy import Policy
+from probes.types import ConsistencyMode, SmallSlices
 
 Signal = Literal[
     "hidden_state_probe", "token_confidence", "self_consistency", "attention", "evidence", "domain",

@@ -7,9 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from probes.model.bundle import Bundle
-from probes.model.policy import PolicyMode, SmallSlices
-from probes.signals.question import QuestionMode
-from probes.types import ConsistencyMode, Missing
+from probes.types import ConsistencyMode, Missing, PolicyMode, QuestionMode, SmallSlices
 from service.gate.rules import Rules
 from service.schemas.answer import (
     CertificateBody,
