@@ -14,6 +14,7 @@ from service.engines.base import EngineError
 from service.errors import Invalid, Unavailable
 from service.gate.gate import Gate
 from service.gate.parity import ParityError, check_parity
+from service.gate.policy_file import to_policy
 from service.gate.rules import Rules, load_rules
 from service.records.errors import RecordsUnavailable
 from service.schemas.policy import PolicyRequest
@@ -58,7 +59,7 @@ async def replace_policy(gate: Gate, asked: PolicyRequest) -> Rules:
     async with gate.changing:
         _check_settled(gate)
         try:
-            policy = asked.to_policy(gate.bundle)
+            policy = to_policy(asked, gate.bundle)
         except BundleError as error:
             raise Invalid(
                 f"'{error.field}': {error.message}", field=error.field, kind="policy_refused"

@@ -17,6 +17,7 @@ from service.gate.gate import Gate
 from service.gate.pipeline import Ask
 from service.http.form_body import Field, read_form
 from service.http.json_body import read_json, read_model
+from service.http.translate import to_ask
 from service.images.decode import decode_base64
 from service.images.fetch_url import is_url
 from service.schemas.answer import AnswerOptions, AnswerRequest
@@ -158,7 +159,7 @@ async def parse_ask(request: Request, body: bytes, gate: Gate) -> Ask:
     if kind == "multipart/form-data":
         sent = request.headers["content-type"]
         options, data = await gate.parse(len(body), lambda: from_form(read_form(sent, body)))
-        return options.to_ask(await gate.decode(data, request.state.caller.id), gate.rules)
+        return to_ask(options, await gate.decode(data, request.state.caller.id), gate.rules)
     raise UnsupportedType(
         f"the body's type {kind!r} is not read; send application/json or multipart/form-data",
         field="Content-Type",
@@ -176,7 +177,7 @@ async def ask_of(asked: AnswerRequest, gate: Gate, caller: str) -> Ask:
         data = await gate.image_urls.fetch(text)
     else:
         data = await gate.parse(len(text), lambda: decode_base64(text, limit))
-    return asked.to_ask(await gate.decode(data, caller), gate.rules)
+    return to_ask(asked, await gate.decode(data, caller), gate.rules)
 
 
 def from_form(form: Sequence[Field]) -> tuple[AnswerOptions, bytes]:

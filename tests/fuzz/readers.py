@@ -37,6 +37,7 @@ from service.errors import ServiceError
 from service.http.body import check_headers, from_form
 from service.http.form_body import read_form
 from service.http.json_body import read_model
+from service.http.translate_chat import locate, to_answer_request
 from service.images.decode import decode_base64
 from service.images.fetch_url import is_url
 from service.schemas.answer import AnswerRequest
@@ -141,8 +142,8 @@ def read_json_body(data: bytes) -> None:
         if isinstance(asked, AnswerRequest) and not is_url(asked.image):
             decode_base64(asked.image, MOST_BYTES)
         if isinstance(asked, ChatRequest):
-            question, image = asked.locate()
-            asked.to_request(question.value, image.value)
+            question, image = locate(asked)
+            to_answer_request(asked, question.value, image.value)
     except ServiceError as error:
         _told(error)
     except ValidationError:

@@ -16,8 +16,10 @@ from service.gate.gate import Gate
 from service.gate.pipeline import Ask, Outcome
 from service.http.body import parse_ask, read_body
 from service.http.idempotency import once
+from service.http.openapi import request_body
 from service.http.problems import problem_responses
 from service.http.time_limit import time_limit
+from service.http.translate import to_answer_response
 from service.observe.telemetry import Stages
 from service.schemas.answer import AnswerForm, AnswerRequest, AnswerResponse, Timing
 
@@ -26,15 +28,7 @@ PATHS = ("/v1/answer", "/answer")
 Parse = Callable[[Request, bytes, Gate], Awaitable[Ask]]
 """Reads a body as a question: (request, body, gate) to Ask."""
 
-_REQUEST_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {"schema": AnswerRequest.model_json_schema()},
-            "multipart/form-data": {"schema": AnswerForm.model_json_schema()},
-        },
-    }
-}
+_REQUEST_BODY = request_body({"application/json": AnswerRequest, "multipart/form-data": AnswerForm})
 
 
 @router.post(PATHS[1], include_in_schema=False)
@@ -87,7 +81,7 @@ async def give_answer(request: Request, parse: Parse) -> tuple[AnswerResponse, O
     except TimeoutError as error:
         raise gate.deadline(seconds, stages) from error
     mode = gate.settings.mode
-    response = AnswerResponse.from_outcome(
+    response = to_answer_response(
         outcome,
         request_id=request.state.id,
         bundle=ask.rules.bundle,

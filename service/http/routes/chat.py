@@ -22,10 +22,12 @@ from service.http.body import ask_of, media_type
 from service.http.idempotency import HEADER, once
 from service.http.json_body import read_model
 from service.http.openai_errors import error_body, error_responses
+from service.http.openapi import request_body
 from service.http.problems import problem_body
 from service.http.routes.answer import give_answer
-from service.schemas.answer import AnswerRequest, AnswerResponse, inlined
-from service.schemas.chat import ChatRequest, Chunks, Completion
+from service.http.translate_chat import Chunks, locate, to_answer_request, to_completion
+from service.schemas.answer import AnswerRequest, AnswerResponse
+from service.schemas.chat import ChatRequest, Completion
 
 log = structlog.get_logger("service.http.routes.chat")
 router = APIRouter(tags=["openai"])
@@ -53,24 +55,12 @@ async def get_model(name: str, request: Request) -> Response:
     return JSONResponse(_model(gate))
 
 
-_REQUEST_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": inlined(ChatRequest.model_json_schema()),
-            }
-        },
-    }
-}
-
-
 @router.post(
     "/v1/chat/completions",
     response_model=Completion,
     responses=error_responses((400, 404, 413, 415, 422, 503, 504))
     | {200: {"content": {"text/event-stream": {}}}},
-    openapi_extra=_REQUEST_BODY,
+    openapi_extra=request_body({"application/json": ChatRequest}),
     summary="The same as /v1/answer in the OpenAI shape, with a `reliability` object beside it",
 )
 async def post_completion(request: Request) -> Response:
@@ -103,7 +93,7 @@ class _Completion:
             events = b"".join(self._events(answer, outcome))
             return Response(events, headers=_NO_CACHE, media_type=_EVENTS)
         ended = outcome.generation.finish_reason
-        body = Completion.from_answer(answer, ended, int(time.time()))
+        body = to_completion(answer, ended, int(time.time()))
         return Response(body.model_dump_json(), media_type="application/json")
 
     async def _parse(self, request: Request, body: bytes, gate: Gate) -> Ask:
@@ -126,9 +116,9 @@ class _Completion:
         try:
             asked = read_model(ChatRequest, body)
             _check_model(asked.model, gate)
-            question, image = asked.locate()
+            question, image = locate(asked)
             self._request.state.fields = {"question": question.field, "image": image.field}
-            return asked, asked.to_request(question.value, image.value)
+            return asked, to_answer_request(asked, question.value, image.value)
         except ValidationError as error:
             raise Invalid.from_validation(error) from error
 
