@@ -7,21 +7,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, Depends, FastAPI
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from probes.model.bundle import Bundle
 from service import __version__
-from service.access.authenticator import Authentication, Authenticator, ScopeNeeded
+from service.access.authenticator import Authenticator
 from service.access.key_file import Scope
 from service.engines.base import Engine
 from service.gate.gate import Gate
 from service.http import problems
+from service.http.authentication import Authentication, ScopeNeeded
 from service.http.idempotency import MOST_ANSWERS, Replies
 from service.http.openai_errors import OpenAIErrors
-from service.http.request_log import Access
-from service.http.response_headers import ResponseHeaders, allow_origins
+from service.http.request_log import RequestLog
+from service.http.response_headers import ResponseHeaders, cors
 from service.http.routes import answer, batch, chat, health, metrics, policy, records
 from service.observe.tracing import Tracing, tracer_provider
 from service.settings import Settings
@@ -56,18 +58,20 @@ def create_app(settings: Settings, engine: Engine, bundle: Bundle) -> FastAPI:
         version=__version__,
         description="Answers about images, each with a calibrated risk that it is wrong.",
         lifespan=lifespan,
+        middleware=[  # outermost first
+            Middleware(ResponseHeaders),
+            Middleware(Tracing, provider=tracers),
+            Middleware(OpenAIErrors),
+            Middleware(RequestLog),
+            *cors(settings.cors_origins),
+            Middleware(Authentication, authenticator=Authenticator.from_settings(settings)),
+        ],
         redirect_slashes=False,  # such a redirect would name the host that the caller claimed
     )
     app.state.gate = Gate(settings, engine, bundle)
     app.state.replies = Replies(settings.idempotency_seconds, MOST_ANSWERS)
     app.state.batch_slots = asyncio.Semaphore(settings.batch_concurrency)
     problems.install(app)
-    app.add_middleware(Authentication, authenticator=Authenticator.from_settings(settings))
-    allow_origins(app, settings.cors_origins)
-    app.add_middleware(Access)
-    app.add_middleware(OpenAIErrors)
-    app.add_middleware(Tracing, provider=tracers)
-    app.add_middleware(ResponseHeaders)
     scopes: list[tuple[APIRouter, Scope]] = [
         (answer.router, "answer"),
         (batch.router, "answer"),

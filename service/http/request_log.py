@@ -1,4 +1,4 @@
-"""The outermost layer: gives each request an id, counts it, logs it, and lets no exception out."""
+"""Gives each request an id, counts it, logs it, and lets no exception out."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ GONE_STATUS = 499
 """As nginx counts them; it is never sent."""
 
 
-class Access:
-    """ASGI middleware around every route."""
+class RequestLog:
+    """ASGI middleware: an id for each request, its count and its line in the log."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -146,7 +146,7 @@ def _tell_generation(
 
 
 class Tracing:
-    """ASGI middleware, the outermost: one server span a request, and ``traceparent`` back.
+    """ASGI middleware: one server span a request, and ``traceparent`` back.
 
     With a tracer the response's ``traceparent`` names this service's span; without one a valid
     ``traceparent`` goes back as it came.

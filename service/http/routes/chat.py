@@ -142,7 +142,7 @@ class _Completion:
             self._request.state.kind = error.kind
             yield _event(error_body(problem_body(error, request_id), {}))
         except Exception:
-            # The status is sent; Access could only cut the stream off.
+            # The status is sent; the request log could only cut the stream off.
             log.exception("failed", id=request_id)
             self._request.state.kind = "internal_error"
             told = ServiceError("the service failed after its answer; do not use the answer")
