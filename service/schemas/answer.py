@@ -19,7 +19,7 @@ from probes.types import (
     Scope,
     Verdict,
 )
-from service.gate.pipeline import Ask, Outcome
+from service.gate.ask import Ask, Outcome
 from service.gate.rules import Rules
 from service.gate.signal_parts import parts_of
 from service.images.picture import Picture
