@@ -18,6 +18,7 @@ from service.access.authenticator import Authenticator
 from service.access.key_file import Scope
 from service.engines.base import Engine
 from service.gate.gate import Gate
+from service.gate.rules import load_rules
 from service.http import problems
 from service.http.authentication import Authentication, ScopeNeeded
 from service.http.idempotency import MOST_ANSWERS, Replies
@@ -25,6 +26,8 @@ from service.http.openai_errors import OpenAIErrors
 from service.http.request_log import RequestLog
 from service.http.response_headers import ResponseHeaders, cors
 from service.http.routes import answer, batch, chat, health, metrics, policy, records
+from service.observe.gauges import Gauges
+from service.observe.telemetry import Telemetry
 from service.observe.tracing import Tracing, tracer_provider
 from service.settings import Settings
 
@@ -37,6 +40,8 @@ def create_app(settings: Settings, engine: Engine, bundle: Bundle) -> FastAPI:
 
     Raises:
         SettingsError: keys are asked for, and cannot be had.
+        RecordsError: the records' settings cannot be used.
+        BundleError: the policy or the candidate of the settings cannot be used.
     """
 
     @asynccontextmanager
@@ -68,7 +73,11 @@ def create_app(settings: Settings, engine: Engine, bundle: Bundle) -> FastAPI:
         ],
         redirect_slashes=False,  # such a redirect would name the host that the caller claimed
     )
-    app.state.gate = Gate(settings, engine, bundle)
+    rules = load_rules(settings, bundle)
+    telemetry = Telemetry(rules.thresholds(), settings.mode, settings.metrics_slices)
+    app.state.gate = gate = Gate(settings, engine, rules, telemetry)
+    telemetry.registry.register(Gauges(gate))
+    app.state.telemetry = telemetry
     app.state.replies = Replies(settings.idempotency_seconds, MOST_ANSWERS)
     app.state.batch_slots = asyncio.Semaphore(settings.batch_concurrency)
     problems.install(app)

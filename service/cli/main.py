@@ -52,7 +52,7 @@ def serve() -> None:
     # What stops the start is told in one line below, not as a traceback.
     logging.getLogger("uvicorn.error").addFilter(lambda r: not r.getMessage().startswith("Trace"))
     try:
-        with metrics_port(settings, service.state.gate.telemetry.registry):
+        with metrics_port(settings, service.state.telemetry.registry):
             server.run(sockets=[listening])
     except SettingsError as error:
         _stop(str(error))

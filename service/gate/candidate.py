@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -22,10 +21,8 @@ from probes.types import (
     Signals,
     Verdict,
 )
+from service.gate.ask import Ask
 from service.gate.rules import Rules
-
-if TYPE_CHECKING:
-    from service.gate.pipeline import Ask
 
 log = structlog.get_logger("service.gate.candidate")
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from probes.model.bundle import Bundle
@@ -16,55 +16,20 @@ from probes.signals.consistency import measure_consistency
 from probes.signals.evidence import answer_row, masked_images, measure_evidence
 from probes.signals.sampling import draw_chunk
 from probes.types import (
-    ConsistencyMode,
     Decision,
     Evidence,
     Generation,
     Missing,
     Query,
-    RiskAssessment,
     SelfConsistency,
     Signals,
 )
 from service.engines.base import Engine, EngineError
-from service.gate.candidate import Compared, compare
-from service.gate.rules import Rules
-from service.images.picture import Picture
-from service.observe.telemetry import Stages
+from service.gate.ask import Ask, Outcome
+from service.gate.candidate import compare
+from service.gate.stages import Stages
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Ask:
-    """A question with how it is to be judged, and what the records keep of it.
-
-    Args:
-        group: scene, part or batch that the image shows, as the caller names it.
-        rules: what judges it, to its end.
-        on_generation: called with the answer as soon as there is one, before it is judged.
-    """
-
-    query: Query
-    self_consistency: ConsistencyMode
-    samples: int
-    evidence: bool
-    picture: Picture
-    metadata: Mapping[str, str]
-    group: str | None
-    rules: Rules
-    on_generation: Callable[[Generation], None] | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
-    """An answer with what is thought of it."""
-
-    generation: Generation
-    assessment: RiskAssessment
-    decision: Decision
-    certificate: Certificate | Missing
-    compared: Compared | None = None
 
 
 async def answer(ask: Ask, engine: Engine, stages: Stages) -> Outcome:

@@ -71,9 +71,9 @@ async def replace_policy(gate: Gate, asked: PolicyRequest) -> Rules:
 async def _follow(gate: Gate, rules: Rules) -> None:
     before = gate.rules
     rules = gate.with_promise(rules)
-    if gate.keeper is not None and rules.promise is not None:
+    if gate.record_keeping is not None and rules.promise is not None:
         try:
-            await gate.keeper.read_promise(rules.promise)
+            await gate.record_keeping.read_promise(rules.promise)
         except RecordsUnavailable as error:
             raise Unavailable(
                 "whether the new certificates hold stands in the records, which cannot be read "

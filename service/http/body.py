@@ -13,8 +13,8 @@ from starlette.requests import ClientDisconnect
 
 from service.errors import Invalid, Malformed, ServiceError, TooLarge, UnsupportedType
 from service.gate.arrival import Arrival
+from service.gate.ask import Ask
 from service.gate.gate import Gate
-from service.gate.pipeline import Ask
 from service.http.form_body import Field, read_form
 from service.http.json_body import read_json, read_model
 from service.http.translate import to_ask

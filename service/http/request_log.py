@@ -81,10 +81,9 @@ def _route(scope: Scope) -> str:
 
 
 def _count(scope: Scope, status: int) -> None:
-    gate = getattr(scope["app"].state, "gate", None)
-    if gate is None:
+    telemetry: Telemetry | None = getattr(scope["app"].state, "telemetry", None)
+    if telemetry is None:
         return
-    telemetry: Telemetry = gate.telemetry
     telemetry.requests.labels(_route(scope), str(status)).inc()
     if "kind" in scope["state"]:
         telemetry.rejected.labels(scope["state"]["kind"]).inc()

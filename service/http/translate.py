@@ -10,7 +10,7 @@ from typing import Literal
 from probes.model.bundle import Bundle
 from probes.model.certificate import Certificate
 from probes.types import Missing, ModelIdentity, Query
-from service.gate.pipeline import Ask, Outcome
+from service.gate.ask import Ask, Outcome
 from service.gate.rules import Rules
 from service.gate.signal_parts import parts_of
 from service.images.picture import Picture

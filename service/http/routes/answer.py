@@ -12,15 +12,15 @@ from starlette.responses import Response
 
 from probes.types import Missing
 from service.gate.arrival import Arrival
+from service.gate.ask import Ask, Outcome
 from service.gate.gate import Gate
-from service.gate.pipeline import Ask, Outcome
+from service.gate.stages import Stages
 from service.http.body import parse_ask, read_body
 from service.http.idempotency import once
 from service.http.openapi import request_body
 from service.http.problems import problem_responses
 from service.http.time_limit import time_limit
 from service.http.translate import to_answer_response
-from service.observe.telemetry import Stages
 from service.schemas.answer import AnswerForm, AnswerRequest, AnswerResponse, Timing
 
 router = APIRouter(tags=["answers"])
@@ -92,7 +92,7 @@ async def give_answer(request: Request, parse: Parse) -> tuple[AnswerResponse, O
             total_seconds=stages.total,
         ),
     )
-    gate.telemetry.observe(
+    request.app.state.telemetry.observe(
         outcome,
         stages,
         mode,

@@ -157,7 +157,7 @@ class _Answers(Response):
                     "the service failed; its operator finds why in the log under " + state["id"]
                 )
             state["kind"] = error.kind
-            self._gate.telemetry.rejected.labels(error.kind).inc()
+            request.app.state.telemetry.rejected.labels(error.kind).inc()
             told = problem_body(error, state["id"])
         finally:
             if span is not None:

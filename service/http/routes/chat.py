@@ -16,8 +16,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from probes.types import Generation
 from service.errors import Invalid, NotFound, ServiceError, UnsupportedType
+from service.gate.ask import Ask, Outcome
 from service.gate.gate import Gate
-from service.gate.pipeline import Ask, Outcome
 from service.http.body import ask_of, media_type
 from service.http.idempotency import HEADER, once
 from service.http.json_body import read_model

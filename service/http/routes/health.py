@@ -41,6 +41,6 @@ async def ready(request: Request) -> Response:
     body: dict[str, Any] = {"ready": state == "ready", "state": state} | (
         {"detail": why} if why else {}
     )
-    if gate.keeper is not None:
-        body["records"] = gate.keeper.health
+    if gate.record_keeping is not None:
+        body["records"] = gate.record_keeping.health
     return JSONResponse(body, 200 if state == "ready" else 503)

@@ -161,8 +161,8 @@ def _due(record: AnswerRecord, words: list[Outcome], me: str | None) -> bool:
 async def _read(request: Request, work: Callable[[RecordStore], Result]) -> Result:
     """Ask the records; an answer that is just being written is waited for."""
     gate: Gate = request.app.state.gate
-    keeper = gate.keeper
-    if keeper is None:
+    record_keeping = gate.record_keeping
+    if record_keeping is None:
         raise NotFound(
             "this service keeps no records; its operator sets VLM_GATE_RECORDS_URL",
             kind="records_off",
@@ -172,12 +172,12 @@ async def _read(request: Request, work: Callable[[RecordStore], Result]) -> Resu
         try:
             return work(store)
         except UnknownAnswer:
-            keeper.settle()
+            record_keeping.settle()
             return work(store)
 
     try:
         async with asyncio.timeout(gate.settings.deadline_seconds):
-            return await keeper.read(patient)
+            return await record_keeping.read(patient)
     except TimeoutError as error:
         raise gate.deadline() from error
     except UnknownAnswer as error:

@@ -14,10 +14,11 @@ from probes.signals.sampling import CHUNK, sample_seed
 from probes.types import ConsistencyMode, Missing, Query, SelfConsistency
 from service.engines.base import EngineError
 from service.engines.fake import FakeEngine
-from service.gate.pipeline import Ask, Outcome, answer
+from service.gate.ask import Ask, Outcome
+from service.gate.pipeline import answer
 from service.gate.rules import Rules
+from service.gate.stages import Stages
 from service.images.picture import Picture
-from service.observe.telemetry import Stages
 
 pytestmark = pytest.mark.anyio
 QUERY = Query(np.full((48, 64, 3), 200, np.uint8), "Is it whole?")

@@ -404,7 +404,7 @@ async def test_a_void_certificate_stays_void_through_a_manual_policy(
         text = (await client.get("/metrics")).text
         assert gate.rules.promise is not promise
         assert gate.rules.promise.drift is promise.drift  # the same bundle's risks
-        assert gate.keeper.promise is gate.rules.promise
+        assert gate.record_keeping.promise is gate.rules.promise
         back = (await client.put("/v1/policy", json={"policy": "certified"})).json()
         after = (await ask(client, png)).json()
     assert (by_hand["reason"], by_hand["certificate"]) == ("audit", {"missing": "manual_policy"})

@@ -321,7 +321,7 @@ async def test_a_void_promise_escalates_everything(url, serve, bundled, frame) -
         return body
 
     async with serve(bundled(threshold=0.99), records_url=url, audit_rate=1.0) as client:
-        promise = client._transport.app.state.gate.keeper.promise
+        promise = client._transport.app.state.gate.record_keeping.promise
         for number in range(5):
             told = await ask(number)
             assert told["reason"] == "audit"
