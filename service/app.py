@@ -43,26 +43,12 @@ def create_app(settings: Settings, engine: Engine, bundle: Bundle) -> FastAPI:
         RecordsError: the records' settings cannot be used.
         BundleError: the policy or the candidate of the settings cannot be used.
     """
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        gate: Gate = app.state.gate
-        await gate.start()
-        test = asyncio.create_task(gate.test())
-        try:
-            yield
-        finally:
-            test.cancel()
-            await gate.close()
-            if tracers is not None:
-                await asyncio.to_thread(tracers.shutdown)
-
     tracers = tracer_provider()
     app = FastAPI(
         title="vlm-gate",
         version=__version__,
         description="Answers about images, each with a calibrated risk that it is wrong.",
-        lifespan=lifespan,
+        lifespan=_lifespan,
         middleware=[  # outermost first
             Middleware(ResponseHeaders),
             Middleware(Tracing, provider=tracers),
@@ -75,12 +61,32 @@ def create_app(settings: Settings, engine: Engine, bundle: Bundle) -> FastAPI:
     )
     rules = load_rules(settings, bundle)
     telemetry = Telemetry(rules.thresholds(), settings.mode, settings.metrics_slices)
-    app.state.gate = gate = Gate(settings, engine, rules, telemetry)
-    telemetry.registry.register(Gauges(gate))
-    app.state.telemetry = telemetry
+    app.state.gate = Gate(settings, engine, rules, telemetry)
+    app.state.telemetry, app.state.tracers = telemetry, tracers
+    telemetry.registry.register(Gauges(app.state.gate))
     app.state.replies = Replies(settings.idempotency_seconds, MOST_ANSWERS)
     app.state.batch_slots = asyncio.Semaphore(settings.batch_concurrency)
     problems.install(app)
+    _add_routes(app, settings)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    gate: Gate = app.state.gate
+    await gate.start()
+    test = asyncio.create_task(gate.test())
+    try:
+        yield
+    finally:
+        test.cancel()
+        await gate.close()
+        if app.state.tracers is not None:
+            await asyncio.to_thread(app.state.tracers.shutdown)
+
+
+def _add_routes(app: FastAPI, settings: Settings) -> None:
+    """Each router with the scope that it needs."""
     scopes: list[tuple[APIRouter, Scope]] = [
         (answer.router, "answer"),
         (batch.router, "answer"),
@@ -100,7 +106,6 @@ def create_app(settings: Settings, engine: Engine, bundle: Bundle) -> FastAPI:
     app.include_router(health.router)
     if settings.metrics_port is None:
         app.include_router(metrics.router)
-    return app
 
 
 def _directly(path: str) -> Callable[[Request], Awaitable[Response]]:
@@ -111,9 +116,9 @@ def _directly(path: str) -> Callable[[Request], Awaitable[Response]]:
     may = ScopeNeeded("answer")
     route = Route(path, answer.post_answer)
 
-    async def post_answer(request: Request) -> Response:
+    async def post_in_scope(request: Request) -> Response:
         request.scope["route"] = route  # its template is the metrics' label
         await may(request)
         return await answer.post_answer(request)
 
-    return post_answer
+    return post_in_scope

@@ -18,8 +18,7 @@ from service.gate.gate import Gate
 from service.http.form_body import Field, read_form
 from service.http.json_body import read_json, read_model
 from service.http.translate import to_ask
-from service.images.decode import decode_base64
-from service.images.fetch_url import is_url
+from service.images.decode import decode_base64, is_url
 from service.schemas.answer import AnswerOptions, AnswerRequest
 
 SMALL_BODY_BYTES = 16 * 1024

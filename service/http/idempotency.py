@@ -108,7 +108,7 @@ def _again(answer: Response) -> Response:
     return Response(answer.body, answer.status_code, headers, media_type=answer.media_type)
 
 
-async def once(request: Request, reply: Reply) -> Response:
+async def once_per_key(request: Request, reply: Reply) -> Response:
     """``reply()``, or under an ``Idempotency-Key`` what it gave before.
 
     Raises:

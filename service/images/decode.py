@@ -9,6 +9,7 @@ from service.errors import Invalid, ServiceError, TooLarge, UnsupportedType
 
 _SLICE = 1 << 18
 """Of a text in base64."""
+_SCHEMES = ("http:", "https:", "file:", "ftp:")
 _BLANKS = b" \t\n\r\v\f"
 _ERRORS: dict[str, type[ServiceError]] = {
     "too_many_bytes": TooLarge,
@@ -17,13 +18,18 @@ _ERRORS: dict[str, type[ServiceError]] = {
 }
 
 
+def is_url(image: str) -> bool:
+    """Whether a request's ``image`` is an address rather than the image itself."""
+    return image[:6].lower().startswith(_SCHEMES)
+
+
 def decode_base64(text: str, max_bytes: int) -> bytes:
     """The bytes of a data URI or of plain base64 (blanks and line ends are allowed).
 
     Raises:
         Invalid: a URL, or not base64. TooLarge: more than ``max_bytes``.
     """
-    if text[:8].lower().startswith(("http:", "https:", "file:", "ftp:")):
+    if is_url(text):
         raise Invalid(
             "image URLs are off; send the image itself as base64 or as a multipart file",
             field="image",

@@ -27,13 +27,7 @@ MAX_REDIRECTS = 3
 MAX_URL = 2048
 HTTPS_PORT = 443
 Resolve = Callable[[str], Awaitable[Sequence[str]]]
-_SCHEMES = ("http:", "https:", "file:", "ftp:")
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
-
-
-def is_url(image: str) -> bool:
-    """Whether a request's ``image`` is an address rather than the image itself."""
-    return image[:6].lower().startswith(_SCHEMES)
 
 
 class ImageUrls:

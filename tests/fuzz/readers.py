@@ -38,8 +38,7 @@ from service.http.body import check_headers, from_form
 from service.http.form_body import read_form
 from service.http.json_body import read_model
 from service.http.translate_chat import locate, to_answer_request
-from service.images.decode import decode_base64
-from service.images.fetch_url import is_url
+from service.images.decode import decode_base64, is_url
 from service.schemas.answer import AnswerRequest
 from service.schemas.chat import ChatRequest
 from service.schemas.policy import PolicyRequest

@@ -27,7 +27,7 @@ from service.http.batch_lines import Line, Lines
 from service.http.body import check_headers, media_type, parse_ask
 from service.http.idempotency import HEADER
 from service.http.problems import problem_body, problem_responses
-from service.http.routes.answer import give_answer
+from service.http.routes.answer import admit
 from service.observe.tracing import RequestSpan
 from service.schemas.answer import AnswerRequest
 
@@ -73,10 +73,10 @@ async def post_batch(request: Request) -> Response:
         )
     gate: Gate = request.app.state.gate
     gate.check_ready()
-    return _Answers(request, gate)
+    return _LinesOut(request, gate)
 
 
-class _Answers(Response):
+class _LinesOut(Response):
     """The lines out. Reading goes on while writing waits, so no sender can be locked out.
 
     Lines being worked on are bounded by ``batch_concurrency``, answers that wait for their reader
@@ -136,11 +136,11 @@ class _Answers(Response):
             self._slots.release()
             self._gate.held.close(line.arrival)
 
-        task = group.create_task(self._answer(line))
+        task = group.create_task(self._line_out(line))
         task.add_done_callback(ended)
         return task
 
-    async def _answer(self, line: Line) -> bytes:
+    async def _line_out(self, line: Line) -> bytes:
         """One line out. Only a fault of ours is logged; the rest is told."""
         request, span = self._as_request(line)
         state: dict[str, Any] = request.scope["state"]
@@ -148,7 +148,7 @@ class _Answers(Response):
             if isinstance(line.content, ServiceError):
                 raise line.content
             await self._wait_for_room()
-            answer, _ = await give_answer(request, parse_ask)
+            answer, _ = await admit(request, parse_ask)
             told = answer.model_dump(mode="json")
         except Exception as error:
             if not isinstance(error, ServiceError):

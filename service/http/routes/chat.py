@@ -19,12 +19,12 @@ from service.errors import Invalid, NotFound, ServiceError, UnsupportedType
 from service.gate.ask import Ask, Outcome
 from service.gate.gate import Gate
 from service.http.body import ask_of, media_type
-from service.http.idempotency import HEADER, once
+from service.http.idempotency import HEADER, once_per_key
 from service.http.json_body import read_model
 from service.http.openai_errors import error_body, error_responses
 from service.http.openapi import request_body
 from service.http.problems import problem_body
-from service.http.routes.answer import give_answer
+from service.http.routes.answer import admit
 from service.http.translate_chat import Chunks, locate, to_answer_request, to_completion
 from service.schemas.answer import AnswerRequest, AnswerResponse
 from service.schemas.chat import ChatRequest, Completion
@@ -65,7 +65,7 @@ async def get_model(name: str, request: Request) -> Response:
 )
 async def post_completion(request: Request) -> Response:
     """One user message with one text and one image; what the gate cannot do is refused."""
-    return await once(request, _Completion(request).reply)
+    return await once_per_key(request, _Completion(request).reply)
 
 
 class _Completion:
@@ -82,7 +82,7 @@ class _Completion:
 
     async def reply(self) -> Response:
         """The response. A stream that need not be held begins as soon as there is an answer."""
-        answering = asyncio.create_task(give_answer(self._request, self._parse))
+        answering = asyncio.create_task(admit(self._request, self._parse))
         either: set[asyncio.Future[Any]] = {answering, self._generated}
         _end_with_request(answering)
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
