@@ -83,7 +83,7 @@ async def give_answer(request: Request, parse: Parse) -> tuple[AnswerResponse, O
                             ask = await parse(request, body, gate)
                         del body
                         gate.held.shrink(arrival, arrival.size)
-                        outcome = await gate.answer(ask, stages, request.state.id)
+                        outcome = await gate.run_and_record(ask, stages, request.state.id)
     except TimeoutError as error:
         raise gate.deadline(seconds, stages) from error
     mode = gate.settings.mode
