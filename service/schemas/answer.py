@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from probes.model.bundle import Bundle
 from probes.model.certificate import Certificate
+from probes.signals.codec import parts_of
 from probes.signals.question import QuestionMode
 from probes.types import (
     ConsistencyMode,
@@ -21,7 +22,6 @@ from probes.types import (
 )
 from service.gate.ask import Ask, Outcome
 from service.gate.rules import Rules
-from service.gate.signal_parts import parts_of
 from service.images.picture import Picture
 
 MAX_QUESTION = 2_000
