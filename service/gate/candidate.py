@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from probes.model.policy import settled
+from probes.model.policy import TwoStages
 from probes.signals import measure
-from probes.signals.consistency import measure_consistency
 from probes.types import (
     ConsistencyMode,
     Decision,
@@ -17,7 +16,6 @@ from probes.types import (
     Generation,
     Missing,
     PolicyMode,
-    SelfConsistency,
     Signals,
     Verdict,
 )
@@ -113,24 +111,16 @@ def judge(
 
     Returns ``Missing("not_sampled")`` as the decision where further samples could change it.
     """
-    bundle, policy = rules.bundle, rules.policy
     certificate = rules.certificate_for(mode, planned, shortened=shortened, metadata=metadata)
-    assessment = bundle.assess(signals)
-    wanted = mode == "always" or (mode == "auto" and policy.middle_band(assessment, certificate))
-    if not wanted:
-        return policy.decide(assessment, certificate), assessment.score
-    if samples is None:
-        return Missing("not_sampled"), assessment.score
-    policy = replace(policy, required=(*policy.required, "self_consistency"))
-
-    def decide(consistency: SelfConsistency | Missing) -> Decision:
-        assessed = bundle.assess(replace(signals, self_consistency=consistency))
-        return policy.decide(assessed, certificate)
-
-    if isinstance(samples, Missing):
-        return decide(samples), samples
-    if not settled(greedy, samples, planned, decide):
-        return Missing("not_sampled"), assessment.score
-    consistency = measure_consistency(greedy, samples, planned)
-    second = bundle.assess(replace(signals, self_consistency=consistency))
-    return policy.decide(second, certificate), second.score
+    judged = TwoStages(
+        rules.policy, certificate, rules.bundle.assess, signals,
+        mode=mode, greedy=greedy, planned=planned,
+    )  # fmt: skip
+    if judged.samples is not None:
+        if samples is None:
+            return Missing("not_sampled"), judged.first.score
+        judged.take(samples)
+        if judged.unsettled:
+            return Missing("not_sampled"), judged.first.score
+    assessment, decision = judged.decide()
+    return decision, judged.samples if isinstance(judged.samples, Missing) else assessment.score

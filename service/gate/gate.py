@@ -21,7 +21,7 @@ from service.gate.arrival import HeldBytes
 from service.gate.ask import Ask, Outcome
 from service.gate.observer import Observer
 from service.gate.parity import ParityError, check_parity
-from service.gate.pipeline import answer
+from service.gate.pipeline import run
 from service.gate.record_keeping import RecordKeeping
 from service.gate.rules import Rules
 from service.gate.stages import Stages
@@ -228,16 +228,20 @@ class Gate:
         if self.record_keeping is not None:
             self.record_keeping.check()
 
-    async def answer(self, ask: Ask, stages: Stages, answer_id: str) -> Outcome:
-        """Run the pipeline and keep a record; the engine's errors become the caller's."""
-        outcome = await self._answer(ask, stages)
+    async def run_and_record(self, ask: Ask, stages: Stages, answer_id: str) -> Outcome:
+        """Run the pipeline and keep a record; returns what the caller is told.
+
+        Raises ServiceError: there is no answer, or it had to be recorded and could not be.
+        """
+        outcome = await self._run_or_refuse(ask, stages)
         if self.record_keeping is None:
             return outcome
         return await self.record_keeping.keep(ask, outcome, stages, answer_id)
 
-    async def _answer(self, ask: Ask, stages: Stages) -> Outcome:
+    async def _run_or_refuse(self, ask: Ask, stages: Stages) -> Outcome:
+        """Run the pipeline; the engine's errors become errors that the caller can act on."""
         try:
-            return await answer(ask, self.engine, stages)
+            return await run(ask, self.engine, stages)
         except QueryRefused as error:
             raise Invalid(str(error), field="question", kind="query_refused") from error
         except EngineOverloaded as error:

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from probes.monitor.audit import Audit
+from probes.signals.codec import parts_of
 from probes.types import Missing
 from service.gate.ask import Ask, Outcome
 from service.gate.candidate import Compared
-from service.gate.signal_parts import parts_of
 from service.gate.stages import Stages
 from service.records.answer import AnswerRecord, question_hash
 

@@ -9,10 +9,10 @@ from typing import Literal
 
 from probes.model.bundle import Bundle
 from probes.model.certificate import Certificate
+from probes.signals.codec import parts_of
 from probes.types import Missing, ModelIdentity, Query
 from service.gate.ask import Ask, Outcome
 from service.gate.rules import Rules
-from service.gate.signal_parts import parts_of
 from service.images.picture import Picture
 from service.schemas.answer import (
     AnswerOptions,

@@ -107,7 +107,7 @@ async def _serve_in_turn(request: Request, parse: Parse, seconds: float) -> tupl
                 ask = await parse(request, body, gate)
             del body
             gate.held.shrink(arrival, arrival.size)
-            return ask, await gate.answer(ask, stages, request.state.id)
+            return ask, await gate.run_and_record(ask, stages, request.state.id)
 
 
 def _allowed_seconds(headers: Headers, longest: float) -> float:
