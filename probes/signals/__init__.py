@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from probes.signals.attention import measure_attention
 from probes.signals.confidence import measure_confidence
-from probes.signals.consistency import measure_consistency
 from probes.signals.degenerate import measure_form
 from probes.signals.domain import DomainModel, measure_domain
 from probes.signals.hidden import measure_probe
 from probes.signals.question import QuestionModel
 from probes.signals.question_kind import KindModel, measure_question_kind
-from probes.types import Generation, ImageCondition, Missing, Query, SampleSet, Signals
+from probes.types import Generation, ImageCondition, Missing, Query, Signals
 
 if TYPE_CHECKING:
     from probes.model.probe import LinearProbe
@@ -34,25 +33,20 @@ class Instruments(Protocol):
     def kinds(self) -> KindModel | None: ...
 
 
-def measure(
-    query: Query, generation: Generation, bundle: Instruments, samples: SampleSet | None = None
-) -> Signals:
-    """Measure every signal of an answer.
+def measure(query: Query, generation: Generation, bundle: Instruments) -> Signals:
+    """Measure every signal of an answer but self-consistency, for which it is sampled later.
 
     Args:
         query: what was asked.
         generation: the greedy answer and what was read on the way.
         bundle: holds the probe, both sides of the domain and, where the risk reads it, the model of
             kinds.
-        samples: sampled answers, or None when none were asked for.
     """
     trace = generation.trace
     return Signals(
         hidden_state_probe=measure_probe(trace, bundle.probe),
         token_confidence=measure_confidence(trace),
-        self_consistency=Missing("not_requested")
-        if samples is None
-        else measure_consistency(generation.answer, samples.answers, samples.planned),
+        self_consistency=Missing("not_requested"),
         attention=measure_attention(trace),
         evidence=Missing("not_requested"),
         domain=measure_domain(query, trace, bundle.probe, bundle.domain, bundle.questions),

@@ -251,11 +251,6 @@ class Decoders:
         self._replacing: set[asyncio.Task[None]] = set()
         self._closing = False
 
-    @property
-    def pids(self) -> list[int]:
-        """Of the processes that run."""
-        return [decoder.process.pid for decoder in self._running]
-
     async def start(self) -> None:
         """Start all at once. Raises DecodersError."""
         try:

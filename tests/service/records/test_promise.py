@@ -20,8 +20,8 @@ from service.records.outcome import Outcome
 from service.records.retention import delete_before
 from service.records.tables import totals, voids
 from service.records.verify import verify
-from service.records.voids import last_changes, voided
-from tests.service.records.line import START, Line, dated, read, with_claim
+from service.records.voids import last_changes
+from tests.service.records.line import START, Line, dated, read, voided, with_claim
 
 pytestmark = pytest.mark.anyio
 
