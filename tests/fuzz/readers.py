@@ -35,9 +35,8 @@ from service.access.tokens import (
 )
 from service.errors import ServiceError
 from service.http.body import check_headers, from_form
-from service.http.form_body import read_form
 from service.http.json_body import read_model
-from service.images.decode import decode_base64
+from service.images.data_uri import decode_base64
 from service.images.fetch_url import is_url
 from service.schemas.answer import AnswerRequest
 from service.schemas.chat import ChatRequest
@@ -91,7 +90,7 @@ def read_multipart(data: bytes) -> None:
     headers = Headers(raw=[(b"content-type", kind)])
     try:
         check_headers(headers)
-        from_form(read_form(headers["content-type"], body))
+        from_form(headers["content-type"], body)
     except ServiceError as error:
         _told(error)
 

@@ -14,7 +14,7 @@ from probes.types import Missing
 from service.gate.arrival import Arrival
 from service.gate.gate import Gate
 from service.gate.pipeline import Ask, Outcome
-from service.http.body import parse_ask, read_body
+from service.http.body import parse_ask, read_body, take_body
 from service.http.idempotency import once
 from service.http.problems import problem_responses
 from service.http.time_limit import time_limit
@@ -76,12 +76,12 @@ async def give_answer(request: Request, parse: Parse) -> tuple[AnswerResponse, O
                 with admission.place(
                     caller, deadline=deadline, batch=batch, arrival=arrival
                 ) as place:
-                    body = await read_body(request, gate.settings.max_body_bytes, arrival)
+                    limit = gate.settings.max_body_bytes
+                    request.state.body = await read_body(request, limit, arrival)
                     async with admission.turn(place) as waited:
                         stages.add("queue", waited)
                         with stages.timed("decode"):
-                            ask = await parse(request, body, gate)
-                        del body
+                            ask = await parse(request, take_body(request), gate)
                         gate.held.shrink(arrival, arrival.size)
                         outcome = await gate.answer(ask, stages, request.state.id)
     except TimeoutError as error:
