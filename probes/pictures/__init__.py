@@ -8,6 +8,6 @@ format is one module with ``take_apart`` and ``find_damage``, and a line in
 """
 
 from probes.pictures.container import Limits, PictureRefused
-from probes.pictures.decoder import Decoded, decode
+from probes.pictures.decoder import Decoded, decode, module_of
 
-__all__ = ["Decoded", "Limits", "PictureRefused", "decode"]
+__all__ = ["Decoded", "Limits", "PictureRefused", "decode", "module_of"]

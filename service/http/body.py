@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
+from io import BytesIO
 from typing import Any
 
 from fastapi import Request
@@ -18,7 +20,7 @@ from service.gate.gate import Gate
 from service.http.form_body import Field, read_form
 from service.http.json_body import read_json, read_model
 from service.http.translate import to_ask
-from service.images.decode import decode_base64, is_url
+from service.images.data_uri import decode_base64, is_url
 from service.schemas.answer import AnswerOptions, AnswerRequest
 
 SMALL_BODY_BYTES = 16 * 1024
@@ -75,9 +77,8 @@ async def read_body(request: Request, limit: int, arrival: Arrival | None = None
         TooLarge, Malformed, UnsupportedType: it is not read.
         Overloaded: others need the room, and it came slowly.
     """
-    held: bytes | None = request.scope["state"].pop("body", None)
-    if held is not None:
-        return held
+    if "body" in request.scope["state"]:
+        return take_body(request)
     check_headers(request.headers)
     announced = _announced(request.headers)
     most = DISCARD_FACTOR * limit
@@ -87,19 +88,23 @@ async def read_body(request: Request, limit: int, arrival: Arrival | None = None
         request.app.state.gate.held.check(arrival.caller, min(announced, limit))
     try:
         if arrival is None:
-            chunks = await _chunks(request, limit, None)
+            body = await _receive(request, limit, None)
         else:
             async with arrival.awaiting():
-                chunks = await _chunks(request, limit, arrival)
+                body = await _receive(request, limit, arrival)
     except ClientDisconnect as gone:
         raise Malformed(
             "the body ended early; send all of it", field="body", kind="disconnected"
         ) from gone
-    if chunks is None:
+    if body is None:
         raise _too_large(limit)
-    size = sum(map(len, chunks))
-    gate: Gate = request.app.state.gate
-    return await gate.parse(size, lambda: b"".join(chunks))
+    return body
+
+
+def take_body(request: Request) -> bytes:
+    """The body that was left in ``request.state.body``: nothing else holds it after that."""
+    body: bytes = request.scope["state"].pop("body")
+    return body
 
 
 async def read_small_body(request: Request, gate: Gate) -> bytes:
@@ -111,24 +116,24 @@ async def read_small_body(request: Request, gate: Gate) -> bytes:
         raise gate.deadline() from error
 
 
-async def _chunks(request: Request, limit: int, arrival: Arrival | None) -> list[bytes] | None:
-    """The body in pieces; None when it has more than ``limit`` bytes."""
+async def _receive(request: Request, limit: int, arrival: Arrival | None) -> bytes | None:
+    """The body, in one buffer that grows; None when it has more than ``limit`` bytes."""
     held = request.app.state.gate.held
-    chunks: list[bytes] = []
+    body = BytesIO()
     total = 0
     async for chunk in request.stream():
         total += len(chunk)
         if total <= limit:
             if arrival is not None:
                 held.grow(arrival, len(chunk))
-            chunks.append(chunk)
+            body.write(chunk)
         elif total > DISCARD_FACTOR * limit:
             return None
-        elif chunks:
-            chunks.clear()
+        elif body.tell():
+            body = BytesIO()
             if arrival is not None:
                 held.shrink(arrival, arrival.size)
-    return None if total > limit else chunks
+    return None if total > limit else body.getvalue()  # its own buffer, without a copy
 
 
 def _announced(headers: Headers) -> int:
@@ -153,11 +158,13 @@ async def parse_ask(request: Request, body: bytes, gate: Gate) -> Ask:
             "the body is empty; send a question and an image", field="body", kind="empty_body"
         )
     if kind == "application/json":
-        asked = await gate.parse(len(body), lambda: read_model(AnswerRequest, body))
+        asked = await gate.parse(len(body), partial(read_model, AnswerRequest, body))
+        del body
         return await ask_of(asked, gate, request.state.caller.id)
     if kind == "multipart/form-data":
         sent = request.headers["content-type"]
-        options, data = await gate.parse(len(body), lambda: from_form(read_form(sent, body)))
+        options, data = await gate.parse(len(body), partial(from_form, sent, body))
+        del body
         return to_ask(options, await gate.decode(data, request.state.caller.id), gate.rules)
     raise UnsupportedType(
         f"the body's type {kind!r} is not read; send application/json or multipart/form-data",
@@ -175,13 +182,14 @@ async def ask_of(asked: AnswerRequest, gate: Gate, caller: str) -> Ask:
     if is_url(text):
         data = await gate.image_urls.fetch(text)
     else:
-        data = await gate.parse(len(text), lambda: decode_base64(text, limit))
+        data = await gate.parse(len(text), partial(decode_base64, text, limit))
+    del text, asked.image  # the largest that is held, while others have their turn to be decoded
     return to_ask(asked, await gate.decode(data, caller), gate.rules)
 
 
-def from_form(form: Sequence[Field]) -> tuple[AnswerOptions, bytes]:
-    """The options, and the image's bytes. Raises Invalid."""
-    fields, data = _form(form)
+def from_form(content_type: str, body: bytes) -> tuple[AnswerOptions, bytes]:
+    """The options, and the image's bytes. Raises Malformed and Invalid."""
+    fields, data = _form(read_form(content_type, body))
     if "metadata" in fields:
         fields["metadata"] = _metadata(fields["metadata"])
     try:

@@ -25,6 +25,7 @@ import structlog
 
 from probes.types import ImageArray
 from service.errors import Invalid, ServiceError
+from service.images.decode import check_beginning
 from service.images.picture import Picture
 from service.images.wire import (
     HEAD,
@@ -136,6 +137,8 @@ class Decoder(asyncio.BufferedProtocol):
         while self._unsent and not self._full:
             piece, self._unsent = self._unsent[:PIECE], self._unsent[PIECE:]
             self._transport.write(piece)
+        if not self._unsent:
+            self._unsent = memoryview(b"")  # an empty end of a file holds all of it
 
     def pause_writing(self) -> None:
         """Called by the transport."""
@@ -238,7 +241,7 @@ class Decoders:
     def __init__(
         self, count: int, max_bytes: int, max_pixels: int, image_seconds: float = IMAGE_SECONDS
     ) -> None:
-        self._count, self._max_pixels = count, max_pixels
+        self._count, self._max_bytes, self._max_pixels = count, max_bytes, max_pixels
         self._arguments = [str(max_bytes), str(max_pixels), str(image_seconds)]
         self._idle: list[Decoder] = []
         self._lines: OrderedDict[str, deque[Job]] = OrderedDict()
@@ -278,6 +281,7 @@ class Decoders:
             Invalid: the image kills decoders, too. The rest as
                 :func:`service.images.decode.decode_image`.
         """
+        check_beginning(file, self._max_bytes)
         died = 0
         while died < TRIES:
             job = Job(file, caller, asyncio.get_running_loop().create_future())
@@ -292,6 +296,7 @@ class Decoders:
                 died += TRIES if code == -signal.SIGPROF else 1
             finally:
                 self._forget(job)
+                del job  # its error would hold it, and the file, in a circle
         raise Invalid(
             "the image takes too long to decode, or breaks the decoder; send it in another format",
             field="image",

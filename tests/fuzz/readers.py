@@ -35,10 +35,9 @@ from service.access.tokens import (
 )
 from service.errors import ServiceError
 from service.http.body import check_headers, from_form
-from service.http.form_body import read_form
 from service.http.json_body import read_model
 from service.http.translate_chat import locate, to_answer_request
-from service.images.decode import decode_base64, is_url
+from service.images.data_uri import decode_base64, is_url
 from service.schemas.answer import AnswerRequest
 from service.schemas.chat import ChatRequest
 from service.schemas.policy import PolicyRequest
@@ -91,7 +90,7 @@ def read_multipart(data: bytes) -> None:
     headers = Headers(raw=[(b"content-type", kind)])
     try:
         check_headers(headers)
-        from_form(read_form(headers["content-type"], body))
+        from_form(headers["content-type"], body)
     except ServiceError as error:
         _told(error)
 

@@ -17,7 +17,7 @@ from service.gate.arrival import Arrival
 from service.gate.ask import Ask, Outcome
 from service.gate.gate import Gate
 from service.gate.stages import Stages
-from service.http.body import parse_ask, read_body
+from service.http.body import parse_ask, read_body, take_body
 from service.http.idempotency import once_per_key
 from service.http.openapi import request_body
 from service.http.problems import problem_responses
@@ -100,12 +100,11 @@ async def _serve_in_turn(request: Request, parse: Parse, seconds: float) -> tupl
             arrival=arrival,
         ) as place,
     ):
-        body = await read_body(request, gate.settings.max_body_bytes, arrival)
+        request.state.body = await read_body(request, gate.settings.max_body_bytes, arrival)
         async with admission.turn(place) as waited:
             stages.add("queue", waited)
             with stages.timed("decode"):
-                ask = await parse(request, body, gate)
-            del body
+                ask = await parse(request, take_body(request), gate)
             gate.held.shrink(arrival, arrival.size)
             return ask, await gate.run_and_record(ask, stages, request.state.id)
 

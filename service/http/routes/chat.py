@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -74,7 +75,7 @@ class _Completion:
     def __init__(self, request: Request) -> None:
         self._request = request
         self._gate: Gate = request.app.state.gate
-        self._asked: ChatRequest | None = None
+        self._stream = False
         self._bundle = self._gate.bundle
         self._generated: asyncio.Future[Generation] = asyncio.Future()
         # A stream that is kept under a key is kept whole.
@@ -89,7 +90,7 @@ class _Completion:
         if not answering.done():
             return StreamingResponse(self._early(answering), headers=_NO_CACHE, media_type=_EVENTS)
         answer, outcome = await answering
-        if self._asked is not None and self._asked.stream:
+        if self._stream:
             events = b"".join(self._events(answer, outcome))
             return Response(events, headers=_NO_CACHE, media_type=_EVENTS)
         ended = outcome.generation.finish_reason
@@ -104,21 +105,22 @@ class _Completion:
                 field="Content-Type",
                 kind="unsupported_body",
             )
-        self._asked, own = asked, _ = await gate.parse(len(body), lambda: self._read(body, gate))
+        self._stream, own = await gate.parse(len(body), partial(self._read, body, gate))
+        del body
         ask = await ask_of(own, gate, request.state.caller.id)
         self._bundle = ask.rules.bundle
-        if asked.stream and not self._hold:
+        if self._stream and not self._hold:
             return replace(ask, on_generation=self._generated.set_result)
         return ask
 
-    def _read(self, body: bytes, gate: Gate) -> tuple[ChatRequest, AnswerRequest]:
-        """The request as it came, and in the gate's own shape."""
+    def _read(self, body: bytes, gate: Gate) -> tuple[bool, AnswerRequest]:
+        """Whether a stream is asked for, and the request in the gate's own shape."""
         try:
             asked = read_model(ChatRequest, body)
             _check_model(asked.model, gate)
             question, image = locate(asked)
             self._request.state.fields = {"question": question.field, "image": image.field}
-            return asked, to_answer_request(asked, question.value, image.value)
+            return bool(asked.stream), to_answer_request(asked, question.value, image.value)
         except ValidationError as error:
             raise Invalid.from_validation(error) from error
 
