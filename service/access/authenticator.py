@@ -1,7 +1,7 @@
-"""Who calls, and what they may do.
+"""Identifies callers, and says what they may do.
 
-The service is open only on a loopback address without keys, or where the operator said so. In all
-other cases a caller needs a key or a token.
+The service is open only on a loopback address without keys, or if the operator says so. Otherwise
+a caller needs a key or a token.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ REALM = 'Bearer realm="vlm-gate"'
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: ``id`` is a key's id, ``jwt-`` and a hash, or ``anonymous``; it is no secret.
+    """A caller. ``id`` is a key's id, ``jwt-`` and a hash, or ``anonymous``; it is no secret.
 
-    ``owner`` is the id of whose key it is, where one person holds several.
+    ``owner`` is the id of the first key that the same person holds.
     """
 
     id: str
@@ -53,12 +53,12 @@ ANONYMOUS = Caller("anonymous", frozenset(SCOPES))
 
 
 class Authenticator:
-    """From a request's headers to its caller.
+    """Finds the caller in a request's headers.
 
     Args:
         keys: the file of API keys, if there is one.
         tokens: checks JWTs, if they are accepted.
-        trusted_front: open, and something in front decides who may call.
+        trusted_front: open, because something in front decides who may call.
         origins: web pages that may call (CORS).
     """
 
@@ -75,7 +75,7 @@ class Authenticator:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Authenticator:
-        """Raises SettingsError when keys are asked for and cannot be had."""
+        """Read the keys that the settings name. Raises SettingsError if that fails."""
         keys, tokens = None, None
         try:
             if settings.api_keys_file is not None:
@@ -152,10 +152,10 @@ def _unauthorized(detail: str) -> Unauthorized:
 
 
 def _refuse_web_pages(request: Request, origins: tuple[str, ...]) -> None:
-    """Open on loopback means open to this machine's programs, not to pages in its browser.
+    """Refuse pages in this machine's browser: open on loopback means open to its programs alone.
 
-    A page elsewhere can send to 127.0.0.1, and by rebinding its name read from there, but the
-    browser then tells its origin, or its name as the host.
+    A page elsewhere can send to 127.0.0.1 and, if it rebinds its name, read from there. But then
+    the browser sends its origin, or its name as the host.
     """
     origin = request.headers.get("origin")
     if origin not in (None, *origins) and not _is_local(origin or ""):

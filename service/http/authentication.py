@@ -1,7 +1,4 @@
-"""Before a body is read: no key in a URL, and a caller on every path but the open ones.
-
-``ScopeNeeded`` then asks for the scope that a router needs.
-"""
+"""Finds out who calls before any body is read, and refuses callers without the scope they need."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ _JWT = re.compile(r"(?<![\w-])eyJ[\w-]+\.eyJ[\w-]+\.")
 
 
 class Authentication:
-    """ASGI middleware: no key in a URL, and on every path but the open ones a caller."""
+    """ASGI middleware: refuses keys in URLs, identifies the caller on all but open paths."""
 
     def __init__(self, app: ASGIApp, authenticator: Authenticator) -> None:
         self.app = app
@@ -67,7 +64,7 @@ def _holds_key(scope: ConnectionScope) -> bool:
 
 
 class ScopeNeeded(HTTPBearer):
-    """A dependency for a router, documented as what it is: the caller must hold ``scope``."""
+    """A router's dependency, which OpenAPI shows as security: the caller must hold ``scope``."""
 
     def __init__(self, scope: Scope) -> None:
         super().__init__(

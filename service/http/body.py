@@ -1,4 +1,4 @@
-"""A request's body -> an Ask: sizes are checked before anything is parsed."""
+"""Reads a request's body and parses it as a question. It checks sizes before it parses anything."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def media_type(headers: Headers) -> str:
 
 
 def check_headers(headers: Headers) -> None:
-    """What is known of a body before it comes. Raises UnsupportedType, Malformed."""
+    """Refuse a body by its headers alone. Raises UnsupportedType, Malformed."""
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise UnsupportedType(
@@ -66,16 +66,16 @@ def check_headers(headers: Headers) -> None:
 
 
 async def read_body(request: Request, limit: int, arrival: Arrival | None = None) -> bytes:
-    """All bytes of the body, of which at most ``limit`` are kept.
+    """Read the whole body, and keep at most ``limit`` bytes of it.
 
-    A body that was read before lies in ``request.state.body``, and is handed over.
+    If it was read before, it lies in ``request.state.body``, and this takes it from there.
 
     Args:
-        arrival: counts what is kept of it; small bodies need none.
+        arrival: counts the bytes kept; small bodies need none.
 
     Raises:
-        TooLarge, Malformed, UnsupportedType: it is not read.
-        Overloaded: others need the room, and it came slowly.
+        TooLarge, Malformed, UnsupportedType: the body is refused.
+        Overloaded: it came slowly, and others need the room.
     """
     if "body" in request.scope["state"]:
         return take_body(request)
@@ -102,13 +102,13 @@ async def read_body(request: Request, limit: int, arrival: Arrival | None = None
 
 
 def take_body(request: Request) -> bytes:
-    """The body that was left in ``request.state.body``: nothing else holds it after that."""
+    """Take the body out of ``request.state.body``: nothing else holds it after that."""
     body: bytes = request.scope["state"].pop("body")
     return body
 
 
 async def read_small_body(request: Request, gate: Gate) -> bytes:
-    """A body that holds no image, within the deadline. Raises as :func:`read_body`, and TooLate."""
+    """Read a body without an image, in time. Raises as :func:`read_body`, and TooLate."""
     try:
         async with asyncio.timeout(gate.settings.deadline_seconds):
             return await read_body(request, SMALL_BODY_BYTES)
@@ -117,7 +117,7 @@ async def read_small_body(request: Request, gate: Gate) -> bytes:
 
 
 async def _receive(request: Request, limit: int, arrival: Arrival | None) -> bytes | None:
-    """The body, in one buffer that grows; None when it has more than ``limit`` bytes."""
+    """Collect the body in one buffer that grows; None if it has more than ``limit`` bytes."""
     held = request.app.state.gate.held
     body = BytesIO()
     total = 0
@@ -137,7 +137,7 @@ async def _receive(request: Request, limit: int, arrival: Arrival | None) -> byt
 
 
 def _announced(headers: Headers) -> int:
-    """Content-Length, which the server has read as a number; more digits than that has none."""
+    """Content-Length as a number. The server has checked that it is one."""
     digits = headers.get("content-length", "0").lstrip("0")[:19]
     return int(digits) if digits.isdecimal() else 0
 
@@ -174,7 +174,7 @@ async def parse_ask(request: Request, body: bytes, gate: Gate) -> Ask:
 
 
 async def ask_of(asked: AnswerRequest, gate: Gate, caller: str) -> Ask:
-    """Get and decode the image of a caller's request that was parsed.
+    """Fetch or decode the image of a parsed request, and make the question of both.
 
     Raises TooLarge, UnsupportedType, Invalid.
     """

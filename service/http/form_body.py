@@ -1,4 +1,4 @@
-"""A multipart body -> its fields, in memory and within bounds."""
+"""Parses a multipart body into its fields, in memory and within bounds."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A JSON body -> a model. How much there is in it is bounded before any of it is built.
+"""Parses a JSON body into a model, and bounds how much there is in it before it builds anything.
 
 A body may hold one long text, an image in base64, and beside it only what a question can need: so
-few marks, names and digits that reading them takes no time worth speaking of. A name that stands
-twice in an object is refused (RFC 8259, 4: what it means then is anybody's guess).
+few marks, names and digits that reading them takes hardly any time. A name that appears twice in an
+object is refused (RFC 8259, section 4, leaves its meaning open).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_model(model: type[Model], body: bytes) -> Model:
-    """The model that a body says, strictly. Raises Malformed and Invalid."""
+    """Validate a body as a model, strictly. Raises Malformed and Invalid."""
     try:
         return model.model_validate(read_json(body), strict=True)
     except ValidationError as error:
@@ -43,7 +43,7 @@ def read_model(model: type[Model], body: bytes) -> Model:
 
 
 def read_json(body: bytes) -> Any:
-    """What a JSON text says. Raises Malformed, and Invalid for a name that stands twice."""
+    """Parse a JSON text. Raises Malformed, and Invalid for a name that appears twice."""
     begin, end = _bound(body)
     short, reader = body, _Reader()
     if end > begin:
@@ -62,7 +62,7 @@ def read_json(body: bytes) -> Any:
 
 
 def writable(text: str) -> bool:
-    """Whether a text is one: JSON can write half of a surrogate pair, which no encoding has."""
+    """Whether a text can be encoded: JSON can write half of a surrogate pair, which cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -95,10 +95,10 @@ def _bound(body: bytes) -> tuple[int, int]:
 
 
 def _cut(body: bytes, begin: int, end: int) -> tuple[bytes, tuple[str, str]]:
-    """Put a word that nobody can guess in the place of a long text, and give both.
+    """Replace a long text by a word that nobody can guess, and give both.
 
-    json would not let go of the interpreter until it has read all of the text. Only what can stand
-    in a text and nowhere else, between two quotes, is taken out: what was no JSON is none after it.
+    json holds the interpreter until it has read all of a text. Only characters that can stand in a
+    text and nowhere else, between two quotes, are taken out: invalid JSON stays invalid.
     """
     first, last = body.rfind(b'"', 0, begin) + 1, body.find(b'"', end)
     if not first or last < 0 or not (_text(body, first, begin) and _text(body, end, last)):

@@ -25,7 +25,7 @@ GONE_STATUS = 499
 
 
 class RequestLog:
-    """ASGI middleware: an id for each request, its count and its line in the log."""
+    """ASGI middleware around everything that may fail: one id, count and log line per request."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -76,7 +76,7 @@ class RequestLog:
 
 
 def _route(scope: Scope) -> str:
-    """The route's template, never the path as sent: labels must stay few."""
+    """The route's template, never the path as sent: a label must have few values."""
     return getattr(scope.get("route"), "path", "unmatched")
 
 

@@ -1,4 +1,4 @@
-"""What browsers are told about every response, and which web pages may read them."""
+"""Headers that protect every response in a browser, and which web pages may read it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _OURS = frozenset(name for name, _ in _ON_DATA)
 
 
 class ResponseHeaders:
-    """ASGI middleware: headers that every response carries."""
+    """ASGI middleware: adds the headers that every response carries."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -52,7 +52,7 @@ class ResponseHeaders:
 
 
 def cors(origins: Sequence[str]) -> list[Middleware]:
-    """CORS for these origins; without any, no page elsewhere may read a response."""
+    """CORS for these origins. Without any, no page elsewhere may read a response."""
     if not origins:
         return []
     return [

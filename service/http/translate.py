@@ -1,6 +1,6 @@
-"""Between the shapes at the edge and the gate: questions in, answers and the rules in force out.
+"""Translates between the schemas and the gate: questions in, answers and the rules in force out.
 
-The schemas say what a caller may send and gets; these functions alone know both sides.
+The schemas say what a caller sends and gets. These functions alone know both sides.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The OpenAI shape -> the gate's own question, and the gate's own answer -> the OpenAI shape."""
+"""Translates between the OpenAI shape and the gate's own question and answer."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from service.schemas.chat import ChatRequest, Choice, Completion, Reliability, S
 
 
 class Located(NamedTuple):
-    """A value, and the name of the field that it stood in."""
+    """A value and the name of its field in the request."""
 
     field: str
     value: str
 
 
 def locate(asked: ChatRequest) -> tuple[Located, Located]:
-    """The question and the image, and where they stand.
+    """Find the question and the image in a request.
 
     Raises:
         Invalid: not one user message with one text and one image.
@@ -118,12 +118,12 @@ class Chunks:
         }
 
     def text(self, answer: str) -> Iterator[dict[str, Any]]:
-        """Who speaks, then the whole answer: engines give it at once."""
+        """The role, then the whole answer: engines give it at once."""
         yield self._chunk({"role": "assistant", "content": ""}, None)
         yield self._chunk({"content": answer}, None)
 
     def last(self, answer: AnswerResponse, finish_reason: str) -> dict[str, Any]:
-        """The end, with what is thought of the answer."""
+        """The last event, with the answer's reliability."""
         told = _reliability(answer).model_dump(mode="json")
         return self._chunk({}, finish_reason) | {"reliability": told}
 

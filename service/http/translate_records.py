@@ -1,4 +1,4 @@
-"""What a reviewer tells -> an outcome in the records; a record -> the recorded answer."""
+"""Translates a reviewer's outcome for the records, and a record for the reader."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from service.schemas.records import (
 
 
 def to_outcome(told: OutcomeRequest, caller: str | None) -> Outcome:
-    """The outcome that a reviewer tells now.
+    """The outcome as the records keep it, told now.
 
     Args:
         caller: the authenticated subject, if there is one.

@@ -1,4 +1,4 @@
-"""An image as it stands in JSON, a data URI or plain base64 -> the bytes of its file."""
+"""Decodes an image in JSON, a data URI or plain base64, to the bytes of its file."""
 
 from __future__ import annotations
 

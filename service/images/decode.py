@@ -1,4 +1,4 @@
-"""An image from outside: its bytes, and the decoder's refusals as the caller's errors."""
+"""Decodes an image's file, and turns the decoder's refusals into the caller's errors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def decode_image(data: bytes, max_bytes: int, max_pixels: int) -> Decoded:
 
 
 def check_beginning(data: bytes, max_bytes: int) -> None:
-    """Refuse what begins as no image that is read, or is too large, before it goes anywhere.
+    """Refuse a file by its first bytes and its size, before anything else is done with it.
 
     Raises as :func:`decode_image`.
     """

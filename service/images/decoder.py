@@ -1,4 +1,4 @@
-"""This side of one process that decodes images: a file goes out, a reply comes in."""
+"""The service's side of one decoding process: it sends a file, and reads the reply."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class DecoderDied(Exception):
     """The process ended before it replied.
 
     Args:
-        process: it.
+        process: the one that ended.
     """
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
@@ -47,12 +47,12 @@ class DecoderDied(Exception):
 
 
 class DecoderHung(DecoderDied):
-    """The process was killed because it gave no sign: not the image's doing."""
+    """The process was killed because it gave no sign of life; the image is not to blame."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Job:
-    """A file that is to be decoded, for whom, and where the result goes."""
+    """A file to decode, its caller, and the future that gets the result."""
 
     file: bytes
     caller: str
@@ -60,12 +60,12 @@ class Job:
 
 
 class Decoder(asyncio.BufferedProtocol):
-    """This side of one process, at one file at a time.
+    """Talks to one decoding process, about one file at a time.
 
     Args:
         process: the other side.
         max_pixels: most pixels that a reply may announce.
-        free: called when it may be asked again. died: called when it will not answer any more.
+        free: called when the process is idle again. died: called when it has ended.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Decoder(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
 
     def ask(self, job: Job) -> None:
-        """Send a file, while it is free. Who does not want the reply any more cancels it."""
+        """Send a file to the idle process. Cancel the job's reply to give it up."""
         self.job, self.began = job, time.monotonic()
         self._unsent = memoryview(job.file)[PIECE:]
         self._transport.writelines([LENGTH.pack(len(job.file)), memoryview(job.file)[:PIECE]])
@@ -120,7 +120,7 @@ class Decoder(asyncio.BufferedProtocol):
         self._send()
 
     def watch(self, most_seconds: float) -> None:
-        """Look whether it still works; end it if not, or if it takes longer than it may."""
+        """End the process if it shows no sign of life, or takes longer than it may."""
         now, ticks = time.monotonic(), _ticks(self.process.pid)
         if ticks != self._ticks:
             self._ticks, self.sign = ticks, now
@@ -132,12 +132,12 @@ class Decoder(asyncio.BufferedProtocol):
             self.close()
 
     def close(self) -> None:
-        """End it, whatever it does."""
+        """End the process, whatever it is doing."""
         self.process.kill()
         self._transport.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Once the head is known the pixels go straight to where they belong."""
+        """Where the next bytes go: once the head is known, straight to the pixels' array."""
         return memoryview(self._room) if self._rest is None else self._rest
 
     def buffer_updated(self, nbytes: int) -> None:

@@ -1,8 +1,8 @@
-"""The processes that decode images: a few, each at one image; one that dies or hangs is replaced.
+"""A pool of processes that decode images, one each at a time. One that dies or hangs is replaced.
 
-Callers take turns, and one caller holds all decoders but one at most: whatever it sends, another's
-image finds a decoder. A watch asks idle decoders for a sign every second, and looks whether busy
-ones still work; one without a sign is killed, and its image goes to another.
+Callers take turns, and one caller never holds the last decoder: whatever it sends, another's image
+finds a free one. Every second a watch asks idle decoders for a sign of life, and checks that busy
+ones still work. One that gives no sign is killed, and its image goes to another.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TRIES = 2
 
 
 class DecodersError(Exception):
-    """A process could not be started."""
+    """A decoding process could not be started."""
 
 
 class Decoders:
@@ -71,7 +71,7 @@ class Decoders:
         self._closing = False
 
     async def start(self) -> None:
-        """Start all at once. Raises DecodersError."""
+        """Start all processes at once. Raises DecodersError."""
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._count):
@@ -83,18 +83,18 @@ class Decoders:
 
     @property
     def working(self) -> bool:
-        """Whether a decoder showed lately that it works."""
+        """Whether any decoder gave a sign of life lately."""
         now = time.monotonic()
         return any(now - decoder.sign <= SILENT_SECONDS for decoder in self._running)
 
     async def decode(self, file: bytes, caller: str = "") -> Picture:
-        """Decode a file. Given up on, the process is free again once it is done with the image.
+        """Decode a file. If this is cancelled, the process is idle again after the image.
 
         Args:
-            caller: whose turn it takes.
+            caller: whose turn the file takes.
 
         Raises:
-            Invalid: the image kills decoders, too. The rest as
+            Invalid: also for an image that kills decoders. The rest as
                 :func:`service.images.decode.decode_image`.
         """
         check_beginning(file, self._max_bytes)
@@ -120,7 +120,7 @@ class Decoders:
         )
 
     async def close(self) -> None:
-        """End all."""
+        """End all processes."""
         self._closing = True
         if self._watcher is not None:
             self._watcher.cancel()
@@ -159,7 +159,7 @@ class Decoders:
         self._free(decoder)
 
     def _free(self, decoder: Decoder) -> None:
-        """Give it the next file, before whoever waits for the last one goes on."""
+        """Give the decoder its next file at once, before the reply to the last one is handled."""
         self._release(decoder)
         self._idle.append(decoder)
         self._assign()
@@ -170,13 +170,13 @@ class Decoders:
             decoder.job = None
 
     def _assign(self) -> None:
-        """Give idle decoders what waits, callers in turn."""
+        """Give waiting files to idle decoders, callers in turn."""
         while self._idle and (job := self._next()) is not None:
             self._held[job.caller] += 1
             self._idle.pop().ask(job)
 
     def _next(self) -> Job | None:
-        """The file whose turn it is, of a caller that may hold one more decoder."""
+        """The next file in turn, of a caller that may hold one more decoder."""
         most = max(1, self._count - 1)
         caller = next((caller for caller in self._lines if self._held[caller] < most), None)
         if caller is None:
@@ -188,7 +188,7 @@ class Decoders:
         return job
 
     def _forget(self, job: Job) -> None:
-        """Take a job that is given up out of its line."""
+        """Remove a job that was given up from its line."""
         line = self._lines.get(job.caller)
         if line is not None and job in line:
             line.remove(job)
@@ -196,7 +196,7 @@ class Decoders:
                 del self._lines[job.caller]
 
     async def _watch(self) -> None:
-        """Ask idle decoders for a sign, and look whether busy ones work."""
+        """Ask idle decoders for a sign of life, and check that busy ones work."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             for decoder in self._idle[:]:
@@ -232,13 +232,13 @@ class Decoders:
 
 
 def _ignore(reply: asyncio.Future[Picture]) -> None:
-    """What came of a sign: that it came is enough."""
+    """Read the reply to the watch's question, so that no error goes unread."""
     if not reply.cancelled():
         reply.exception()
 
 
 def _spawn(descriptor: int, arguments: list[str]) -> subprocess.Popen[bytes]:
-    """The same code as this process runs, and nothing from the folder that it happens to be in."""
+    """Start a process on the code that this one runs, never on the current folder's."""
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "service.images.process", str(descriptor), *arguments],
         pass_fds=[descriptor],

@@ -53,10 +53,10 @@ async def post_answer(request: Request) -> Response:
 
 
 async def admit(request: Request, parse: Parse) -> tuple[AnswerResponse, Outcome]:
-    """Let a request in, within its time: every route that answers does. Returns what came of it.
+    """Admit a request and see it through, within its time limit. All routes that answer do this.
 
     Args:
-        parse: reads the body, once it is the request's turn.
+        parse: parses the body once it is the request's turn.
 
     Raises:
         ServiceError: there is no answer, and why.
@@ -87,7 +87,7 @@ async def admit(request: Request, parse: Parse) -> tuple[AnswerResponse, Outcome
 
 
 async def _serve_in_turn(request: Request, parse: Parse, seconds: float) -> tuple[Ask, Outcome]:
-    """Take a place, read the body, wait for the turn, parse, and let the gate serve."""
+    """Take a place, read the body, wait for the turn, parse, and let the gate run it."""
     gate: Gate = request.app.state.gate
     stages: Stages = request.state.stages
     admission = gate.admission
@@ -110,7 +110,7 @@ async def _serve_in_turn(request: Request, parse: Parse, seconds: float) -> tupl
 
 
 def _allowed_seconds(headers: Headers, longest: float) -> float:
-    """Seconds for one request: the header's, at most ``longest``, which stands when it is absent.
+    """The caller's time limit in seconds, from the header; without one, or at most, ``longest``.
 
     Raises Malformed unless it is a number above 0.
     """
@@ -131,7 +131,7 @@ def _allowed_seconds(headers: Headers, longest: float) -> float:
 
 
 def _arrival(request: Request, gate: Gate) -> AbstractContextManager[Arrival]:
-    """The count of the body's bytes: that of who has read it before, or one of its own."""
+    """What counts the body's bytes: left by the step that read the body before, or new."""
     held: Arrival | None = getattr(request.state, "arrival", None)
     return gate.held.body(request.state.caller.id) if held is None else nullcontext(held)
 

@@ -77,7 +77,7 @@ async def post_batch(request: Request) -> Response:
 
 
 class _LinesOut(Response):
-    """The lines out. Reading goes on while writing waits, so no sender can be locked out.
+    """Writes the lines out. It reads on while a write waits, so no sender is locked out.
 
     Lines being worked on are bounded by ``batch_concurrency``, answers that wait for their reader
     by ``batch_lines``.
@@ -125,7 +125,7 @@ class _LinesOut(Response):
         raise ClientDisconnect
 
     async def _begin(self, group: asyncio.TaskGroup, line: Line) -> asyncio.Task[bytes]:
-        """Work on a line as soon as there is a place; what it holds is let go after that."""
+        """Start on a line as soon as there is a place, and release what it holds at the end."""
         try:
             await self._slots.acquire()
         except asyncio.CancelledError:
@@ -141,7 +141,7 @@ class _LinesOut(Response):
         return task
 
     async def _line_out(self, line: Line) -> bytes:
-        """One line out. Only a fault of ours is logged; the rest is told."""
+        """Make one line out: an answer or a problem. Only a fault of ours is logged."""
         request, span = self._as_request(line)
         state: dict[str, Any] = request.scope["state"]
         try:

@@ -132,7 +132,7 @@ class _Completion:
     async def _early(
         self, answering: asyncio.Task[tuple[AnswerResponse, Outcome]]
     ) -> AsyncIterator[bytes]:
-        """The answer now, the decision when it is known; an error is then the last event."""
+        """Send the answer now, the decision once it is known. An error is the last event."""
         bundle = self._bundle
         request_id = self._request.state.id
         chunks = Chunks(request_id, bundle.model.name, bundle.id, int(time.time()))
@@ -155,7 +155,7 @@ class _Completion:
 
 
 def _end_with_request(answering: asyncio.Task[Any]) -> None:
-    """What is not done when the request ends is given up: whoever sent it has hung up."""
+    """Cancel the work when the request ends before it: the caller has hung up."""
     request = asyncio.current_task()
     assert request is not None
     request.add_done_callback(lambda _: answering.cancel())

@@ -1,4 +1,4 @@
-"""Is it alive, is it ready: for Kubernetes, and under the Open Inference Protocol's names."""
+"""Liveness and readiness, for Kubernetes and under the Open Inference Protocol's names."""
 
 from __future__ import annotations
 

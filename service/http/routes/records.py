@@ -1,4 +1,4 @@
-"""What was answered, and what it turned out to be: read answers, tell outcomes."""
+"""``/v1/answers`` and ``/v1/outcomes``: read recorded answers, tell what they turned out to be."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ async def post_outcome(request: Request) -> OutcomeResponse:
 
 
 def _subject(request: Request) -> str | None:
-    """Who tells, where the service asks; None where anybody may call."""
+    """The caller's subject; None where the service asks for no keys."""
     caller: Caller = request.state.caller
     return None if caller is ANONYMOUS else caller.owner or caller.id
 
@@ -159,7 +159,7 @@ def _due(record: AnswerRecord, words: list[Outcome], me: str | None) -> bool:
 
 
 async def _read(request: Request, work: Callable[[RecordStore], Result]) -> Result:
-    """Ask the records; an answer that is just being written is waited for."""
+    """Read the records, and wait for an answer that is just being written."""
     gate: Gate = request.app.state.gate
     record_keeping = gate.record_keeping
     if record_keeping is None:
