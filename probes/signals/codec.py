@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
-from probes.signals import Instruments
+from probes.signals.measure import Instruments
 from probes.signals.question import QuestionModel
 from probes.types import (
     AnswerForm,

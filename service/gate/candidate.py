@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from probes.model.policy import TwoStages
-from probes.signals import measure
+from probes.signals.measure import measure
 from probes.types import (
     ConsistencyMode,
     Decision,

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from probes.model.bundle import Bundle
 from probes.model.policy import TwoStages
-from probes.signals import measure
 from probes.signals.evidence import answer_row, masked_images, measure_evidence
+from probes.signals.measure import measure
 from probes.signals.sampling import draw_chunk
 from probes.types import (
     Evidence,

@@ -24,8 +24,8 @@ from probes.data.store import load
 from probes.errors import DataError, QuestionRefused, StoreError
 from probes.pictures import Limits
 from probes.readouts import default_layers
-from probes.signals import measure
 from probes.signals.consistency import measure_consistency
+from probes.signals.measure import measure
 from probes.signals.sampling import CHUNK, draw_chunk, image_hash, sample_seed
 from probes.types import GenerationSettings, HiddenStateProbe, Missing, Query
 from tests.probes.pictures.cases import cases

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from probes.signals import Instruments
 from probes.signals.codec import NOT_ASKED, parts_of, signals_of
+from probes.signals.measure import Instruments
 from probes.types import (
     AnswerForm,
     AttentionConcentration,
