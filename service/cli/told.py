@@ -13,8 +13,19 @@ from probes.errors import GateError
 NO_CERTIFICATE = 3
 """Exit status of a command that did its work and had to say: nothing can be promised."""
 
-TRAINING = ("jinja2", "joblib", "matplotlib", "pyarrow", "sklearn", "threadpoolctl")
-"""What the extra ``train`` brings, by the names that are imported."""
+EXTRAS = {
+    "jinja2": "train",
+    "joblib": "train",
+    "matplotlib": "train",
+    "pyarrow": "train",
+    "sklearn": "train",
+    "threadpoolctl": "train",
+    "torch": "transformers",
+    "transformers": "transformers",
+    "vllm": "vllm",
+    "skimage": "demo",
+}
+"""The extra that brings a package, by the name that is imported."""
 
 
 def stop(message: str) -> NoReturn:
@@ -31,7 +42,7 @@ def no_certificate(why: str) -> NoReturn:
 
 @contextmanager
 def told(*more: type[Exception]) -> Iterator[None]:
-    """Say an error and end with 1: the gate's own errors, ``more``, and a missing extra.
+    """Say an error and end with 1: the gate's own errors, ``more``, and a package of an extra.
 
     Every command runs inside ``told()``, so only those with more errors write it.
     """
@@ -42,6 +53,6 @@ def told(*more: type[Exception]) -> Iterator[None]:
         stop(str(error))
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in TRAINING:
+        if package not in EXTRAS:
             raise
-        stop(f"this command needs {package}; install it: pip install 'vlm-gate[train]'")
+        stop(f"this command needs {package}; install it: pip install 'vlm-gate[{EXTRAS[package]}]'")

@@ -12,10 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 from service.cli import app
-from service.cli.told import TRAINING
+from service.cli.told import EXTRAS
 
 ROOT = Path(__file__).parents[3]
 BUNDLE = str(ROOT / "testbed" / "bundles" / "llava")
+TRAINING = {name for name, extra in EXTRAS.items() if extra == "train"}
 SAYS = "install it: pip install 'vlm-gate[train]'"
 WITHOUT = f"""
 import sys
@@ -59,10 +60,12 @@ def test_help_does_not_speak_of_the_old_words(words: tuple[str, ...], says: str)
 
 def test_the_extra_is_what_the_commands_ask_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    by_import = packages_distributions()
+    extras, by_import = project["optional-dependencies"], packages_distributions()
     owners = {owner.lower() for name in TRAINING for owner in by_import[name]}
-    assert owners == set(project["optional-dependencies"]["train"])
+    assert owners == set(extras["train"])
     assert not owners & {line.partition("[")[0] for line in project["dependencies"]}
+    for name, extra in EXTRAS.items():
+        assert {one.lower() for one in by_import.get(name, [name])} <= set(extras[extra])
 
 
 def test_each_offline_command_names_the_extra_and_the_others_run(tmp_path: Path) -> None:
