@@ -12,7 +12,9 @@ from threading import Thread
 import pytest
 from sqlalchemy import Connection, select, text, update
 
-from service.gate.promise import UNREAD_SECONDS, try_to_read
+from service.gate.promise import UNREAD_SECONDS
+from service.gate.record_keeping import try_to_read
+from service.observe.promise_gauges import promise_gauges
 from service.offline.recertify import gather
 from service.records import audits
 from service.records.audits import AuditTrail
@@ -185,7 +187,7 @@ def test_a_replica_that_is_cut_off_stops_counting(
         promise._looked -= seconds
         try_to_read(promise)
         assert (promise.state, promise.void) == (state, state != "stands")
-        (age,) = (one for one in promise.collect() if one.name.endswith("read_age_seconds"))
+        (age,) = (one for one in promise_gauges(promise) if one.name.endswith("read_age_seconds"))
         assert seconds <= age.samples[0].value < seconds + 60
     try_to_read(promise)
     assert promise.state == ("void" if wrongs else "stands")
