@@ -14,7 +14,7 @@ from probes.types import Missing
 from service.gate.arrival import Arrival
 from service.gate.gate import Gate
 from service.gate.pipeline import Ask, Outcome
-from service.http.body import parse_ask, read_body, take_body
+from service.http.body import parse_ask, read_body
 from service.http.idempotency import once
 from service.http.problems import problem_responses
 from service.http.time_limit import time_limit
@@ -23,8 +23,8 @@ from service.schemas.answer import AnswerForm, AnswerRequest, AnswerResponse, Ti
 
 router = APIRouter(tags=["answers"])
 PATHS = ("/v1/answer", "/answer")
-Parse = Callable[[Request, bytes, Gate], Awaitable[Ask]]
-"""Reads a body as a question: (request, body, gate) to Ask."""
+Parse = Callable[[Request, Gate], Awaitable[Ask]]
+"""Reads the body that lies in ``request.state.body`` as a question: (request, gate) to Ask."""
 
 _REQUEST_BODY: dict[str, Any] = {
     "requestBody": {
@@ -81,7 +81,7 @@ async def give_answer(request: Request, parse: Parse) -> tuple[AnswerResponse, O
                     async with admission.turn(place) as waited:
                         stages.add("queue", waited)
                         with stages.timed("decode"):
-                            ask = await parse(request, take_body(request), gate)
+                            ask = await parse(request, gate)
                         gate.held.shrink(arrival, arrival.size)
                         outcome = await gate.answer(ask, stages, request.state.id)
     except TimeoutError as error:
