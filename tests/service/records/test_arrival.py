@@ -122,7 +122,7 @@ TOLD: dict[str, list[tuple[timedelta, bool, str]]] = {
     "a correction in 1970": told((0, True, "ann"), (-20_000 * DAY, False, "ann")),
     "another reviewer, 20 days behind": told((0, False, "ann"), (-20 * DAY, True, "bob")),
     "behind a word 400 days ahead": told((400 * DAY, True, "ann"), (0, False, "bob")),
-    "clocks that run backwards": told((0, True, "ann"), (-1, False, "bob"), (-2, True, "carl")),
+    "clocks that run backwards": told((0, True, "ann"), (-1, True, "bob"), (-2, False, "carl")),
 }
 """What a clock is wrong by, the word, and whose it is, in the order in which they are told."""
 
