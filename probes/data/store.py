@@ -122,6 +122,10 @@ class Store:
             start += len(part)
         return states
 
+    def present(self, place: Place) -> NDArray[np.bool_]:
+        """Whether the hidden state of this layer and position was read, (n,)."""
+        return self.arrays.present[:, self.setup.readouts.index(place)]
+
     @property
     def wrong(self) -> NDArray[np.bool_]:
         """Labels, (n,)."""

@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.data.base_accuracy import base_accuracy
-from probes.data.columns import measure_columns, measure_distance, measure_risk
+from probes.data.columns import StoreView, measure_risk
 from probes.data.store import Store
-from probes.model.bundle import Bundle
 from probes.stats import metrics
 from probes.stats.bootstrap import Metric, cluster_bootstrap, paired_difference
 from probes.types import FloatArray, Missing
@@ -63,14 +62,13 @@ class Judged:
     dropped: int
 
 
-def judge(store: Store, bundle: Bundle, rows: NDArray[np.bool_]) -> Judged:
+def judge(view: StoreView, rows: NDArray[np.bool_]) -> Judged:
     """Every signal's score at the rows where all that were collected are there."""
-    measured = measure_columns(store, bundle.probe, bundle.kinds)
-    distance, present = measure_distance(store, bundle.probe, bundle.domain)
-    first = measure_risk(measured, bundle.stage_one)
+    store, bundle, columns = view.store, view.bundle, view.columns
+    first = measure_risk(columns, bundle.stage_one)
     found: dict[str, tuple[FloatArray, NDArray[np.bool_]]] = {"risk": (first, np.isfinite(first))}
     if not isinstance(bundle.stage_two, Missing):
-        second = measure_risk(measured, bundle.stage_two)
+        second = measure_risk(columns, bundle.stage_two)
         found["risk_with_self_consistency"] = second, np.isfinite(second)
     for name, feature, sign in (
         ("hidden_state_probe", "probe_logit", 1),
@@ -79,13 +77,13 @@ def judge(store: Store, bundle: Bundle, rows: NDArray[np.bool_]) -> Judged:
         ("first_token_margin", "margin", -1),
         ("self_consistency", "agreement", -1),
     ):
-        found[name] = sign * measured.columns[feature], measured.known[feature]
+        found[name] = sign * columns.values[feature], columns.known[feature]
     attention = [record.attention for record in store.records]
     have = np.array([not isinstance(one, Missing) for one in attention], dtype=bool)
     for name in ("spatial_entropy", "top30_mass", "image_mass", "clusters"):
         values = [0.0 if isinstance(one, Missing) else getattr(one, name) for one in attention]
         found[f"attention_{name}"] = ATTENTION_SIGNS[name] * np.array(values, dtype=float), have
-    found["domain_distance"] = distance, present
+    found["domain_distance"] = view.distance
     usable = {name: pair for name, pair in found.items() if (pair[1] & rows).any()}
     complete = rows & np.logical_and.reduce([known for _, known in usable.values()])
     return Judged(

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from probes.data.collect import collect, dataset_hash
-from probes.data.columns import measure_columns, measure_distance, measure_risk
+from probes.data.columns import StoreView, measure_risk
 from probes.data.datasets import Example
 from probes.data.images import load_image
 from probes.data.store import load
@@ -264,9 +264,9 @@ def test_sampling_is_the_same_for_the_same_request() -> None:
 
 def test_columns_of_a_store_are_what_measure_gives_in_service(run: Any) -> None:
     bundle, engine = run.certified, synthetic.SyntheticEngine()
-    columns = measure_columns(run.store, bundle.probe, bundle.kinds)
-    distance, _ = measure_distance(run.store, bundle.probe, bundle.domain)
-    first, second = (measure_risk(columns, m) for m in (bundle.stage_one, bundle.stage_two))
+    view = StoreView(run.store, bundle)
+    distance, _ = view.distance
+    first, second = (measure_risk(view.columns, m) for m in (bundle.stage_one, bundle.stage_two))
     for row in range(0, len(run.store.records), 97):
         record = run.store.records[row]
         query = Query(load_image(Path(record.image_path)), record.question, 8)
