@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from probes.data.bounded import gather_bounded
 from probes.data.datasets import Example
 from probes.data.images import open_image, read_image
 from probes.data.near_duplicates import SIDE, Looks, look
@@ -154,8 +155,6 @@ async def _collect_shard(
     in_flight: int,
     limits: Limits,
 ) -> None:
-    gate = asyncio.Semaphore(in_flight)
-
     @lru_cache(maxsize=IMAGES_KEPT)
     def load(path: Path) -> ImageArray:
         decoded = open_image(path, limits)
@@ -166,22 +165,17 @@ async def _collect_shard(
     skipped: dict[str, str] = {}
 
     async def one(example: Example) -> tuple[Record, _Row] | None:
-        async with gate:
-            try:
-                image = await asyncio.to_thread(load, example.image_path)
-                row = await _ask(example, image, engine, readout, setup)
-            except DataError as error:
-                skipped[example.id] = f"{example.where}: {error}" if example.where else str(error)
-                row = None
-            report(1)
-            return row
+        try:
+            image = await asyncio.to_thread(load, example.image_path)
+            row = await _ask(example, image, engine, readout, setup)
+        except DataError as error:
+            skipped[example.id] = f"{example.where}: {error}" if example.where else str(error)
+            row = None
+        report(1)
+        return row
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(example)) for example in examples]
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from failures
-    rows = [row for row in (task.result() for task in tasks) if row is not None]
+    found = await gather_bounded(examples, one, in_flight)
+    rows = [row for row in found if row is not None]
     await asyncio.to_thread(_append, writer, setup, rows, skipped)
 
 

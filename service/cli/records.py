@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from sqlalchemy.engine import make_url
 
+from probes.atomic_write import replacing
 from probes.errors import GateError
 from service.records.errors import RecordsError
 from service.records.head import Head
@@ -161,9 +161,8 @@ def _read_anchors(path: Path) -> list[Head]:
 
 
 def _write_anchors(path: Path, heads: list[Head]) -> None:
-    draft = path.with_name(f".{path.name}.partial")
-    draft.write_text("".join(f"{json.dumps(asdict(head))}\n" for head in heads))
-    os.replace(draft, path)
+    with replacing(path) as draft:
+        draft.write_text("".join(f"{json.dumps(asdict(head))}\n" for head in heads))
 
 
 def utc(day: datetime | None) -> datetime | None:

@@ -13,7 +13,7 @@ from probes.model.certificate import Certificate
 from probes.model.policy import Policy, settled
 from probes.signals import measure
 from probes.signals.consistency import measure_consistency
-from probes.signals.evidence import answer_row, masked_images, measure_evidence
+from probes.signals.evidence import mask_image, measure_evidence
 from probes.signals.sampling import draw_chunk
 from probes.types import (
     ConsistencyMode,
@@ -181,16 +181,9 @@ def _other_length(generation: Generation, query: Query, bundle: Bundle) -> bool:
 
 async def _evidence(query: Query, generation: Generation, engine: Engine) -> Evidence | Missing:
     """Score the answer again with parts of the image away, all at once."""
-    maps, row = generation.trace.attention, answer_row(generation.trace)
-    if isinstance(maps, Missing) or isinstance(row, Missing):
-        reason = row.reason if isinstance(row, Missing) else "no_attention"
-        return Missing("no_attention" if reason == "not_requested" else reason)
-    boxes = engine.patch_boxes(query.image.shape[:2], maps.grid)
-    if isinstance(boxes, Missing):
-        return boxes
-    images = await asyncio.to_thread(masked_images, query.image, row, boxes)
+    images = await asyncio.to_thread(mask_image, query.image, generation.trace, engine.patch_boxes)
     if isinstance(images, Missing):
-        return images
+        return Missing("no_attention") if images == Missing("not_requested") else images
     try:
         scores = await asyncio.gather(
             *(
