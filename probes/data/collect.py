@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.data.bounded import gather_bounded
-from probes.data.datasets import Example
+from probes.data.datasets.example import Example
 from probes.data.images import open_image, read_image
 from probes.data.near_duplicates import SIDE, Looks, look
-from probes.data.store import Arrays, Record, Setup, ShownImage, Store, Writer
+from probes.data.record import Record
+from probes.data.store import Arrays, Setup, ShownImage, Store, Writer
 from probes.errors import DataError
 from probes.labels import judge
-from probes.pictures import Limits
+from probes.pictures.container import Limits
 from probes.readouts import default_layers
 from probes.signals.attention import ATTENTION_METRICS, attention_table, measure_attention
 from probes.signals.confidence import measure_confidence

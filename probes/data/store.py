@@ -27,8 +27,7 @@ from safetensors.numpy import save_file
 from probes.atomic_write import PART, replacing
 from probes.data.groups import Groups, group
 from probes.data.near_duplicates import Looks
-from probes.data.record import SCHEMA, from_row, to_row
-from probes.data.record import Record as Record
+from probes.data.record import SCHEMA, Record, from_row, to_row
 from probes.errors import StoreError
 from probes.types import (
     FloatArray,

@@ -17,8 +17,9 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 import numpy as np
 
 from probes.data.bounded import gather_bounded
+from probes.data.record import Record
 from probes.data.shards import Column, Row, fill
-from probes.data.store import Record, Store
+from probes.data.store import Store
 from probes.labels import judge
 from probes.model.probe import LinearProbe
 from probes.reproduce.measurements import image_reader

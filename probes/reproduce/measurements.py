@@ -18,8 +18,9 @@ import numpy as np
 
 from probes.data.bounded import gather_bounded
 from probes.data.images import load_image
+from probes.data.record import Record
 from probes.data.shards import Column, Row, fill
-from probes.data.store import Record, Store
+from probes.data.store import Store
 from probes.errors import StoreError
 from probes.labels import judge
 from probes.signals.attention import attention_table, head_table

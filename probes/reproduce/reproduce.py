@@ -23,7 +23,7 @@ import numpy as np
 
 from probes.data.collect import Engine as Collecting
 from probes.data.collect import collect
-from probes.data.datasets import Example
+from probes.data.datasets.example import Example
 from probes.data.shards import Column
 from probes.data.splits import SplitName, splits_of
 from probes.data.store import Store

@@ -16,7 +16,7 @@ from probes.data.base_accuracy import base_accuracy
 from probes.data.groups import warnings_of
 from probes.data.store import Store
 from probes.errors import DataError
-from probes.pictures import Limits
+from probes.pictures.container import Limits
 from probes.types import GenerationSettings
 from service.cli.told import told
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import binascii
 
-from probes.pictures import Decoded, Limits, PictureRefused, decode
+from probes.pictures.container import Limits, PictureRefused
+from probes.pictures.decoder import Decoded, decode
 from service.errors import Invalid, ServiceError, TooLarge, UnsupportedType
 
 _SLICE = 1 << 18
@@ -75,7 +76,7 @@ def _check_bytes(size: int, max_bytes: int) -> None:
 
 
 def decode_image(data: bytes, max_bytes: int, max_pixels: int) -> Decoded:
-    """Decode one image, see :func:`probes.pictures.decode`.
+    """Decode one image, see :func:`probes.pictures.decoder.decode`.
 
     Args:
         data: a PNG, JPEG, WebP, BMP or TIFF file.

@@ -18,11 +18,11 @@ from PIL import Image
 
 from probes.data.collect import collect, dataset_hash
 from probes.data.columns import StoreView, measure_risk
-from probes.data.datasets import Example
+from probes.data.datasets.example import Example
 from probes.data.images import load_image
 from probes.data.store import load
 from probes.errors import DataError, QuestionRefused, StoreError
-from probes.pictures import Limits
+from probes.pictures.container import Limits
 from probes.readouts import default_layers
 from probes.signals import measure
 from probes.signals.sampling import CHUNK, draw_chunk, image_hash, sample_seed
