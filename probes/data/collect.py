@@ -84,8 +84,8 @@ async def collect(
     Args:
         layers: hidden-state indices to read; :func:`default_layers` if None. All three positions
             and the attention of all decoder layers are read.
-        image: ``blank`` asks every question about a grey image of the real one's size: a companion
-            run, for the blank-image control and for training with blank images.
+        image: ``blank`` asks every question about a grey image of the real one's size, for the
+            blank-image control and for training with blank images.
         limits: of an image's file, the service's defaults if None.
         in_flight: questions given to the engine at once, for it to batch.
         progress: called with the number of examples done since the last call.
@@ -230,7 +230,7 @@ class _Row:
             np.zeros(shape, dtype=np.float32) if isinstance(table, Missing) else table
         )
         self.image_features: FloatArray = image_features(shown)
-        self.look: Looks = look(image)  # of the real one, so that a companion has its groups
+        self.look: Looks = look(image)  # of the real one, so that a blank run has its groups
 
 
 async def _ask(

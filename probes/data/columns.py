@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from probes.data.store import Place, Store
 from probes.model.bundle import Bundle
 from probes.model.probe import LinearProbe
-from probes.model.risk import FEATURES, KIND, RiskModel
+from probes.model.risk import KIND, RiskModel
+from probes.signals.catalogue import FEATURES, TOKEN_FEATURES
 from probes.signals.consistency import measure_consistency
 from probes.signals.degenerate import measure_form
 from probes.signals.question_kind import KindModel
@@ -122,8 +123,9 @@ def _columns(
     known = {"probe_logit": present}
     confidence = [record.confidence for record in store.records]
     have = np.array([not isinstance(one, Missing) for one in confidence], dtype=bool)
-    for name in ("mean_logprob", "first_token_entropy", "margin"):
-        found = [0.0 if isinstance(one, Missing) else getattr(one, name) for one in confidence]
+    for name in TOKEN_FEATURES:
+        field = FEATURES[name].field
+        found = [0.0 if isinstance(one, Missing) else getattr(one, field) for one in confidence]
         values[name], known[name] = np.array(found, dtype=np.float64), have
     planned = store.setup.generation.samples
     agreement = [

@@ -78,8 +78,8 @@ class Setup:
         attention_layers: decoder layers whose attention was read.
         dataset: hash of the examples.
         shard_size: answers per shard.
-        image: ``real``, or ``blank`` for a companion run whose questions were asked about a grey
-            image of the same size (the records keep the hash of the real one).
+        image: ``real``, or ``blank`` for a run that asks its questions about a grey image of the
+            same size; the records keep the hash of the real one.
     """
 
     model: ModelIdentity

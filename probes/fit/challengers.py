@@ -93,7 +93,7 @@ def choose_probe(
     Args:
         candidates: of :func:`probes.fit.layers.fit_layers`, best first.
         fit, select: answers, (n,).
-        blank: companion run with blank images; without it that challenger is missing.
+        blank: blank run of the same questions; without it that challenger is missing.
 
     Returns the probe that is shipped, without components, and the table, simplest first.
     """

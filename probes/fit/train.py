@@ -70,12 +70,12 @@ def train(
         seed: of the split and the bootstrap; the same store and seed give the same bundle id.
         shares: of the groups per split.
         policy: what is to be certified; its required signals are set to those the risk reads.
-        blank: companion run of the same examples with blank images, for the challenger that is
-            taught with them.
+        blank: run of the same examples with blank images, for the challenger that is taught with
+            them.
         progress: called with the name of each step as it begins.
 
     Raises TrainingError when a split holds too little, StoreError when a golden example's image is
-    gone or the companion does not fit, BundleError when the folder exists.
+    gone or the blank run does not fit, BundleError when the folder exists.
     """
     say = progress or (lambda step: None)
     splits = split_by_image(store.groups.tolist(), shares, seed)

@@ -39,7 +39,7 @@ def control_scores(
     Args:
         regularisation: C of the real probe, for the shuffled one.
         fit: (n,). rows: (n,), m of them true.
-        blank: companion run with blank images.
+        blank: run of the same questions with blank images.
 
     Returns control name -> (m,), or why it cannot be had.
     """

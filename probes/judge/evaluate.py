@@ -30,7 +30,7 @@ from probes.judge.effective_reliability import Thresholds, reliability_table, re
 from probes.judge.examples import pick_examples
 from probes.judge.per_layer import attention_layers, probe_layers
 from probes.judge.side_by_side import RISKS, Judged, accuracy_table, error_rate, judge, signal_table
-from probes.judge.warnings import flags
+from probes.judge.warnings import find_warnings
 from probes.model.bundle import Bundle
 from probes.model.certificate import Certificate
 from probes.stats import metrics
@@ -57,7 +57,7 @@ def evaluate(
 
     Args:
         domains: other stores of the same model, by name: accuracy and risk away from home.
-        blank: companion run with blank images, for the control that sees none.
+        blank: blank run: the same questions about blank images, for the control that sees none.
         tries: claims that were tested on this data, by the ledger; None where nobody looked.
 
     Returns what was written. Raises StoreError for a store that does not belong to the bundle or a
@@ -120,7 +120,7 @@ def evaluate(
         "curves": curve_data(store, judged, accepted),
         "examples": pick_examples(store, judged, accepted),
     }
-    return write_evaluation({**evaluation, "flags": flags(evaluation)}, out)
+    return write_evaluation({**evaluation, "flags": find_warnings(evaluation)}, out)
 
 
 def write_evaluation(evaluation: Mapping[str, Any], out: Path) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from probes.data.columns import StoreView
 from probes.data.store import Place, Store
 from probes.fit.linear import fit_linear_probe
-from probes.judge.side_by_side import ATTENTION_SIGNS
 from probes.signals.attention import ATTENTION_METRICS
+from probes.signals.catalogue import ATTENTION_SIGNS
 from probes.stats import metrics
 from probes.stats.bootstrap import cluster_bootstrap
 

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from probes.data.columns import StoreView
 from probes.data.shards import Column
 from probes.data.store import Store
-from probes.judge.side_by_side import ATTENTION_SIGNS, BASELINE, judge
+from probes.judge.side_by_side import BASELINE, judge
 from probes.labels.rule import rule_name
 from probes.model.bundle import Bundle
 from probes.reproduce.ablation import Condition
 from probes.signals.attention import ATTENTION_METRICS, HEAD_METRICS
+from probes.signals.catalogue import ATTENTION_SIGNS
 from probes.signals.evidence import MASKINGS
 from probes.signals.prompt_side import PROMPT_SIDE_METRICS
 from probes.stats import metrics

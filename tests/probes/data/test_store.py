@@ -104,7 +104,7 @@ def test_a_run_that_broke_goes_on_and_ends_the_same(
         np.testing.assert_array_equal(resumed.hidden(place), whole.hidden(place))
 
 
-def test_a_blank_companion_has_the_same_examples_and_other_states(
+def test_a_blank_run_has_the_same_examples_and_other_states(
     examples: tuple[Example, ...], tmp_path: Path
 ) -> None:
     real = gather(examples, tmp_path / "real")

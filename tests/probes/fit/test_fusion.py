@@ -12,8 +12,8 @@ from probes.data.store import Store
 from probes.fit.fusion import BY_KIND, CANDIDATES, by_kind, choose_fusion, fit_risk_model
 from probes.fit.train import train
 from probes.model.bundle import Bundle
-from probes.model.risk import FEATURES
 from probes.report.risk_words import has_probe, made_of
+from probes.signals.catalogue import FEATURES
 from probes.stats.metrics import auroc
 from probes.types import (
     Domain,
