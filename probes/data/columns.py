@@ -1,6 +1,6 @@
 """A store seen through a bundle: every signal of every answer, as columns.
 
-The vectorised twin of :func:`probes.signals.measure`; a test holds the two together.
+The vectorised twin of :func:`probes.signals.measure.measure`; a test holds the two together.
 """
 
 from __future__ import annotations

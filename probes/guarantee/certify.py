@@ -24,8 +24,7 @@ from probes.model.bundle import Bundle, CertificateAttempt
 from probes.model.certificate import Certificate, NoCertificate
 from probes.model.folder import with_questions, write_bundle
 from probes.model.slicing import Slicing
-from probes.signals.question import QuestionMode
-from probes.types import ConsistencyMode, FloatArray, Interval
+from probes.types import ConsistencyMode, FloatArray, Interval, QuestionMode
 
 ALPHA = 0.10
 DELTA = 0.05

@@ -40,13 +40,14 @@ from probes.model.policy import Policy
 from probes.model.probe import LinearProbe
 from probes.model.slicing import Slicing
 from probes.signals.domain import DomainModel
-from probes.signals.question import QuestionMode, QuestionModel
+from probes.signals.question import QuestionModel
 from probes.signals.question_kind import KindModel
 from probes.types import (
     GenerationSettings,
     Missing,
     ModelIdentity,
     Query,
+    QuestionMode,
 )
 
 FORMAT = 3

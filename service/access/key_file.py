@@ -29,7 +29,7 @@ _NOBODY = hashlib.sha256(secrets.token_bytes(32)).hexdigest()
 
 
 class KeyFileError(Exception):
-    """The file cannot be used. Names the file and the mend."""
+    """The file cannot be used. The message names the file and the fix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +61,14 @@ class ApiKey:
 
 
 class KeyRing:
-    """The keys of a file, found by what a caller sends."""
+    """The keys of a file; finds the one that a caller sends."""
 
     def __init__(self, keys: Sequence[ApiKey]) -> None:
         self.keys = tuple(keys)
         self._by_id = {key.id: key for key in keys}
 
     def find(self, sent: str, now: datetime) -> ApiKey | None:
-        """The active key that was sent, or None. Takes as long for an unknown id as for a known."""
+        """The active key that was sent, or None. An unknown id takes as long as a known one."""
         shaped = KEY.fullmatch(sent)
         key = self._by_id.get(shaped.group(1)) if shaped else None
         digest = hashlib.sha256(sent.encode()).hexdigest()
@@ -92,7 +92,7 @@ def _folded(name: str) -> str:
 def new_key(
     name: str, scopes: Sequence[Scope], now: datetime, expires: datetime | None = None
 ) -> tuple[str, ApiKey]:
-    """A fresh key: what its owner gets, and what the file keeps."""
+    """Make a key. Returns what its owner gets, and what the file keeps."""
     identity = secrets.token_hex(6)
     whole = f"vg_{identity}_{secrets.token_urlsafe(32)}"
     digest = hashlib.sha256(whole.encode()).hexdigest()

@@ -23,10 +23,10 @@ from prometheus_client.registry import Collector
 
 from probes.model.bundle import Bundle
 from probes.model.certificate import FROM_RECORDS
-from probes.model.policy import PolicyMode
 from probes.monitor.drift import WINDOW, DriftMonitor, RiskHistogram
 from probes.monitor.error_rate import ErrorMonitor
-from probes.types import Missing
+from probes.signals.codec import signals_of
+from probes.types import Missing, PolicyMode
 from service.gate.audit_replay import (
     Rates,
     ends,
@@ -36,7 +36,6 @@ from service.gate.audit_replay import (
     with_overdue,
     without_single_words,
 )
-from service.gate.recorded_signals import signals_of
 from service.gate.standing import Standing, auroc_of
 from service.records.audits import Audit, AuditTrail, Claim, Sample
 from service.records.certificates import Loaded, loaded, write_loaded

@@ -60,11 +60,11 @@ class Gauges(Collector):
                 "1 where the self-test before readiness failed",
                 not gate.parity,
             )
-        if gate.keeper is not None:
+        if gate.record_keeping is not None:
             yield _gauge(
                 "vlm_gate_records_failing",
                 "1 while the records' database does not take answers, or is gone",
-                not gate.keeper.recorder.healthy,
+                not gate.record_keeping.recorder.healthy,
             )
 
     def _promise(self) -> Iterator[Metric]:

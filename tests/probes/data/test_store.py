@@ -24,9 +24,10 @@ from probes.data.store import load
 from probes.errors import DataError, QuestionRefused, StoreError
 from probes.pictures.container import Limits
 from probes.readouts import default_layers
-from probes.signals import measure
+from probes.signals.consistency import measure_consistency
+from probes.signals.measure import measure
 from probes.signals.sampling import CHUNK, draw_chunk, image_hash, sample_seed
-from probes.types import GenerationSettings, HiddenStateProbe, Missing, Query, SampleSet
+from probes.types import GenerationSettings, HiddenStateProbe, Missing, Query
 from tests.probes.pictures.cases import cases
 from tests.probes.pictures.damaged import damaged, lost
 
@@ -271,9 +272,10 @@ def test_columns_of_a_store_are_what_measure_gives_in_service(run: Any) -> None:
         record = run.store.records[row]
         query = Query(load_image(Path(record.image_path)), record.question, 8)
         generation = asyncio.run(engine.generate(query, bundle.readout))
-        samples = SampleSet(record.samples, 6)
-        for given, risk in ((None, first), (samples, second)):
-            signals = measure(query, generation, bundle, given)
+        measured = measure(query, generation, bundle)
+        sampled = measure_consistency(generation.answer, record.samples, 6)
+        for consistency, risk in ((measured.self_consistency, first), (sampled, second)):
+            signals = dataclasses.replace(measured, self_consistency=consistency)
             assert isinstance(signals.hidden_state_probe, HiddenStateProbe)
             assert not isinstance(signals.domain, Missing)
             assert bundle.assess(signals).score == pytest.approx(risk[row], abs=1e-6)

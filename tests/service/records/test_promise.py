@@ -20,8 +20,8 @@ from service.records.outcome import Outcome
 from service.records.retention import delete_before
 from service.records.tables import totals, voids
 from service.records.verify import verify
-from service.records.voids import last_changes, voided
-from tests.service.records.line import START, Line, dated, read, with_claim
+from service.records.voids import last_changes
+from tests.service.records.line import START, Line, dated, read, voided, with_claim
 
 pytestmark = pytest.mark.anyio
 
@@ -321,7 +321,7 @@ async def test_a_void_promise_escalates_everything(url, serve, bundled, frame) -
         return body
 
     async with serve(bundled(threshold=0.99), records_url=url, audit_rate=1.0) as client:
-        promise = client._transport.app.state.gate.keeper.promise
+        promise = client._transport.app.state.gate.record_keeping.promise
         for number in range(5):
             told = await ask(number)
             assert told["reason"] == "audit"

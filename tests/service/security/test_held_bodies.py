@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from service.access.key_file import new_key, save_keys, utc_now
+from service.app import create_app
 from service.errors import Overloaded
 from service.gate.admission import Admission
 from service.gate.arrival import SLOW_SECONDS, HeldBytes
@@ -136,12 +137,10 @@ async def test_a_batch_takes_no_place_of_a_body_that_is_not_slow():
 
 
 def test_the_settings_leave_room_for_one_body(engine, bundled):
-    from service.gate.gate import Gate
-
     settings = Settings(
         engine="fake", records_url="", max_held_bytes=MIB, max_held_bytes_per_caller=MIB
     )
-    held = Gate(settings, engine, bundled()).held
+    held = create_app(settings, engine, bundled()).state.gate.held
     with held.body("a") as arrival:
         held.grow(arrival, settings.max_body_bytes)
         with pytest.raises(Overloaded):
