@@ -9,17 +9,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 import re
 import secrets
 import stat
-import tempfile
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+from probes.atomic_write import replacing
 
 Scope = Literal["answer", "review", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -148,13 +148,10 @@ def save_keys(path: Path, keys: Sequence[ApiKey]) -> None:
     mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o600
     text = json.dumps({"format": FORMAT, "keys": [asdict(key) for key in keys]}, indent=2)
     try:
-        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(handle)
-        os.chmod(draft, mode)
-        os.replace(draft, path)
+        with replacing(path) as draft:
+            draft.touch(mode=0o600)
+            draft.chmod(mode)
+            draft.write_text(text + "\n")
     except OSError as error:
         raise KeyFileError(f"{path}: cannot be written ({error.strerror})") from error
 

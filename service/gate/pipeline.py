@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from probes.model.bundle import Bundle
 from probes.model.policy import TwoStages
-from probes.signals.evidence import answer_row, masked_images, measure_evidence
+from probes.signals.evidence import mask_image, measure_evidence
 from probes.signals.measure import measure
 from probes.signals.sampling import draw_chunk
 from probes.types import (
@@ -116,16 +116,9 @@ def _other_length(generation: Generation, query: Query, bundle: Bundle) -> bool:
 
 async def _evidence(query: Query, generation: Generation, engine: Engine) -> Evidence | Missing:
     """Score the answer again with parts of the image away, all at once."""
-    maps, row = generation.trace.attention, answer_row(generation.trace)
-    if isinstance(maps, Missing) or isinstance(row, Missing):
-        reason = row.reason if isinstance(row, Missing) else "no_attention"
-        return Missing("no_attention" if reason == "not_requested" else reason)
-    boxes = engine.patch_boxes(query.image.shape[:2], maps.grid)
-    if isinstance(boxes, Missing):
-        return boxes
-    images = await asyncio.to_thread(masked_images, query.image, row, boxes)
+    images = await asyncio.to_thread(mask_image, query.image, generation.trace, engine.patch_boxes)
     if isinstance(images, Missing):
-        return images
+        return Missing("no_attention") if images == Missing("not_requested") else images
     try:
         scores = await asyncio.gather(
             *(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from probes.pictures import Decoded, Limits, PictureRefused, decode, module_of
+from probes.pictures.container import Limits, PictureRefused
+from probes.pictures.decoder import Decoded, decode, module_of
 from service.errors import Invalid, ServiceError, TooLarge, UnsupportedType
 
 _ERRORS: dict[str, type[ServiceError]] = {
@@ -16,7 +17,7 @@ _ERRORS: dict[str, type[ServiceError]] = {
 
 
 def decode_image(data: bytes, max_bytes: int, max_pixels: int) -> Decoded:
-    """Decode one image, see :func:`probes.pictures.decode`.
+    """Decode one image, see :func:`probes.pictures.decoder.decode`.
 
     Args:
         data: a PNG, JPEG, WebP, BMP or TIFF file.

@@ -12,7 +12,7 @@ from hashlib import sha256
 
 import numpy as np
 
-from probes.pictures import Decoded
+from probes.pictures.decoder import Decoded
 from probes.signals.image_features import IMAGE_FEATURES, image_features
 from probes.types import FloatArray, ImageArray
 from service.errors import Invalid, ServiceError, TooLarge, UnsupportedType

@@ -23,7 +23,8 @@ from starlette.datastructures import Headers
 
 from probes.data.datasets import load_dataset
 from probes.errors import DataError
-from probes.pictures import Limits, PictureRefused, decode
+from probes.pictures.container import Limits, PictureRefused
+from probes.pictures.decoder import decode
 from service.access.key_file import KeyFileError, load_keys, new_key, save_keys, utc_now
 from service.access.tokens import (
     JwksError,
