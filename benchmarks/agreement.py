@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.host import ROOT
-from probes.data.collect import default_layers
-from probes.guarantee.learn_then_test import Certificate
 from probes.model.bundle import Bundle
+from probes.model.certificate import Certificate
+from probes.model.folder import read_bundle
+from probes.readouts import default_layers
 from probes.signals import measure
 from probes.types import POSITIONS, AttentionMaps, Generation, Missing, Query, Readout
 from service.engines.base import Engine
@@ -63,7 +64,7 @@ class Trial:
     def bundle(self) -> Bundle | None:
         """The model's own, if the testbed has one."""
         folder = ROOT / "testbed" / "bundles" / self.model
-        return Bundle.load(folder) if folder.is_dir() else None
+        return read_bundle(folder) if folder.is_dir() else None
 
     def layers(self, count: int) -> tuple[int, ...]:
         """Those that collection reads by default, and those that the bundle does."""

@@ -22,9 +22,9 @@ from scipy.stats import binom
 
 from probes.data.store import load
 from probes.guarantee.betting import GroupedAnswers, fixed_sequence, plan_ladder
-from probes.guarantee.certify import policy_risk, stage_risks
+from probes.guarantee.composed import policy_risk, stage_risks
 from probes.guarantee.ledger import FIRST_SHARE
-from probes.model.bundle import Bundle
+from probes.model.folder import read_bundle
 from probes.types import FloatArray
 
 DELTA = 0.05
@@ -153,7 +153,7 @@ def main() -> None:
     asked = parser.parse_args()
     found = []
     for folder, where in zip(asked.folders[::2], asked.folders[1::2], strict=True):
-        store, bundle = load(folder), Bundle.load(where)
+        store, bundle = load(folder), read_bundle(where)
         risk = policy_risk(stage_risks(store, bundle), bundle, "never")
         image = np.unique(store.groups, return_inverse=True)[1]
         answers = Answers(risk, store.wrong, image)

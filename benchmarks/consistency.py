@@ -13,6 +13,7 @@ import numpy as np
 from benchmarks.agreement import Trial, scene_questions
 from benchmarks.host import ROOT
 from probes.model.bundle import Bundle
+from probes.model.folder import read_bundle
 from probes.types import CONSISTENCY_MODES, ConsistencyMode, Missing, Query
 from service.engines.vllm.engine import VllmEngine
 from service.engines.vllm.options import VllmOptions
@@ -31,7 +32,7 @@ async def consistency(found: dict[str, Any], trial: Trial) -> None:
     What a mode costs is time per question, as a multiple of that without samples. With few at once
     a second stage also leaves the GPU idle, so that is told for several numbers at once.
     """
-    bundle = Bundle.load(ROOT / "testbed" / "bundles" / trial.model)
+    bundle = read_bundle(ROOT / "testbed" / "bundles" / trial.model)
     engine = VllmEngine(
         str(trial.folder),
         dtype=trial.dtype,

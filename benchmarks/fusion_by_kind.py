@@ -22,10 +22,12 @@ from probes.data.columns import measure_columns
 from probes.data.splits import split_by_image
 from probes.data.store import Store, load
 from probes.errors import TrainingError
+from probes.fit.fusion import BY_KIND, CANDIDATES, by_kind, choose_fusion, fit_risk_model
+from probes.fit.question_kinds import fit_kinds
 from probes.fit.train import SHARES
 from probes.model.bundle import Bundle
-from probes.model.risk import BY_KIND, CANDIDATES, by_kind, choose_fusion, fit_risk_model
-from probes.signals.question_kind import KindModel, fit_kinds
+from probes.model.folder import read_bundle
+from probes.signals.question_kind import KindModel
 from probes.stats import metrics
 from probes.types import Missing
 
@@ -91,7 +93,7 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=20)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    store, bundle = load(options.run), Bundle.load(options.bundle)
+    store, bundle = load(options.run), read_bundle(options.bundle)
     rows = [compare(store, bundle, seed) for seed in range(options.splits)]
     found = {"model": bundle.model.name, "run": store.fingerprint, "bundle": bundle.id}
     found |= summarise(rows)

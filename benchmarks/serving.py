@@ -29,7 +29,8 @@ from benchmarks.host import ROOT
 from benchmarks.server import Server, free_port
 from benchmarks.shapes import SHAPES, write_shape
 from benchmarks.throughput import queries
-from probes.model.bundle import Bundle, Golden
+from probes.model.bundle import Golden
+from probes.model.folder import read_bundle, write_bundle
 from probes.model.probe import LinearProbe
 from probes.types import Query
 from service.engines.identity import identify
@@ -218,7 +219,7 @@ def random_bundle(load: Serving, model: Path, folder: Path) -> Path:
     """
     shape = SHAPES[load.shape]
     layer = 4 if load.toy else shape.layers[1]
-    base = Bundle.load(ROOT / "testbed" / "bundles" / "llava")
+    base = read_bundle(ROOT / "testbed" / "bundles" / "llava")
     prompts = Prompts(str(model))
     identity = identify(
         str(model), prompts.config, prompts.processor,
@@ -236,17 +237,20 @@ def random_bundle(load: Serving, model: Path, folder: Path) -> Path:
         components=SMALL * numbers.normal(size=(len(base.probe.components), hidden)),
     )
     nothing = {(layer, probe.position): np.zeros(1 + len(probe.components))}
-    replace(
-        base,
-        model=identity,
-        probe=probe,
-        attention_layers=(layer,),
-        alpha=None,
-        attempts=(),
-        golden=tuple(
-            Golden(query, "unknown", nothing) for query in queries(1, 2, shape, load.tokens)
+    write_bundle(
+        replace(
+            base,
+            model=identity,
+            probe=probe,
+            attention_layers=(layer,),
+            alpha=None,
+            attempts=(),
+            golden=tuple(
+                Golden(query, "unknown", nothing) for query in queries(1, 2, shape, load.tokens)
+            ),
         ),
-    ).save(folder)
+        folder,
+    )
     return folder
 
 

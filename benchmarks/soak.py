@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.agreement import Trial, compare, scene_questions
 from benchmarks.host import memory_on_cards
-from probes.data.collect import default_layers
+from probes.readouts import default_layers
 from probes.types import POSITIONS, Generation, Query, Readout
 from service.engines.vllm.engine import VllmEngine
 

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from probes.model.bundle import Bundle
+from probes.model.folder import read_bundle
 from probes.types import (
     AnswerScore,
     FloatArray,
@@ -86,7 +86,7 @@ def main() -> None:
     """Serve until SIGTERM; the first lines on standard error name the addresses."""
     settings = load_settings()
     configure(settings.log_level)
-    bundle = Bundle.load(settings.bundle)
+    bundle = read_bundle(settings.bundle)
     engine = build_engine(
         settings.engine, settings.model, device=settings.device, dtype=bundle.model.dtype
     )

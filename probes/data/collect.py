@@ -14,14 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.data.datasets import Example
-from probes.data.images import blank_image, open_image, read_image
+from probes.data.images import open_image, read_image
 from probes.data.near_duplicates import SIDE, Looks, look
 from probes.data.store import Arrays, Record, Setup, ShownImage, Store, Writer
 from probes.errors import DataError
 from probes.labels import judge
 from probes.pictures import Limits
+from probes.readouts import default_layers
 from probes.signals.attention import ATTENTION_METRICS, attention_table, measure_attention
 from probes.signals.confidence import measure_confidence
+from probes.signals.evidence import blank_image
 from probes.signals.image_features import IMAGE_FEATURES, image_features
 from probes.signals.sampling import CHUNK, Sampler, draw_chunk, image_hash
 from probes.types import (
@@ -56,11 +58,6 @@ class Engine(Sampler, Protocol):
     async def generate(self, query: Query, readout: Readout) -> Generation:
         """Answer greedily and read on the way."""
         ...
-
-
-def default_layers(layers: int) -> tuple[int, ...]:
-    """Hidden states to read: after a quarter, half, three quarters and all of the decoder."""
-    return tuple(sorted({max(1, round(layers * part / 4)) for part in (1, 2, 3, 4)}))
 
 
 async def collect(

@@ -13,7 +13,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -42,17 +41,6 @@ def open_image(path: Path, limits: Limits) -> Decoded:
         return decode(read_image(path), limits)
     except PictureRefused as refused:
         raise DataError(f"image: {path.name} cannot be decoded ({refused.detail})") from refused
-
-
-BLANK_GREY = 128
-
-
-def blank_image(image: ImageArray) -> ImageArray:
-    """An image of the same size that is one even mid grey: nothing of the image but its size.
-
-    Mid grey, not the image's own mean: how dark a picture is tells how hard it is.
-    """
-    return np.full_like(image, BLANK_GREY)
 
 
 def read_image(path: Path) -> bytes:

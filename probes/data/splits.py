@@ -10,7 +10,9 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.errors import DataError
+from probes.data.store import Store
+from probes.errors import DataError, StoreError
+from probes.model.bundle import Bundle
 
 SplitName = Literal["fit", "select", "calibrate", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
@@ -46,3 +48,29 @@ def split_by_image(
 def _uniform(group: str, seed: int) -> float:
     digest = hashlib.sha256(f"{seed}:{group}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def splits_of(store: Store, bundle: Bundle) -> NDArray[np.str_]:
+    """The split of every answer, as at training. Raises StoreError for another store."""
+    if store.fingerprint != bundle.data:
+        raise StoreError(
+            f"store: {store.fingerprint[:12]} is not {bundle.data[:12]}, which the bundle was "
+            "trained on; give that one"
+        )
+    split = bundle.training["split"]
+    if split.get("groups", groups_digest(store)) != groups_digest(
+        store
+    ):  # bundles of before name none
+        raise StoreError(
+            "store: its images are grouped otherwise than when the bundle was trained, so that its "
+            "test split may hold what it was trained on; collect all of those images, or train "
+            "again"
+        )
+    return split_by_image(store.groups.tolist(), split["shares"], split["seed"])
+
+
+def groups_digest(store: Store) -> str:
+    """Hash of the images whose split is not that of their own hash, whatever their order."""
+    labelled = zip((record.image_hash for record in store.records), store.groups, strict=True)
+    joined = sorted({f"{image} {label}" for image, label in labelled if image != label})
+    return hashlib.sha256("\n".join(joined).encode()).hexdigest()

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold
 
 from probes.errors import TrainingError
-from probes.model.calibration import CalibrationMap, fit_isotonic, fit_platt, fit_venn_abers
+from probes.fit.calibrate import fit_isotonic, fit_platt, fit_venn_abers
+from probes.model.calibration import CalibrationMap
 from probes.stats.bootstrap import paired_difference
 from probes.stats.metrics import brier
 from probes.types import FloatArray, Interval, Missing

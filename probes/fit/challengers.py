@@ -36,8 +36,9 @@ from probes.data.columns import states
 from probes.data.store import Store
 from probes.errors import TrainingError
 from probes.fit.layers import Candidate
+from probes.fit.linear import Standardised, held_out
 from probes.fit.logistic import fit_path
-from probes.model.probe import LinearProbe, Standardised, held_out
+from probes.model.probe import LinearProbe
 from probes.stats.bootstrap import paired_difference
 from probes.stats.metrics import auroc
 from probes.types import FloatArray, Interval, Missing

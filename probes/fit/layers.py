@@ -13,7 +13,8 @@ from threadpoolctl import threadpool_limits
 from probes.data.columns import states
 from probes.data.store import Place, Store
 from probes.errors import TrainingError
-from probes.model.probe import LinearProbe, cross_validate
+from probes.fit.linear import cross_validate
+from probes.model.probe import LinearProbe
 from probes.types import FloatArray, Position
 
 MOST_WORKERS = 8

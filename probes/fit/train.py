@@ -18,29 +18,32 @@ from numpy.typing import NDArray
 from probes.data.base_accuracy import base_accuracy
 from probes.data.columns import Measured, measure_columns, measure_risk, states
 from probes.data.images import load_image
-from probes.data.splits import SPLITS, SplitName, split_by_image
+from probes.data.splits import SPLITS, SplitName, groups_digest, split_by_image
 from probes.data.store import Store
 from probes.errors import StoreError
 from probes.fit.calibration_choice import CalibrationCandidate
 from probes.fit.challengers import ProbeModel, choose_probe
-from probes.fit.layers import fit_layers, read_places
-from probes.model.bundle import Bundle, Golden
-from probes.model.policy import Policy
-from probes.model.probe import LinearProbe, with_components
-from probes.model.risk import (
+from probes.fit.domain import fit_domain
+from probes.fit.fusion import (
     CANDIDATES,
-    KIND,
     FusionCandidate,
-    RiskModel,
     by_kind,
     choose_fusion,
     fit_risk_model,
     out_of_fold_auroc,
 )
+from probes.fit.layers import fit_layers, read_places
+from probes.fit.linear import with_components
+from probes.fit.question_kinds import fit_kinds
+from probes.fit.questions import fit_questions
+from probes.model.bundle import Bundle, Golden
+from probes.model.folder import write_bundle
+from probes.model.policy import Policy
+from probes.model.probe import LinearProbe
+from probes.model.risk import KIND, RiskModel
 from probes.monitor.drift import RiskHistogram
-from probes.signals.domain import fit_domain
-from probes.signals.question import QuestionModel, collapse, fit_questions
-from probes.signals.question_kind import KindModel, fit_kinds
+from probes.signals.question import QuestionModel, collapse
+from probes.signals.question_kind import KindModel
 from probes.signals.sampling import image_hash
 from probes.types import FloatArray, Missing, Query
 
@@ -117,24 +120,7 @@ def train(
         },
         kinds=kinds if "question_kind" in stage_one.required else None,
     )
-    return bundle.save(out)
-
-
-def splits_of(store: Store, bundle: Bundle) -> NDArray[np.str_]:
-    """The split of every answer, as at training. Raises StoreError for another store."""
-    if store.fingerprint != bundle.data:
-        raise StoreError(
-            f"store: {store.fingerprint[:12]} is not {bundle.data[:12]}, which the bundle was "
-            "trained on; give that one"
-        )
-    split = bundle.training["split"]
-    if split.get("groups", _digest(store)) != _digest(store):  # bundles of before name none
-        raise StoreError(
-            "store: its images are grouped otherwise than when the bundle was trained, so that its "
-            "test split may hold what it was trained on; collect all of those images, or train "
-            "again"
-        )
-    return split_by_image(store.groups.tolist(), split["shares"], split["seed"])
+    return write_bundle(bundle, out)
 
 
 def _train_probe(
@@ -277,14 +263,7 @@ def _split(
     splits: NDArray[np.str_], store: Store, shares: Mapping[SplitName, float], seed: int
 ) -> dict[str, Any]:
     counts = {name: int((splits == name).sum()) for name in SPLITS}
-    return {"shares": dict(shares), "seed": seed, "answers": counts, "groups": _digest(store)}
-
-
-def _digest(store: Store) -> str:
-    """Of the images whose split is not that of their own hash, whatever their order."""
-    labelled = zip((record.image_hash for record in store.records), store.groups, strict=True)
-    joined = sorted({f"{image} {label}" for image, label in labelled if image != label})
-    return hashlib.sha256("\n".join(joined).encode()).hexdigest()
+    return {"shares": dict(shares), "seed": seed, "answers": counts, "groups": groups_digest(store)}
 
 
 def _plain(entry: ProbeModel | FusionCandidate | CalibrationCandidate) -> dict[str, Any]:

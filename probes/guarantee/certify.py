@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -12,18 +12,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.data.columns import measure_columns, measure_inside, measure_proper, measure_risk
+from probes.data.splits import splits_of
 from probes.data.store import Store
-from probes.fit.train import splits_of
 from probes.guarantee.betting import GroupedAnswers, bound_bet, error_interval, plan_ladder
-from probes.guarantee.learn_then_test import Certificate, NoCertificate
+from probes.guarantee.composed import modes_of, policy_risk, stage_risks
 from probes.guarantee.learn_then_test import certify as certify_policy
 from probes.guarantee.ledger import FIRST_SHARE, anchors
+from probes.guarantee.slices import slice_groups, slice_names
 from probes.model.bundle import Bundle, CertificateAttempt
-from probes.model.policy import composed_risk
-from probes.model.slicing import Slicing, slice_groups
+from probes.model.certificate import Certificate, NoCertificate
+from probes.model.folder import with_questions, write_bundle
+from probes.model.slicing import Slicing
 from probes.signals.question import QuestionMode
-from probes.types import CONSISTENCY_MODES, ConsistencyMode, FloatArray, Interval, Missing
+from probes.types import ConsistencyMode, FloatArray, Interval
 
 ALPHA = 0.10
 DELTA = 0.05
@@ -71,10 +72,10 @@ def certify(
     cannot be counted, BundleError when it has no question side to choose for.
     """
     if questions is not None:
-        bundle = bundle.with_questions(questions)
+        bundle = with_questions(bundle, questions)
     splits = splits_of(store, bundle)
     select, calibrate = splits == "select", splits == "calibrate"
-    names = None if slicing is None else slicing.names(store.records)
+    names = None if slicing is None else slice_names(store.records, slicing)
     attempts: list[CertificateAttempt] = []
     stages = stage_risks(store, bundle)
     share = fresh_shares() if share is None else share
@@ -102,9 +103,10 @@ def certify(
             if names is not None and isinstance(outcome, Certificate) and outcome.scope == "pooled":
                 seen = _observed(store, risk, names, select, calibrate, outcome)
             attempts.append(CertificateAttempt(target, mode, outcome, group, seen))
-    return replace(
-        bundle, alpha=alpha, attempts=tuple(attempts), slicing=slicing, loosened_from=None
-    ).save(out)
+    return write_bundle(
+        replace(bundle, alpha=alpha, attempts=tuple(attempts), slicing=slicing, loosened_from=None),
+        out,
+    )
 
 
 def claims_of(
@@ -121,43 +123,6 @@ def fresh_shares() -> Share:
     """Shares of claims on data on which nothing was tried: 0.8, 0.1, 0.05, ...; less than 1."""
     shares = (FIRST_SHARE if n == 0 else (1 - FIRST_SHARE) / 2**n for n in count())
     return lambda claim: next(shares)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class StageRisks:
-    """What the policy is composed of, per answer.
-
-    Args:
-        first: risk without self-consistency, (n,); infinite where it is missing.
-        second: risk with it, likewise, or None where it was not collected.
-        inside: within both sides of the domain of validity, and no degenerate answer, (n,).
-    """
-
-    first: FloatArray
-    second: FloatArray | None
-    inside: NDArray[np.bool_]
-
-
-def stage_risks(store: Store, bundle: Bundle) -> StageRisks:
-    """Both stages' risks of every answer, and whether the policy looks at them at all."""
-    measured = measure_columns(store, bundle.probe, bundle.kinds)
-    image, question = measure_inside(store, bundle.probe, bundle.domain, bundle.questions)
-    second = bundle.stage_two
-    return StageRisks(
-        measure_risk(measured, bundle.stage_one),
-        None if isinstance(second, Missing) else measure_risk(measured, second),
-        image & question & measure_proper(store),
-    )
-
-
-def modes_of(bundle: Bundle) -> tuple[ConsistencyMode, ...]:
-    """The self-consistency modes that the bundle can serve."""
-    return CONSISTENCY_MODES if not isinstance(bundle.stage_two, Missing) else ("never",)
-
-
-def policy_risk(risks: StageRisks, bundle: Bundle, mode: ConsistencyMode) -> FloatArray:
-    """The least threshold at which the bundle's whole policy accepts each answer, (n,)."""
-    return composed_risk(risks.first, risks.second, risks.inside, mode, bundle.policy.reject_above)
 
 
 def _observed(

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 from probes.errors import DataError
 from probes.guarantee.betting import Ladder, blind_bet
-from probes.guarantee.learn_then_test import Certificate, NoCertificate, certify
+from probes.guarantee.learn_then_test import certify
 from probes.model.bundle import Bundle, CertificateAttempt
+from probes.model.certificate import Certificate, NoCertificate
+from probes.model.folder import write_bundle
 from probes.types import FloatArray
 
 SHARES = (1.0, 0.8, 0.6, 0.4, 0.2)
@@ -108,9 +110,12 @@ def with_certificate(bundle: Bundle, certificate: Certificate | NoCertificate, o
     before = [one for one in (bundle.alpha, bundle.loosened_from) if one is not None]
     looser = [one for one in before if one < certificate.alpha]
     attempt = CertificateAttempt(certificate.alpha, "never", certificate)
-    return replace(
-        bundle,
-        alpha=certificate.alpha,
-        attempts=(attempt,),
-        loosened_from=min(looser, default=None),
-    ).save(out)
+    return write_bundle(
+        replace(
+            bundle,
+            alpha=certificate.alpha,
+            attempts=(attempt,),
+            loosened_from=min(looser, default=None),
+        ),
+        out,
+    )

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from probes.data.splits import splits_of
 from probes.data.store import Store
-from probes.fit.train import splits_of
 from probes.guarantee.betting import (
     MOST_PER_GROUP,
     GroupedAnswers,
@@ -23,9 +23,8 @@ from probes.guarantee.betting import (
     largest_group,
     plan_ladder,
 )
-from probes.guarantee.certify import policy_risk, stage_risks
+from probes.guarantee.composed import composed_reject, policy_risk, stage_risks
 from probes.model.bundle import Bundle
-from probes.model.policy import composed_reject
 from probes.types import ConsistencyMode, FloatArray, Missing
 
 

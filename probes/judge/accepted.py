@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.data.store import Store
-from probes.guarantee.learn_then_test import Certificate
 from probes.model.bundle import Bundle
+from probes.model.certificate import Certificate
 from probes.model.slicing import SliceField
 from probes.stats.wilson import wilson_share
 from probes.types import ConsistencyMode, FloatArray, Interval, Missing
@@ -32,7 +32,7 @@ def accepted_table(
 
     Args:
         rows: of the test split, (n,).
-        risks: :func:`probes.guarantee.certify.policy_risk` per mode, (n,).
+        risks: :func:`probes.guarantee.composed.policy_risk` per mode, (n,).
     """
     table = []
     for mode in risks:

@@ -12,8 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from probes.data.blank_run import blank_rows
 from probes.data.columns import states
 from probes.data.store import Place, Store
+from probes.fit.linear import cross_validate, fit_linear_probe
 from probes.model.bundle import Bundle
-from probes.model.probe import cross_validate, fit_linear_probe
 from probes.signals.question_kind import words_of
 from probes.types import FloatArray, Missing
 

@@ -15,8 +15,9 @@ from probes.data.columns import states
 from probes.data.splits import split_by_image
 from probes.data.store import Store
 from probes.errors import TrainingError
+from probes.fit.linear import cross_validate, fit_linear_probe
 from probes.model.bundle import Bundle
-from probes.model.probe import LinearProbe, cross_validate, fit_linear_probe
+from probes.model.probe import LinearProbe
 from probes.stats import metrics
 from probes.stats.bootstrap import cluster_bootstrap
 from probes.types import Interval, Missing

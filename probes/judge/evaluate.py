@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.data.columns import measure_inside
+from probes.data.splits import splits_of
 from probes.data.store import Store
 from probes.errors import StoreError, TrainingError
-from probes.fit.train import splits_of
-from probes.guarantee.certify import modes_of, policy_risk, stage_risks
-from probes.guarantee.learn_then_test import Certificate
+from probes.guarantee.composed import modes_of, policy_risk, stage_risks
 from probes.guarantee.ledger import Try, told
+from probes.guarantee.slices import slice_names
 from probes.judge.accepted import accepted_table
 from probes.judge.controls import CONTROLS, control_scores
 from probes.judge.cross_domain import cross_domain, kind_left_out
@@ -32,6 +32,7 @@ from probes.judge.per_layer import attention_layers, probe_layers
 from probes.judge.side_by_side import RISKS, Judged, accuracy_table, error_rate, judge, signal_table
 from probes.judge.warnings import flags
 from probes.model.bundle import Bundle
+from probes.model.certificate import Certificate
 from probes.stats import metrics
 from probes.stats.bootstrap import cluster_bootstrap, paired_difference
 from probes.stats.wilson import wilson_share
@@ -183,7 +184,7 @@ def certificate_table(
         about = np.ones(int(test.sum()), dtype=bool)
         if attempt.slices is not None and bundle.slicing is not None:
             row["slices"] = list(attempt.slices)
-            about = np.isin(bundle.slicing.names(store.records)[test], attempt.slices)
+            about = np.isin(slice_names(store.records, bundle.slicing)[test], attempt.slices)
         if isinstance(attempt.outcome, Certificate):
             accepted = about & (risks[attempt.self_consistency][test] <= attempt.outcome.threshold)
             row["certificate"] = attempt.outcome.to_dict()

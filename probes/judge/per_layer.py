@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from probes.data.columns import states
 from probes.data.store import Store
+from probes.fit.linear import fit_linear_probe
 from probes.judge.side_by_side import ATTENTION_SIGNS
 from probes.model.bundle import Bundle
-from probes.model.probe import fit_linear_probe
 from probes.signals.attention import ATTENTION_METRICS
 from probes.stats import metrics
 from probes.stats.bootstrap import cluster_bootstrap

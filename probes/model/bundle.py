@@ -9,20 +9,19 @@ stand outside of it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 from probes.errors import BundleError
-from probes.guarantee.learn_then_test import Certificate, NoCertificate
+from probes.model.certificate import Certificate, NoCertificate
 from probes.model.policy import Policy
 from probes.model.probe import LinearProbe
 from probes.model.risk import RiskModel
 from probes.model.slicing import Slicing
 from probes.signals.domain import DomainModel
-from probes.signals.question import QuestionMode, QuestionModel
+from probes.signals.question import QuestionModel
 from probes.signals.question_kind import KindModel
 from probes.types import (
     ConsistencyMode,
@@ -117,39 +116,6 @@ class Bundle:
     kinds: KindModel | None = None
     loosened_from: float | None = None
     questions: QuestionModel | Missing = NO_QUESTION_SIDE
-
-    @staticmethod
-    def load(folder: Path) -> Bundle:
-        """Read and check a bundle. Raises BundleError naming the field or file that is wrong."""
-        from probes.model.folder import read_bundle
-
-        return read_bundle(folder)
-
-    def save(self, folder: Path) -> Bundle:
-        """Write it to a new folder; returns it as loaded back, with its id. Raises BundleError."""
-        from probes.model.folder import write_bundle
-
-        return write_bundle(self, folder)
-
-    def with_questions(self, mode: QuestionMode) -> Bundle:
-        """Another choice of the questions that are inside: another policy, so without certificates.
-
-        Raises BundleError for a bundle that was trained without a question side.
-        """
-        if isinstance(self.questions, Missing):
-            raise BundleError("questions", "has none to choose for; train the bundle again")
-        from probes.model.folder import identify
-
-        if mode == self.questions.mode:
-            return self
-        other = replace(
-            self,
-            questions=replace(self.questions, mode=mode),
-            alpha=None,
-            attempts=(),
-            slicing=None,
-        )
-        return replace(other, id=identify(other))
 
     @cached_property
     def readout(self) -> Readout:

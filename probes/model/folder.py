@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -23,9 +23,9 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from probes.errors import NOT_UNDERSTOOD, BundleError
-from probes.guarantee.learn_then_test import Certificate, NoCertificate
 from probes.model.bundle import NO_QUESTION_SIDE, Bundle, CertificateAttempt, Golden
 from probes.model.calibration import CalibrationMap, IsotonicMap, PlattMap, VennAbersMap
+from probes.model.certificate import Certificate, NoCertificate
 from probes.model.check import check_bundle
 from probes.model.policy import Policy
 from probes.model.probe import LinearProbe
@@ -33,7 +33,7 @@ from probes.model.risk import RiskModel
 from probes.model.slicing import Slicing
 from probes.model.typed import fits
 from probes.signals.domain import DomainModel
-from probes.signals.question import QuestionModel
+from probes.signals.question import QuestionMode, QuestionModel
 from probes.signals.question_kind import KindModel
 from probes.types import (
     CONSISTENCY_MODES,
@@ -398,3 +398,22 @@ def _field(section: Mapping[str, Any], name: str, kind: type[Part]) -> Part:
 
 def _canonical(value: Any) -> bytes:
     return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def with_questions(bundle: Bundle, mode: QuestionMode) -> Bundle:
+    """Choose otherwise which questions are inside: another policy, so without certificates.
+
+    Raises BundleError for a bundle that was trained without a question side.
+    """
+    if isinstance(bundle.questions, Missing):
+        raise BundleError("questions", "has none to choose for; train the bundle again")
+    if mode == bundle.questions.mode:
+        return bundle
+    other = replace(
+        bundle,
+        questions=replace(bundle.questions, mode=mode),
+        alpha=None,
+        attempts=(),
+        slicing=None,
+    )
+    return replace(other, id=identify(other))

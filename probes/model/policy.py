@@ -7,16 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from probes.guarantee.learn_then_test import Certificate
+from probes.model.certificate import Certificate
 from probes.model.precedence import RULES, Case
 from probes.signals.consistency import completed_consistency, measure_consistency
 from probes.types import (
     ConsistencyMode,
     Decision,
-    FloatArray,
     Missing,
     RiskAssessment,
     SelfConsistency,
@@ -133,65 +129,3 @@ def settled(
         if decide(completed).decision != now:
             return False
     return True
-
-
-def composed_risk(
-    stage_one: FloatArray,
-    stage_two: FloatArray | None,
-    inside: NDArray[np.bool_],
-    mode: ConsistencyMode,
-    reject_above: float | None,
-) -> FloatArray:
-    """The least threshold at which the whole policy accepts each answer; infinite when never.
-
-    Turns stage one, self-consistency in the middle band, the out-of-domain rule and rejection into
-    one number, so that the policy is certified as it decides.
-
-    Args:
-        stage_one: risk without self-consistency, (answers,); infinite where it is missing.
-        stage_two: risk with it, likewise; not needed in mode ``never``.
-        inside: within the domain of validity, and no degenerate answer, (answers,).
-        mode: ``never`` decides on stage one, ``always`` on stage two; in ``auto`` an acceptance by
-            stage one stands, and another answer gets stage two unless stage one rejects it.
-        reject_above: risk above which an answer is rejected; ``None`` rejects nothing.
-    """
-    limit = np.inf if reject_above is None else reject_above
-    if mode == "never":
-        risk = stage_one
-    elif stage_two is None:
-        raise ValueError(f"stage_two: needed in mode {mode!r}")
-    elif mode == "always":
-        risk = stage_two
-    else:
-        known = np.isfinite(stage_one) & (stage_one <= limit)
-        risk = np.where(known, np.minimum(stage_one, stage_two), np.inf)
-    return np.asarray(np.where(inside & (risk <= limit), risk, np.inf), dtype=np.float64)
-
-
-def composed_reject(
-    stage_one: FloatArray,
-    stage_two: FloatArray | None,
-    inside: NDArray[np.bool_],
-    mode: ConsistencyMode,
-    reject_above: float | None,
-    accept_below: float,
-) -> NDArray[np.bool_]:
-    """Which answers the whole policy rejects at a threshold, (answers,).
-
-    Arguments as :func:`composed_risk`; ``accept_below`` matters in mode ``auto``, where an answer
-    that stage one accepts is not asked again. It may be minus infinity.
-    """
-    if reject_above is None:
-        return np.zeros(len(stage_one), dtype=bool)
-
-    def above(risk: FloatArray) -> NDArray[np.bool_]:
-        return np.asarray(np.isfinite(risk) & (risk > reject_above))
-
-    if mode == "never":
-        return np.asarray(inside & above(stage_one))
-    if stage_two is None:
-        raise ValueError(f"stage_two: needed in mode {mode!r}")
-    if mode == "always":
-        return np.asarray(inside & above(stage_two))
-    asked = np.isfinite(stage_one) & (stage_one > accept_below)
-    return np.asarray(inside & (above(stage_one) | (asked & above(stage_two))))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from probes.guarantee.learn_then_test import Certificate
+from probes.model.certificate import Certificate
 from probes.types import (
     AnswerForm,
     Domain,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from probes.guarantee.learn_then_test import NoCertificate
+from probes.model.certificate import NoCertificate
 from probes.report.table import format_interval
 
 NOTHING_KNOWN = "tells right from wrong no better than chance"

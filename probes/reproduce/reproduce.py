@@ -25,15 +25,16 @@ from probes.data.collect import Engine as Collecting
 from probes.data.collect import collect
 from probes.data.datasets import Example
 from probes.data.shards import Column
-from probes.data.splits import SplitName
+from probes.data.splits import SplitName, splits_of
 from probes.data.store import Store
 from probes.errors import StoreError, TrainingError
-from probes.fit.train import SHARES, splits_of, train
+from probes.fit.train import SHARES, train
 from probes.guarantee.certify import certify
 from probes.guarantee.ledger import Ledger, anchors
 from probes.judge.evaluate import evaluate
 from probes.judge.side_by_side import BASELINE
 from probes.model.bundle import Bundle
+from probes.model.folder import read_bundle
 from probes.report.report import load_evaluation
 from probes.reproduce.ablation import DRAWS, Ablatable, Condition, ablate_all, conditions
 from probes.reproduce.comparison import ALL, Comparison
@@ -162,14 +163,14 @@ def _judge(
     store: Store, blank: Store, out: Path, plan: Plan, created: datetime
 ) -> tuple[Bundle, dict[str, Any]]:
     trained = _once(
-        out / "trained", Bundle.load,
+        out / "trained", read_bundle,
         lambda folder: train(store, folder, seed=plan.seed, shares=plan.shares, blank=blank),
     )  # fmt: skip
     if trained.data != store.fingerprint:
         raise StoreError(f"{out / 'trained'}: is of another run; reproduce into a new folder")
     images = [record.image_hash for record in store.records]
     bundle = _once(
-        out / "bundle", Bundle.load,
+        out / "bundle", read_bundle,
         lambda folder: certify(
             store, trained, folder, created=created, alpha=ALPHA,
             share=Ledger(anchors(images, store.setup.model.revision), (out / "store",)).share,

@@ -16,7 +16,6 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.data.images import blank_image
 from probes.signals.attention import TOP_SHARE, top_mask
 from probes.signals.sampling import image_hash
 from probes.types import (
@@ -128,3 +127,14 @@ def measure_evidence(
         logprob_drop_random30=drops["random30"],
         flipped_random30=not scores["random30"].greedy,
     )
+
+
+BLANK_GREY = 128
+
+
+def blank_image(image: ImageArray) -> ImageArray:
+    """An image of the same size that is one even mid grey: nothing of the image but its size.
+
+    Mid grey, not the image's own mean: how dark a picture is tells how hard it is.
+    """
+    return np.full_like(image, BLANK_GREY)

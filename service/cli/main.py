@@ -27,7 +27,7 @@ def _stop(message: str) -> NoReturn:
 def serve() -> None:
     """Run the service. Settings come from VLM_GATE_* (docs/settings.md)."""
     from probes.errors import GateError
-    from probes.model.bundle import Bundle
+    from probes.model.folder import read_bundle
     from service.app import create_app
     from service.engines.base import EngineError
     from service.engines.build import serving_engine
@@ -41,7 +41,7 @@ def serve() -> None:
         settings = load_settings()
         logs.configure(settings.log_level)
         listening = bind(settings)
-        bundle = Bundle.load(settings.bundle)
+        bundle = read_bundle(settings.bundle)
         engine = serving_engine(settings, bundle)
         service = create_app(settings, engine, bundle)
     except (SettingsError, GateError, EngineError, RecordsError) as error:

@@ -39,10 +39,10 @@ def recertify(
     Fix the window (--since, --until) before you look at what is in it. Each new window spends from
     one delta: the first 80 % of it, each later one half of what is left.
     """
-    from probes.guarantee.learn_then_test import NoCertificate
     from probes.guarantee.ledger import Ledger
     from probes.guarantee.recertify import certify_judged, with_certificate
-    from probes.model.bundle import Bundle
+    from probes.model.certificate import NoCertificate
+    from probes.model.folder import read_bundle
     from service.offline.recertify import gather, terms
     from service.settings import load_settings
 
@@ -50,7 +50,7 @@ def recertify(
         raise typer.BadParameter("give --since DAY: fix the window before you look at it")
     now, settings = datetime.now(UTC), load_settings()
     with open_records() as store:
-        loaded = Bundle.load(bundle)
+        loaded = read_bundle(bundle)
         asked_since = utc(since) or now
         found = gather(
             store, loaded, asked_since, utc(until) or now,

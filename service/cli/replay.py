@@ -29,7 +29,7 @@ def replay(
     Reads the records that the service's settings name. A bundle with another probe can only be
     replayed on answers that it was scored on as VLM_GATE_SHADOW_BUNDLE.
     """
-    from probes.model.bundle import Bundle
+    from probes.model.folder import read_bundle
     from probes.types import Missing
     from service.gate.rules import load_rules
     from service.offline.replay import Replay, Share
@@ -65,7 +65,7 @@ def replay(
 
     with open_records() as store:
         settings = load_settings()
-        served = Bundle.load(settings.bundle)
+        served = read_bundle(settings.bundle)
         changed = {"bundle": bundle or settings.bundle, "policy": policy}
         shadow = {"shadow_bundle": None, "shadow_policy": None}
         candidate = load_rules(settings.model_copy(update={**changed, **shadow}))

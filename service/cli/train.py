@@ -16,10 +16,11 @@ from rich.table import Table
 
 from probes.data.store import Store
 from probes.errors import DataError
-from probes.guarantee.learn_then_test import ESTIMANDS, Certificate
 from probes.guarantee.ledger import Ledger, anchors
 from probes.guarantee.ledger import told as ledger_told
 from probes.model.bundle import Bundle
+from probes.model.certificate import ESTIMANDS, Certificate
+from probes.model.folder import read_bundle
 from probes.report.risk_words import has_probe, made_of
 from probes.signals.question import QuestionMode
 from probes.types import Missing
@@ -149,7 +150,7 @@ def certify(
         loaded = load(store)
         ledger = _ledger(store, loaded)
         certified = run_certification(
-            loaded, Bundle.load(bundle), out, created=datetime.now(UTC), share=ledger.share,
+            loaded, read_bundle(bundle), out, created=datetime.now(UTC), share=ledger.share,
             alpha=ALPHA if alpha is None else alpha, also=also or (), most=most_per_group,
             valid_days=valid_days,
             slicing=None if slices_by is None else Slicing(slices_by, slice_key or slices_by),
@@ -198,7 +199,7 @@ def evaluate(
             others[name] = load(Path(folder))
         loaded = load(store)
         found = run_evaluation(
-            loaded, Bundle.load(bundle), out, domains=others, tries=_ledger(store, loaded).tries,
+            loaded, read_bundle(bundle), out, domains=others, tries=_ledger(store, loaded).tries,
             blank=None if blank is None else load(blank),
         )  # fmt: skip
     for flag in found["flags"]:
@@ -229,7 +230,7 @@ def report(
 def inspect(folder: BundleFolder) -> None:
     """Print what a bundle holds."""
     with told():
-        bundle = Bundle.load(folder)
+        bundle = read_bundle(folder)
     table = Table("field", "value", title=bundle.id)
     second = bundle.stage_two
     for field, value in (
@@ -255,7 +256,7 @@ def inspect(folder: BundleFolder) -> None:
 def verify(folder: BundleFolder) -> None:
     """Check every hash, the format and the fields of a bundle."""
     with told():
-        bundle = Bundle.load(folder)
+        bundle = read_bundle(folder)
     typer.echo(f"{bundle.id}: ok")
 
 
@@ -286,7 +287,7 @@ def rebind(
             await engine.close()
 
     with told(EngineError, SettingsError):
-        bundle = Bundle.load(folder)
+        bundle = read_bundle(folder)
         rebound = asyncio.run(go())
     typer.echo(
         f"{rebound.bundle.id}: golden readouts deviate by {rebound.deviation:.2g} at most "
@@ -318,11 +319,11 @@ def simulate(
     is guaranteed is tested on the calibration split; each line holds by itself.
     """
     from probes.data.store import load
-    from probes.guarantee.certify import modes_of
+    from probes.guarantee.composed import modes_of
     from probes.guarantee.simulate import Simulator
 
     with told():
-        loaded, gate = load(store), Bundle.load(bundle)
+        loaded, gate = load(store), read_bundle(bundle)
         table = Table(
             "self-consistency", "asked for", "accept below", "coverage", "wrong among accepted",
             "escalated", "rejected", "guaranteed at most",

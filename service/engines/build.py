@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from probes.data.collect import default_layers
 from probes.model.bundle import Bundle
+from probes.readouts import default_layers
 from service.engines.base import Engine, EngineError
 from service.engines.fake import FakeEngine
 from service.engines.vllm.options import VllmOptions

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from probes.guarantee.learn_then_test import Certificate
 from probes.model.bundle import Bundle
+from probes.model.certificate import Certificate
 from probes.model.policy import Policy, settled
 from probes.signals import measure
 from probes.signals.consistency import measure_consistency

@@ -21,8 +21,8 @@ import structlog
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from probes.guarantee.learn_then_test import FROM_RECORDS
 from probes.model.bundle import Bundle
+from probes.model.certificate import FROM_RECORDS
 from probes.model.policy import PolicyMode
 from probes.monitor.drift import WINDOW, DriftMonitor, RiskHistogram
 from probes.monitor.error_rate import ErrorMonitor

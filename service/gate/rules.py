@@ -15,10 +15,11 @@ from types import MappingProxyType
 import structlog
 
 from probes.errors import BundleError
-from probes.guarantee.learn_then_test import ESTIMANDS, Certificate
 from probes.model.bundle import Bundle
+from probes.model.certificate import ESTIMANDS, Certificate
+from probes.model.folder import read_bundle
 from probes.model.policy import Policy
-from probes.shared_readout import SharedReadout
+from probes.readouts import SharedReadout
 from probes.types import CONSISTENCY_MODES, ConsistencyMode, Generation, Missing, Readout
 from service.gate.promise import Promise
 from service.schemas.policy import read_policy
@@ -161,6 +162,6 @@ def _load_candidate(settings: Settings, bundle: Bundle) -> Rules | None:
 
 def _load(folder: Path) -> Bundle:
     try:
-        return Bundle.load(folder)
+        return read_bundle(folder)
     except OSError as error:
         raise BundleError(str(folder), f"cannot be read ({error}); correct its rights") from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from probes.guarantee.learn_then_test import Certificate
+from probes.model.certificate import Certificate
 from service import __version__
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from probes.model.bundle import Bundle
+from probes.model.folder import read_bundle
 from probes.types import NOTHING, Query, Readout
 from service.engines.base import Engine
 from service.engines.build import serving_engine
@@ -109,7 +109,7 @@ async def signal_cost(engine: Engine, asked: Sequence[Query], readout: Readout) 
 
 async def _cost_in_process(asked: Sequence[Query]) -> SignalCost:
     settings = load_settings()
-    bundle = Bundle.load(settings.bundle)
+    bundle = read_bundle(settings.bundle)
     engine = serving_engine(settings, bundle)
     await engine.start()
     try:

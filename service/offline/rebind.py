@@ -16,6 +16,7 @@ import numpy as np
 from probes.data.store import Store
 from probes.errors import BundleError
 from probes.model.bundle import Bundle, Golden
+from probes.model.folder import write_bundle
 from probes.types import Missing, ModelIdentity
 from service.engines.base import Engine
 from service.gate.parity import tolerance_of
@@ -92,7 +93,7 @@ async def rebind(bundle: Bundle, engine: Engine, out: Path, store: Store | None 
         data=bundle.data if store is None else store.fingerprint,
         training={**bundle.training, "rebound_from": bundle.id},
     )
-    return Rebound(rebound.save(out), worst, tolerance)
+    return Rebound(write_bundle(rebound, out), worst, tolerance)
 
 
 def _check_model(bundle: Bundle, identity: ModelIdentity) -> None:

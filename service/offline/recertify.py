@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.errors import DataError
-from probes.guarantee.learn_then_test import FROM_RECORDS
 from probes.model.bundle import Bundle
+from probes.model.certificate import FROM_RECORDS
 from probes.types import FloatArray, Missing
 from service.gate.audit_replay import grouped, newest_carrier, replay, with_overdue
 from service.gate.promise import Promise

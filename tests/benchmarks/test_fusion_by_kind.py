@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.fusion_by_kind import PLAIN, summarise
 from benchmarks.host import ROOT
-from probes.model.risk import BY_KIND
+from probes.fit.fusion import BY_KIND
 
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("fusion_by_kind_*.json"))
 DECISION = "0014-fusion-by-kind-and-what-a-report-must-show.md"

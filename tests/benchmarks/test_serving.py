@@ -9,14 +9,14 @@ import numpy as np
 
 from benchmarks.serving import Serving, chat, gate, random_bundle
 from benchmarks.shapes import write_shape
-from probes.model.bundle import Bundle
+from probes.model.folder import read_bundle
 from service.gate.parity import tolerance_of
 
 
 def test_its_readouts_are_about_nothing(tmp_path: Path) -> None:
     load = Serving("llava-1.5-7b", toy=True)
     model = write_shape(load.shape, tmp_path / load.shape, toy=True)
-    bundle = Bundle.load(random_bundle(load, model, tmp_path / "bundle"))
+    bundle = read_bundle(random_bundle(load, model, tmp_path / "bundle"))
     assert (bundle.model.hidden_size, bundle.model.engine) == (64, "vllm")
     assert len(bundle.golden) == 2
     largest = bundle.probe.project(np.full(64, 1000.0))

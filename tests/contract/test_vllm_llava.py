@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probes.model.bundle import Bundle
+from probes.model.folder import read_bundle
 from probes.signals import measure
 from probes.types import (
     NOTHING,
@@ -200,7 +200,7 @@ def test_projected_readouts_of_several_bundles_take_turns(
 def test_risk_and_decision_are_those_of_transformers(
     engine: Any, expected: list[Generation]
 ) -> None:
-    bundle = Bundle.load(Path(embedded("bundles", "llava")))
+    bundle = read_bundle(Path(embedded("bundles", "llava")))
     answers = together(engine, QUERIES, bundle.readout)
     place = (bundle.probe.layer, bundle.probe.position)
     certificate = bundle.certificates["never"]

@@ -27,7 +27,7 @@ import pytest
 from typer.testing import CliRunner
 
 from probes.data.store import Store, load
-from probes.model.bundle import Bundle
+from probes.model.folder import read_bundle
 from probes.types import Missing
 from service.cli import app
 from service.settings import embedded
@@ -151,7 +151,7 @@ def test_collected_through_vllm_it_is_the_same_store(made: Made) -> None:
 
 
 def test_the_bundle_is_bound_to_vllm_and_promises_nothing(made: Made) -> None:
-    before, bundle = Bundle.load(Path(embedded("bundles", "llava"))), Bundle.load(made.bundle)
+    before, bundle = read_bundle(Path(embedded("bundles", "llava"))), read_bundle(made.bundle)
     assert bundle.model.engine == "vllm"
     assert bundle.id != before.id
     assert bundle.attempts == ()

@@ -11,7 +11,8 @@ import pytest
 from safetensors import safe_open
 
 from probes.errors import BundleError
-from probes.model.bundle import Bundle, check_identity
+from probes.model.bundle import check_identity
+from probes.model.folder import read_bundle
 from service.settings import embedded
 
 BUNDLE, MODEL = Path(embedded("bundles", "llava")), Path(embedded("models", "llava"))
@@ -36,7 +37,7 @@ def test_model_is_small_and_named_as_published() -> None:
 
 
 def test_bundle_is_bound_to_the_model_that_ships() -> None:
-    bundle = Bundle.load(BUNDLE)
+    bundle = read_bundle(BUNDLE)
     config = json.loads((MODEL / "config.json").read_text())
     assert bundle.model.layers == config["text_config"]["num_hidden_layers"]
     check_identity(bundle, bundle.model)
@@ -47,7 +48,7 @@ def test_bundle_is_bound_to_the_model_that_ships() -> None:
     [("revision", "0" * 64), ("layers", 32), ("dtype", "bfloat16"), ("engine", "vllm")],
 )
 def test_another_model_is_refused(field: str, value: object) -> None:
-    bundle = Bundle.load(BUNDLE)
+    bundle = read_bundle(BUNDLE)
     other = replace(bundle.model, **{field: value})  # type: ignore[arg-type]
     with pytest.raises(BundleError, match=rf"model\.{field}"):
         check_identity(bundle, other)
@@ -61,4 +62,4 @@ def test_one_flipped_byte_is_refused(tmp_path: Path) -> None:
         content[len(content) // 2] ^= 1
         (folder / name).write_bytes(content)
         with pytest.raises(BundleError, match=name):
-            Bundle.load(folder)
+            read_bundle(folder)

@@ -15,6 +15,7 @@ import pytest
 
 from probes.labels import judge
 from probes.model.bundle import Bundle
+from probes.model.folder import read_bundle
 from probes.signals import measure
 from probes.signals.question import QuestionModel
 from probes.types import Domain, Generation, Missing, Query
@@ -100,7 +101,7 @@ class Told:
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def told(request: pytest.FixtureRequest) -> Told:
-    bundle = Bundle.load(Path(embedded("bundles", request.param)))
+    bundle = read_bundle(Path(embedded("bundles", request.param)))
     engine = build_engine(
         "transformers", embedded("models", request.param), device="cpu", dtype=bundle.model.dtype
     )
@@ -186,7 +187,7 @@ async def _ask(bundle: Bundle, engine: Engine, queries: list[Query]) -> list[Gen
 
 def test_the_bundle_has_a_question_side(told: Told, request: pytest.FixtureRequest) -> None:
     family = request.node.callspec.params["told"]
-    assert not isinstance(Bundle.load(Path(embedded("bundles", family))).questions, Missing)
+    assert not isinstance(read_bundle(Path(embedded("bundles", family))).questions, Missing)
 
 
 def test_at_most_two_in_a_hundred_foreign_questions_are_accepted(told: Told) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.model.bundle import Bundle
+from probes.model.folder import read_bundle
 from probes.signals.question import QuestionModel
 from service.settings import embedded
 from tests.embedded.question_lists import FOREIGN, FRESH_FOREIGN, FRESH_PARAPHRASES, read
@@ -16,7 +16,7 @@ AT_THE_LIMIT = ("Is the seal above the connector?", "Do you see the seal above t
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def model(request: pytest.FixtureRequest) -> QuestionModel:
-    found = Bundle.load(Path(embedded("bundles", request.param))).questions
+    found = read_bundle(Path(embedded("bundles", request.param))).questions
     assert isinstance(found, QuestionModel)
     return found
 

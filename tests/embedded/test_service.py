@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from probes.model.bundle import Bundle
+from probes.model.folder import read_bundle
 from service.app import create_app
 from service.engines.build import build_engine
 from service.settings import Settings, embedded
@@ -39,7 +39,7 @@ def png(image: NDArray[np.uint8]) -> bytes:
 @asynccontextmanager
 async def running() -> AsyncIterator[httpx.AsyncClient]:
     """A client of the application with the embedded model, ready."""
-    bundle = Bundle.load(Path(embedded("bundles", "llava")))
+    bundle = read_bundle(Path(embedded("bundles", "llava")))
     engine = build_engine(
         "transformers", embedded("models", "llava"), device="cpu", dtype=bundle.model.dtype
     )

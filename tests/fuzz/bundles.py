@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from probes.errors import BundleError
-from probes.guarantee.learn_then_test import Certificate
 from probes.model.bundle import Bundle
-from probes.model.folder import MANIFEST, SUMS, TENSORS
+from probes.model.certificate import Certificate
+from probes.model.folder import MANIFEST, SUMS, TENSORS, read_bundle, write_bundle
 from probes.types import CONSISTENCY_MODES, Missing, Query
 from service.schemas.policy import read_policy
 from tests.fuzz.folder import folder
@@ -38,19 +38,19 @@ GONE = len(VALUES)
 @cache
 def small() -> Bundle:
     """The shipped bundle with one small golden image and short lists: quick to read."""
-    whole = Bundle.load(SHIPPED)
+    whole = read_bundle(SHIPPED)
     first = whole.golden[0]
     query = Query(np.zeros((4, 4, 3), dtype=np.uint8), first.query.question, 16)
     golden = (replace(first, query=query),)
     training = {"risk_reference": whole.training["risk_reference"]}
     bare = replace(whole, golden=golden, attempts=(), alpha=None, training=training)
-    bare = bare.save(folder() / "bare")
+    bare = write_bundle(bare, folder() / "bare")
     attempts = tuple(
         replace(one, outcome=Certificate.sealed(**one.outcome.to_dict() | {"bundle": bare.id}))
         for one in whole.attempts
         if isinstance(one.outcome, Certificate)
     )
-    return replace(bare, attempts=attempts, alpha=whole.alpha).save(folder() / "small")
+    return write_bundle(replace(bare, attempts=attempts, alpha=whole.alpha), folder() / "small")
 
 
 @cache
@@ -78,7 +78,7 @@ def read_changed(part: str, content: bytes) -> None:
     for name, content in changed.items():
         (root / name).write_bytes(content)
     try:
-        bundle = Bundle.load(root)
+        bundle = read_bundle(root)
     except BundleError as error:
         has_words(error)
         return

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from probes.errors import BundleError
-from probes.guarantee.learn_then_test import Certificate
 from probes.model.bundle import Bundle
-from probes.model.folder import MANIFEST
+from probes.model.certificate import Certificate
+from probes.model.folder import MANIFEST, read_bundle
 from tests.fuzz import bundles, readers, wire
 from tests.fuzz.damage import damage
 from tests.fuzz.readers import READERS
@@ -72,7 +72,7 @@ def test_an_odd_value_in_a_manifest_is_refused(part, value):
 
 def _load(manifest: bytes) -> Bundle:
     bundles.read_changed(MANIFEST, manifest)  # ends without an error where it is refused in words
-    return Bundle.load(bundles.folder() / "read")
+    return read_bundle(bundles.folder() / "read")
 
 
 def test_what_a_reader_does_not_document_is_a_finding(monkeypatch):

@@ -13,7 +13,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from deploy.grafana.boards import BOARDS
-from probes.model.bundle import Bundle
+from probes.model.folder import read_bundle
 from probes.monitor.drift import RiskHistogram
 from probes.types import Interval, Reason
 from service.app import create_app
@@ -39,7 +39,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> CollectorRegistry:
         metrics_slices=("line:1",),
         drift_window=100,
     )
-    bundle = Bundle.load(Path(embedded("bundles", "llava")))
+    bundle = read_bundle(Path(embedded("bundles", "llava")))
     shared = replace(bundle.attempts[-3], observed={"camera 7": Interval(0.1, 0.0, 0.3)})
     bundle = replace(bundle, attempts=(*bundle.attempts, shared))
     gate = create_app(settings, FakeEngine(), bundle).state.gate

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from probes.guarantee.certify import certify
 from probes.judge.evaluate import evaluate
-from probes.model.bundle import Bundle
+from probes.model.folder import read_bundle
 from probes.report.report import report
 from service.cli import app
 
@@ -31,7 +31,7 @@ def test_certify_says_whether_anything_can_be_promised(
         ],
     )  # fmt: skip
     assert done.exit_code == status, done.output
-    written = Bundle.load(out)
+    written = read_bundle(out)
     assert written.alpha == float(alpha)
     assert bool(written.certificates) is (status == 0)
     assert ("no certificate: no threshold passed at alpha 0.001" in done.stderr) is (status == 3)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from probes.data.splits import splits_of
 from probes.errors import StoreError
-from probes.fit.train import splits_of
 from probes.judge.evaluate import evaluate
 
 

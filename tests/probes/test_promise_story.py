@@ -17,7 +17,7 @@ import structlog
 from typer.testing import CliRunner
 
 from probes.guarantee.ledger import LEDGER
-from probes.model.bundle import Bundle
+from probes.model.folder import read_bundle
 from probes.types import Generation, Query, Readout
 from service.access.key_file import SCOPES, new_key, save_keys, utc_now
 from service.app import create_app
@@ -104,7 +104,7 @@ async def serving(
         api_keys_file=Path("keys.json"), decode_processes=0,
     )  # fmt: skip
     save_keys(Path("keys.json"), [new_key("setup", SCOPES, utc_now())[1]])
-    made = create_app(settings, engine, Bundle.load(current))
+    made = create_app(settings, engine, read_bundle(current))
     transport = httpx.ASGITransport(made, raise_app_exceptions=False)
     async with (
         made.router.lifespan_context(made),

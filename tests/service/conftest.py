@@ -30,9 +30,10 @@ import structlog
 from fastapi import FastAPI
 from PIL import Image
 
-from probes.guarantee.learn_then_test import Certificate
 from probes.model.bundle import Bundle, CertificateAttempt, Golden
 from probes.model.calibration import PlattMap
+from probes.model.certificate import Certificate
+from probes.model.folder import write_bundle
 from probes.model.policy import Policy
 from probes.model.probe import LinearProbe
 from probes.model.risk import RiskModel
@@ -182,13 +183,13 @@ def saved() -> Callable[[Bundle, Path], Bundle]:
 
     def save(bundle: Bundle, folder: Path) -> Bundle:
         bare = replace(bundle, attempts=(), alpha=None)
-        bare = bare.save(folder.with_name(folder.name + "-bare"))
+        bare = write_bundle(bare, folder.with_name(folder.name + "-bare"))
         attempts = tuple(
             replace(one, outcome=Certificate.sealed(**one.outcome.to_dict() | {"bundle": bare.id}))
             for one in bundle.attempts
             if isinstance(one.outcome, Certificate)
         )
-        return replace(bare, attempts=attempts, alpha=bundle.alpha).save(folder)
+        return write_bundle(replace(bare, attempts=attempts, alpha=bundle.alpha), folder)
 
     return save
 

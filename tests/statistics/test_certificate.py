@@ -12,9 +12,10 @@ import pytest
 from scipy.stats import binomtest
 
 from probes.guarantee.betting import GroupedAnswers, Ladder, TestedThreshold, plan_ladder
-from probes.guarantee.learn_then_test import Certificate, NoCertificate, certify
-from probes.model.policy import composed_risk
-from probes.model.slicing import slice_groups
+from probes.guarantee.composed import composed_risk
+from probes.guarantee.learn_then_test import certify
+from probes.guarantee.slices import slice_groups
+from probes.model.certificate import Certificate, NoCertificate
 from probes.types import ConsistencyMode
 
 RUNS = pytest.mark.parametrize("runs", [150, pytest.param(600, marks=pytest.mark.long)])

@@ -20,10 +20,10 @@ from scipy.stats import binomtest
 
 from benchmarks.certificate_power import Answers, Rule, new_rule, old_rule
 from probes.guarantee.certify import fresh_shares
-from probes.guarantee.learn_then_test import Certificate
+from probes.guarantee.composed import composed_risk
 from probes.guarantee.recertify import certify_judged
 from probes.model.bundle import Bundle
-from probes.model.policy import composed_risk
+from probes.model.certificate import Certificate
 from probes.types import CONSISTENCY_MODES
 
 ALPHA, DELTA = 0.10, 0.05

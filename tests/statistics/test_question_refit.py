@@ -9,9 +9,10 @@ from typing import cast
 import pytest
 
 from probes.data.splits import split_by_image
+from probes.fit.questions import fit_questions
 from probes.fit.train import QUESTION_QUANTILE
-from probes.model.bundle import Bundle
-from probes.signals.question import QuestionModel, fit_questions
+from probes.model.folder import read_bundle
+from probes.signals.question import QuestionModel
 from probes.signals.sampling import image_hash
 from service.settings import embedded
 from testbed.dataset import asked_of
@@ -42,7 +43,7 @@ def asked() -> list[tuple[str, str]]:
 def test_the_bundle_holds_what_training_would_fit(
     family: str, asked: list[tuple[str, str]]
 ) -> None:
-    bundle = Bundle.load(Path(embedded("bundles", family)))
+    bundle = read_bundle(Path(embedded("bundles", family)))
     shipped = cast(QuestionModel, bundle.questions)
     split = bundle.training["split"]
     splits = split_by_image([group for group, _ in asked], split["shares"], split["seed"])

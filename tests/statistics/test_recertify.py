@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from probes.guarantee.learn_then_test import Certificate
 from probes.guarantee.recertify import SHARES, certify_judged, with_certificate
 from probes.model.bundle import Bundle
+from probes.model.certificate import Certificate
 
 ANSWERS, ALPHA, DELTA, LIMIT = 400, 0.10, 0.05, 0.5
 BUNDLE = cast(Bundle, SimpleNamespace(id="b-test", model=SimpleNamespace(revision="r1")))

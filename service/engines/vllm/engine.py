@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from probes.data.collect import default_layers
+from probes.readouts import default_layers
 from probes.types import (
     AnswerScore,
     FloatArray,

@@ -15,10 +15,10 @@ from probes.data.collect import collect, dataset_hash
 from probes.data.datasets import load_dataset
 from probes.data.groups import Groups, group, warnings_of
 from probes.data.near_duplicates import look
-from probes.data.splits import split_by_image
+from probes.data.splits import split_by_image, splits_of
 from probes.data.store import NO_LOOKS, Store, load
 from probes.errors import StoreError
-from probes.fit.train import SHARES, splits_of
+from probes.fit.train import SHARES
 from probes.report import report
 from probes.types import GenerationSettings, Missing
 

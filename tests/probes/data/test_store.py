@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from probes.data.collect import collect, dataset_hash, default_layers
+from probes.data.collect import collect, dataset_hash
 from probes.data.columns import measure_columns, measure_distance, measure_risk
 from probes.data.datasets import Example
 from probes.data.images import load_image
 from probes.data.store import load
 from probes.errors import DataError, QuestionRefused, StoreError
 from probes.pictures import Limits
+from probes.readouts import default_layers
 from probes.signals import measure
 from probes.signals.sampling import CHUNK, draw_chunk, image_hash, sample_seed
 from probes.types import GenerationSettings, HiddenStateProbe, Missing, Query, SampleSet

@@ -11,13 +11,14 @@ import pytest
 
 from probes.data.blank_run import blank_rows
 from probes.data.columns import states
+from probes.data.splits import splits_of
 from probes.data.store import Store, Writer
 from probes.errors import StoreError
 from probes.fit import challengers
 from probes.fit.challengers import choose_probe
 from probes.fit.layers import Candidate, ProbeCandidate, fit_layers
-from probes.fit.train import splits_of, train
-from probes.model.probe import Standardised, fit_linear_probe
+from probes.fit.linear import Standardised, fit_linear_probe
+from probes.fit.train import train
 
 SHARES = {"fit": 0.15, "select": 0.27, "calibrate": 0.4, "test": 0.18}
 

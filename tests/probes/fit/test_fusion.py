@@ -9,9 +9,10 @@ import pytest
 
 from probes.data.columns import measure_columns, measure_risk
 from probes.data.store import Store
+from probes.fit.fusion import BY_KIND, CANDIDATES, by_kind, choose_fusion, fit_risk_model
 from probes.fit.train import train
 from probes.model.bundle import Bundle
-from probes.model.risk import BY_KIND, CANDIDATES, FEATURES, by_kind, choose_fusion, fit_risk_model
+from probes.model.risk import FEATURES
 from probes.report.risk_words import has_probe, made_of
 from probes.stats.metrics import auroc
 from probes.types import (

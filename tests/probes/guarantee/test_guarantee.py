@@ -6,7 +6,8 @@ import pytest
 
 from probes.errors import BundleError, DataError
 from probes.guarantee.betting import Ladder
-from probes.guarantee.learn_then_test import ESTIMANDS, Certificate, NoCertificate, certify
+from probes.guarantee.learn_then_test import certify
+from probes.model.certificate import ESTIMANDS, Certificate, NoCertificate
 
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -9,11 +9,17 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from probes.fit.train import splits_of
+from probes.data.splits import splits_of
 from probes.guarantee.betting import bound_bet, try_threshold
-from probes.guarantee.certify import modes_of, policy_risk, stage_risks
+from probes.guarantee.composed import (
+    composed_reject,
+    composed_risk,
+    modes_of,
+    policy_risk,
+    stage_risks,
+)
 from probes.guarantee.simulate import Simulator
-from probes.model.policy import Policy, composed_reject, composed_risk
+from probes.model.policy import Policy
 from probes.types import CONSISTENCY_MODES, Missing
 from service.cli import app
 

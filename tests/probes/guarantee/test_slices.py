@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probes.fit.train import splits_of
-from probes.guarantee.certify import _observed, certify, policy_risk, stage_risks
-from probes.guarantee.learn_then_test import Certificate, NoCertificate, answers_needed
+from probes.data.splits import splits_of
+from probes.guarantee.certify import _observed, certify
+from probes.guarantee.composed import policy_risk, stage_risks
+from probes.guarantee.slices import answers_needed, slice_groups, slice_names
 from probes.model.bundle import Bundle, CertificateAttempt
+from probes.model.certificate import Certificate, NoCertificate
+from probes.model.folder import write_bundle
 from probes.model.policy import Policy
-from probes.model.slicing import Slicing, slice_groups
+from probes.model.slicing import Slicing
 from probes.types import Interval, Missing
 
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -112,7 +115,7 @@ def test_what_calibration_saw_of_each_small_slice(run: Any) -> None:
     """One observed error per slice, within its bounds."""
     splits = splits_of(run.store, run.trained)
     risk = policy_risk(stage_risks(run.store, run.trained), run.trained, "never")
-    names = Slicing("kind", "task").names(run.store.records)
+    names = slice_names(run.store.records, Slicing("kind", "task"))
     made = run.certified.certificates["never"].to_dict()
     plain = {key: value for key, value in made.items() if key not in ("id", "seal")}
     shared = Certificate.sealed(**{**plain, "slices": ["defect", "presence"]})
@@ -127,7 +130,7 @@ def test_what_calibration_saw_of_each_small_slice(run: Any) -> None:
 def test_slices_survive_the_folder_and_a_bundle_without_them_names_none(
     run: Any, sliced: Bundle, tmp_path: Path
 ) -> None:
-    again = sliced.save(tmp_path / "again")
+    again = write_bundle(sliced, tmp_path / "again")
     assert again.attempts == sliced.attempts
     assert again.slicing == Slicing("kind", "task")
     assert run.certified.slicing is None

@@ -11,13 +11,14 @@ from typer.testing import CliRunner
 
 from probes.guarantee.ledger import LEDGER
 from probes.model.bundle import Bundle
+from probes.model.folder import read_bundle
 from service.cli import app
 
 
 def certify(store: Path, bundle: Path, out: Path) -> tuple[Bundle, str]:
     done = CliRunner().invoke(app, ["certify", str(store), str(bundle), "--out", str(out)])
     assert done.exit_code in (0, 3), done.output  # 3: done, and nothing can be promised
-    return Bundle.load(out), done.output
+    return read_bundle(out), done.output
 
 
 def levels(bundle: Bundle) -> list[float]:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probes.fit.train import splits_of
-from probes.guarantee.certify import modes_of
+from probes.data.splits import splits_of
+from probes.guarantee.composed import modes_of
 from probes.judge.accepted import above_alpha, accepted_table
 from probes.judge.evaluate import policy_risks
 from probes.model.bundle import CertificateAttempt

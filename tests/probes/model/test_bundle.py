@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 
 from probes.errors import BundleError
+from probes.fit.calibrate import fit_isotonic, fit_platt, fit_venn_abers
 from probes.fit.train import train
-from probes.guarantee.certify import certify, policy_risk, stage_risks
-from probes.guarantee.learn_then_test import Certificate
+from probes.guarantee.certify import certify
+from probes.guarantee.composed import policy_risk, stage_risks
 from probes.model import folder as bundle_folder
-from probes.model.bundle import Bundle, check_identity
-from probes.model.calibration import fit_isotonic, fit_platt, fit_venn_abers
-from probes.model.folder import FORMAT
+from probes.model.bundle import check_identity
+from probes.model.certificate import Certificate
+from probes.model.folder import FORMAT, read_bundle, with_questions, write_bundle
 from probes.model.policy import Policy
 from probes.signals.question import QuestionModel
 from probes.types import (
@@ -74,7 +75,7 @@ def test_equal_trainings_give_equal_ids_and_certificates_do_not_change_it(
 
 
 def test_a_loaded_bundle_says_what_the_saved_one_said(run: Any, folder: Path) -> None:
-    loaded = Bundle.load(folder)
+    loaded = read_bundle(folder)
     assert loaded.attempts == run.certified.attempts
     assert loaded.policy == run.certified.policy
     np.testing.assert_array_equal(loaded.probe.projection, run.certified.probe.projection)
@@ -88,7 +89,7 @@ def test_every_calibration_map_survives(run: Any, tmp_path: Path, fit: Any) -> N
     score = rng.normal(size=300)
     fitted = fit(score, rng.random(300) < 1 / (1 + np.exp(-score)))
     bundle = replace(run.trained, stage_one=replace(run.trained.stage_one, calibration=fitted))
-    again = bundle.save(tmp_path / "bundle").stage_one.calibration
+    again = write_bundle(bundle, tmp_path / "bundle").stage_one.calibration
     assert type(again) is type(fitted)
     np.testing.assert_array_equal(again.predict(score), fitted.predict(score))
 
@@ -98,7 +99,7 @@ def test_format_1_is_still_read(run: Any, tmp_path: Path) -> None:
     platt = fit_platt(np.arange(40.0), np.arange(40) % 3 > 0)
     bundle = replace(run.trained, stage_one=replace(run.trained.stage_one, calibration=platt))
     bundle = replace(bundle, stage_two=replace(bundle.stage_two, calibration=platt))
-    bundle.save(tmp_path / "bundle")
+    write_bundle(bundle, tmp_path / "bundle")
     path = tmp_path / "bundle" / "manifest.json"
     manifest = json.loads(path.read_text())
     content = manifest["content"]
@@ -111,24 +112,24 @@ def test_format_1_is_still_read(run: Any, tmp_path: Path) -> None:
     manifest["format"] = 1
     path.write_bytes(bundle_folder._canonical(manifest))
     rehash(tmp_path / "bundle")
-    loaded = Bundle.load(tmp_path / "bundle")
+    loaded = read_bundle(tmp_path / "bundle")
     assert loaded.stage_one.calibration == platt
     assert loaded.slicing is None
 
 
 def test_format_2_is_still_read_and_has_no_question_side(run: Any, tmp_path: Path) -> None:
     bundle = replace(run.trained, questions=Missing("no_question_side"))
-    old = bundle.save(tmp_path / "bundle")
+    old = write_bundle(bundle, tmp_path / "bundle")
     path = tmp_path / "bundle" / "manifest.json"
     manifest = json.loads(path.read_text())
     assert "questions" not in manifest["content"]
     path.write_bytes(bundle_folder._canonical(manifest | {"format": 2}))
     rehash(tmp_path / "bundle")
-    loaded = Bundle.load(tmp_path / "bundle")
+    loaded = read_bundle(tmp_path / "bundle")
     assert (loaded.id, loaded.questions) == (old.id, Missing("no_question_side"))
     assert stage_risks(run.store, loaded).inside.mean() > 0.8
     with pytest.raises(BundleError, match="train the bundle again"):
-        loaded.with_questions("exact")
+        with_questions(loaded, "exact")
 
 
 def test_the_question_side_survives_and_is_part_of_the_id(run: Any, tmp_path: Path) -> None:
@@ -151,7 +152,7 @@ def test_the_question_side_survives_and_is_part_of_the_id(run: Any, tmp_path: Pa
         for one in certified.attempts
         if isinstance(one.outcome, Certificate)
     )
-    assert run.trained.with_questions("template") is run.trained
+    assert with_questions(run.trained, "template") is run.trained
 
 
 def test_what_the_questions_shut_out_the_certificate_does_not_count(run: Any) -> None:
@@ -190,7 +191,7 @@ def test_an_edited_question_side_is_refused(
     path.write_bytes(bundle_folder._canonical(manifest))
     rehash(folder)
     with pytest.raises(BundleError, match="questions"):
-        Bundle.load(folder)
+        read_bundle(folder)
 
 
 def test_it_is_small(folder: Path) -> None:
@@ -206,7 +207,7 @@ def test_a_flipped_bit_is_refused(folder: Path, name: str, share: float, bit: in
     data[int(share * (len(data) - 1))] ^= bit
     (folder / name).write_bytes(data)
     with pytest.raises(BundleError) as refused:
-        Bundle.load(folder)
+        read_bundle(folder)
     if name != "SHA256SUMS":
         assert refused.value.field == name
 
@@ -227,7 +228,7 @@ def test_a_pickle_is_never_loaded(folder: Path, tmp_path: Path, name: str) -> No
     (folder / name).write_bytes(pickle.dumps(Trap(target)))
     rehash(folder)
     with pytest.raises(BundleError):
-        Bundle.load(folder)
+        read_bundle(folder)
     assert not target.exists()
 
 
@@ -239,10 +240,10 @@ def test_the_trap_would_have_worked(tmp_path: Path) -> None:
 def test_a_planted_extra_file_is_refused_by_name(folder: Path) -> None:
     (folder / "probe.pkl").write_bytes(b"\x80\x04.")
     with pytest.raises(BundleError, match=r"probe\.pkl"):
-        Bundle.load(folder)
+        read_bundle(folder)
     rehash(folder)
     with pytest.raises(BundleError, match=r"probe\.pkl"):
-        Bundle.load(folder)
+        read_bundle(folder)
 
 
 def test_an_unknown_format_is_named(folder: Path) -> None:
@@ -251,7 +252,7 @@ def test_an_unknown_format_is_named(folder: Path) -> None:
     manifest.write_text(changed)
     rehash(folder)
     with pytest.raises(BundleError) as refused:
-        Bundle.load(folder)
+        read_bundle(folder)
     assert refused.value.field == "format"
 
 
@@ -262,7 +263,7 @@ def test_an_edited_threshold_is_refused_even_with_new_hashes(folder: Path) -> No
     manifest.write_text(text)
     rehash(folder)
     with pytest.raises(BundleError, match=r"certificate\.seal"):
-        Bundle.load(folder)
+        read_bundle(folder)
 
 
 def test_an_edited_field_does_not_fit_the_id(folder: Path) -> None:
@@ -270,18 +271,18 @@ def test_an_edited_field_does_not_fit_the_id(folder: Path) -> None:
     manifest.write_text(manifest.read_text().replace('"layers": 2', '"layers": 3'))
     rehash(folder)
     with pytest.raises(BundleError) as refused:
-        Bundle.load(folder)
+        read_bundle(folder)
     assert refused.value.field == "id"
 
 
 def test_a_missing_folder_is_no_bundle(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="is not a bundle"):
-        Bundle.load(tmp_path)
+        read_bundle(tmp_path)
 
 
 def test_a_bundle_is_never_overwritten(run: Any) -> None:
     with pytest.raises(BundleError, match="exists already"):
-        run.trained.save(run.root / "trained")
+        write_bundle(run.trained, run.root / "trained")
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,8 @@ from sklearn.calibration import _SigmoidCalibration
 from sklearn.isotonic import IsotonicRegression
 
 from probes.errors import TrainingError
-from probes.model.calibration import (
-    IsotonicMap,
-    PlattMap,
-    VennAbersMap,
-    fit_isotonic,
-    fit_platt,
-    fit_venn_abers,
-)
+from probes.fit.calibrate import fit_isotonic, fit_platt, fit_venn_abers
+from probes.model.calibration import IsotonicMap, PlattMap, VennAbersMap
 from probes.stats.metrics import ece
 
 FITS = [fit_platt, fit_isotonic, fit_venn_abers]

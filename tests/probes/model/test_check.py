@@ -12,6 +12,7 @@ import pytest
 from probes.errors import BundleError
 from probes.model.bundle import Bundle
 from probes.model.check import check_bundle
+from probes.model.folder import read_bundle, write_bundle
 from probes.model.policy import Policy
 from probes.model.typed import fits
 from probes.signals.question_kind import KindModel
@@ -20,7 +21,7 @@ from probes.types import FloatArray
 
 @pytest.fixture(scope="module")
 def bundle(run: Any) -> Bundle:
-    return Bundle.load(run.root / "certified")
+    return read_bundle(run.root / "certified")
 
 
 def part(bundle: Bundle, name: str, **changes: Any) -> Bundle:
@@ -66,7 +67,7 @@ def test_a_part_that_does_not_fit_is_named(bundle: Bundle, field: str) -> None:
 def test_it_is_found_when_the_folder_is_read(bundle: Bundle, field: str, tmp_path: Path) -> None:
     wrong = replace(BAD[field](bundle), attempts=(), alpha=None, golden=())
     with pytest.raises(BundleError, match=field.replace(".", r"\.")):
-        wrong.save(tmp_path / "bundle")
+        write_bundle(wrong, tmp_path / "bundle")
 
 
 @pytest.mark.parametrize(

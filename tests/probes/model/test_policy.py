@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probes.guarantee.learn_then_test import Certificate
-from probes.model.policy import Policy, composed_risk, settled
+from probes.guarantee.composed import composed_risk
+from probes.model.certificate import Certificate
+from probes.model.policy import Policy, settled
 from probes.types import (
     CONSISTENCY_MODES,
     Decision,

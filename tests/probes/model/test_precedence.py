@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pytest
 
-from probes.guarantee.learn_then_test import Certificate
+from probes.model.certificate import Certificate
 from probes.model.policy import Policy
 from probes.model.precedence import PRECEDENCE, RULES
 from probes.types import (

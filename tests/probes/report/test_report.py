@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from probes.errors import StoreError
+from probes.fit.fusion import BY_KIND
 from probes.judge.evaluate import evaluate
-from probes.model.risk import BY_KIND
 from probes.report.cards import Shown
 from probes.report.plots import draw_all
 from probes.report.report import load_evaluation, report, summary, warnings

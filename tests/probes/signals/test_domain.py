@@ -4,14 +4,9 @@ from PIL import Image, ImageFilter
 from scipy.stats import chi2
 
 from probes.errors import TrainingError
+from probes.fit.domain import fit_domain
 from probes.model.probe import LinearProbe
-from probes.signals.domain import (
-    IMAGE_FEATURES,
-    DomainModel,
-    fit_domain,
-    image_features,
-    measure_domain,
-)
+from probes.signals.domain import IMAGE_FEATURES, DomainModel, image_features, measure_domain
 from probes.signals.question import QuestionModel
 from probes.types import Domain, FloatArray, ImageArray, ImageDomain, Missing, Query, Trace
 

@@ -4,13 +4,8 @@ import numpy as np
 import pytest
 
 from probes.errors import TrainingError
-from probes.signals.question import (
-    FEW_QUESTIONS,
-    QuestionMode,
-    QuestionModel,
-    fit_questions,
-    measure_question,
-)
+from probes.fit.questions import FEW_QUESTIONS, fit_questions
+from probes.signals.question import QuestionMode, QuestionModel, measure_question
 from probes.types import QuestionDomain
 
 PARTS, SIDES = ("screw", "washer", "seal", "label", "hole"), ("left of", "right of", "above")

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from probes.signals.question_kind import KindModel, fit_kinds, measure_question_kind, words_of
+from probes.fit.question_kinds import fit_kinds
+from probes.signals.question_kind import KindModel, measure_question_kind, words_of
 from probes.types import Missing, QuestionKind
 
 COLOURS, THINGS = ("red", "blue", "green", "white"), ("bolt", "nut", "seal", "washer", "label")

@@ -19,6 +19,7 @@ import httpx
 import pytest
 from sqlalchemy import select
 
+from probes.model.folder import write_bundle
 from probes.model.policy import Policy
 from service.records.head import SigningKey
 from service.records.store import RecordStore
@@ -84,7 +85,7 @@ class Callers:
 def start(bundled, tmp_path: Path) -> Callable[..., Any]:
     """Starts the service; keyword arguments are settings, ``program`` another way to start it."""
     bundle = bundled(policy=Policy(mode="manual", accept_below=0.5, reject_above=0.95))
-    replace(bundle, attempts=(), alpha=None).save(tmp_path / "bundle")
+    write_bundle(replace(bundle, attempts=(), alpha=None), tmp_path / "bundle")
 
     @contextmanager
     def run(

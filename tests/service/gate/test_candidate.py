@@ -13,6 +13,7 @@ import pytest
 
 from probes.errors import BundleError
 from probes.model.bundle import Bundle, Golden
+from probes.model.folder import write_bundle
 from probes.types import GenerationSettings
 from service.app import create_app
 from service.gate.rules import load_rules
@@ -89,7 +90,7 @@ async def test_a_candidate_bundle_is_read_in_the_same_pass_and_changes_nothing(
     serve, bundled, engine, png, tmp_path, monkeypatch
 ):
     active, other = bundled(), elsewhere(bundled(), engine)
-    bare = replace(other, attempts=(), alpha=None).save(tmp_path / "candidate")
+    bare = write_bundle(replace(other, attempts=(), alpha=None), tmp_path / "candidate")
     reads = []
     generate = engine.generate
 
@@ -159,7 +160,7 @@ async def test_a_candidate_that_reads_something_else_is_never_ready(
     other = elsewhere(bundled(), engine)
     place = (other.probe.layer, other.probe.position)
     moved = tuple(replace(g, readouts={place: g.readouts[place] + 1}) for g in other.golden)
-    replace(other, golden=moved, attempts=(), alpha=None).save(tmp_path / "candidate")
+    write_bundle(replace(other, golden=moved, attempts=(), alpha=None), tmp_path / "candidate")
     async with serve(bundled(), shadow_bundle=tmp_path / "candidate") as client:
         ready = await client.get("/readyz")
     assert ready.status_code == 503
@@ -168,7 +169,7 @@ async def test_a_candidate_that_reads_something_else_is_never_ready(
 
 def test_a_candidate_that_cannot_be_compared_is_refused(bundled, engine, tmp_path):
     other = replace(bundled(), generation=GenerationSettings(max_tokens=8), attempts=(), alpha=None)
-    other.save(tmp_path / "candidate")
+    write_bundle(other, tmp_path / "candidate")
     for folder, said in ((tmp_path / "candidate", "generation"), (tmp_path, "SHA256SUMS")):
         made = Settings(engine="fake", records_url="", shadow_bundle=folder)
         with pytest.raises(BundleError, match=said):

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from probes.guarantee.learn_then_test import NoCertificate
+from probes.model.certificate import NoCertificate
 from probes.model.policy import Policy
 from probes.model.slicing import Slicing
 from probes.types import Missing

@@ -18,6 +18,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from probes.model.folder import write_bundle
 from probes.model.policy import Policy
 from service.cli import app
 
@@ -71,7 +72,7 @@ def saved(bundled, folder: Path, **identity: str) -> None:
     """A bundle on disk, in manual mode: a certificate would have to name the id it gets there."""
     bundle = bundled(policy=Policy(mode="manual", accept_below=0.5, reject_above=0.95))
     model = replace(bundle.model, **identity)
-    replace(bundle, model=model, attempts=(), alpha=None).save(folder)
+    write_bundle(replace(bundle, model=model, attempts=(), alpha=None), folder)
 
 
 def test_serve_answers_refuses_and_ends_with_0_on_sigterm(folder, png, tmp_path):

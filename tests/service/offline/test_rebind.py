@@ -11,6 +11,7 @@ import pytest
 
 from probes.errors import BundleError
 from probes.model.bundle import Bundle
+from probes.model.folder import read_bundle
 from probes.types import Generation, Missing, ModelIdentity, Query, Readout, Trace
 from service.engines.fake import FakeEngine
 from service.offline.rebind import rebind
@@ -19,7 +20,7 @@ from service.settings import embedded
 
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
-    return Bundle.load(Path(embedded("bundles", "llava")))
+    return read_bundle(Path(embedded("bundles", "llava")))
 
 
 class Replay(FakeEngine):
@@ -56,7 +57,7 @@ class Replay(FakeEngine):
 def test_the_new_bundle_is_the_old_one_without_its_promise(bundle: Bundle, tmp_path: Path) -> None:
     engine = Replay(bundle, off=5e-4)
     rebound = asyncio.run(rebind(bundle, engine, tmp_path / "new"))
-    loaded = Bundle.load(tmp_path / "new")
+    loaded = read_bundle(tmp_path / "new")
     assert loaded.id == rebound.bundle.id != bundle.id
     assert loaded.model == engine.identity
     assert loaded.certificates == {}

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from probes.guarantee.learn_then_test import NoCertificate
 from probes.guarantee.recertify import certify_judged
+from probes.model.certificate import NoCertificate
 from service.gate.audit_replay import grouped, groups_of
 from service.offline.recertify import gather
 from service.records.answer import answer_row

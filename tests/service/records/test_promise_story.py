@@ -15,8 +15,10 @@ import pytest
 from typer.testing import CliRunner
 
 from probes.guarantee.betting import Ladder
-from probes.guarantee.learn_then_test import Certificate, certify
+from probes.guarantee.learn_then_test import certify
 from probes.model.bundle import Bundle, CertificateAttempt
+from probes.model.certificate import Certificate
+from probes.model.folder import write_bundle
 from service.access.key_file import SCOPES, new_key, save_keys, utc_now
 from service.cli import app
 
@@ -114,7 +116,7 @@ async def test_from_a_mistaken_word_to_a_new_certificate(
         assert await line.evidence() < 1
 
         await line.void()  # errors that nobody can correct
-        same = certified(first, now + timedelta(days=1)).save(tmp_path / "same")
+        same = write_bundle(certified(first, now + timedelta(days=1)), tmp_path / "same")
         assert same.certificates["never"].expires != first.certificates["never"].expires
         put("same")
         await reload()

@@ -15,8 +15,10 @@ from typer.testing import CliRunner
 
 from probes.errors import DataError
 from probes.guarantee.betting import Ladder
-from probes.guarantee.learn_then_test import Certificate, certify
+from probes.guarantee.learn_then_test import certify
 from probes.model.bundle import Bundle, CertificateAttempt
+from probes.model.certificate import Certificate
+from probes.model.folder import read_bundle
 from probes.model.slicing import Slicing
 from probes.types import Missing
 from service.cli import app
@@ -203,7 +205,7 @@ async def test_a_void_promise_is_lifted_by_a_person(
         current.symlink_to(tmp_path / "again")
         reloaded = (await client.post("/v1/bundle:reload")).json()
         after = [await ask(client, number) for number in range(20)]
-    again = Bundle.load(tmp_path / "again")
+    again = read_bundle(tmp_path / "again")
     certificate = again.certificates["never"]
     assert again.id == first.id
     assert wrong >= 2

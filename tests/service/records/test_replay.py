@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from probes.model.bundle import Bundle
 from probes.model.calibration import PlattMap
+from probes.model.folder import write_bundle
 from probes.model.policy import Policy
 from probes.signals.question import QuestionModel
 from probes.types import Missing
@@ -125,7 +126,7 @@ async def test_another_probe_is_replayed_only_where_it_was_scored_beside(
         for g in served.golden
     )
     bare = replace(served, probe=probe, golden=golden, attempts=(), alpha=None, policy=policy)
-    other = bare.save(tmp_path / "other")
+    other = write_bundle(bare, tmp_path / "other")
     await ask(served, records_url=url)
     alone = replay(opened(), Rules(other, policy), served)
     now = await ask(other)
@@ -181,7 +182,7 @@ def test_changes_leave_out_what_is_unknown() -> None:
 
 async def test_the_command_prints_tables(ask, bundled, url, tmp_path, monkeypatch) -> None:
     bundle = bundled(policy=Policy("manual", 0.5, 0.95))
-    made = replace(bundle, attempts=(), alpha=None).save(tmp_path / "bundle")
+    made = write_bundle(replace(bundle, attempts=(), alpha=None), tmp_path / "bundle")
     await ask(made, records_url=url)
     policy = tmp_path / "policy.toml"
     policy.write_text('policy = "manual"\naccept_below = 0.2\nreject_above = 0.7\n')

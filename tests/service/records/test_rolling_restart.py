@@ -27,6 +27,7 @@ import pytest
 from probes.guarantee.betting import Ladder
 from probes.guarantee.learn_then_test import certify
 from probes.model.bundle import Bundle, CertificateAttempt
+from probes.model.folder import write_bundle
 from probes.monitor.audit import choose_audit
 from service.records.head import SigningKey
 from service.records.verify import verify
@@ -125,7 +126,7 @@ class Replica:
 @pytest.fixture
 def bundle(bundled: Callable[..., Bundle], tmp_path: Path) -> Bundle:
     """Certified on two hundred right answers, for the id that it gets when saved."""
-    made = replace(bundled(), attempts=(), alpha=None).save(tmp_path / "bare")
+    made = write_bundle(replace(bundled(), attempts=(), alpha=None), tmp_path / "bare")
     certificate = certify(
         np.full(200, 0.4),
         np.zeros(200, dtype=bool),
@@ -142,7 +143,7 @@ def bundle(bundled: Callable[..., Bundle], tmp_path: Path) -> Bundle:
         valid_days=30,
     )
     attempt = CertificateAttempt(0.05, "never", certificate)
-    return replace(made, alpha=0.05, attempts=(attempt,)).save(tmp_path / "bundle")
+    return write_bundle(replace(made, alpha=0.05, attempts=(attempt,)), tmp_path / "bundle")
 
 
 @contextmanager

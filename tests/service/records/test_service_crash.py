@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from probes.model.folder import write_bundle
 from probes.model.policy import Policy
 from service.records.head import SigningKey
 from service.records.verify import verify
@@ -75,7 +76,7 @@ async def test_every_answered_request_is_in_the_records(
     url: str, tmp_path: Path, bundled, png: bytes, open_store
 ) -> None:
     bundle = bundled(policy=Policy(mode="manual", accept_below=0.5, reject_above=0.95))
-    replace(bundle, attempts=(), alpha=None).save(tmp_path / "bundle")
+    write_bundle(replace(bundle, attempts=(), alpha=None), tmp_path / "bundle")
     told: list[str] = []
     enough = asyncio.Event()
 

@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import update
 
 from probes.errors import DataError
-from probes.guarantee.learn_then_test import Certificate
 from probes.guarantee.ledger import anchors
 from probes.model.bundle import Bundle, CertificateAttempt
+from probes.model.certificate import Certificate
 from service.gate.audit_replay import NAMED_AUDITS
 from service.offline.recertify import gather
 from service.records.answer import AnswerRecord

@@ -1,4 +1,4 @@
-"""One reading for two bundles: what both want of the same answer, read in one pass."""
+"""What an engine reads of an answer: the layers by default, and one reading for two bundles."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from probes.types import AttentionMaps, FloatArray, Generation, Missing, Readout, Trace
+from probes.types import (
+    AttentionMaps,
+    FloatArray,
+    Generation,
+    Missing,
+    Readout,
+    Trace,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,3 +91,8 @@ def _attention(trace: Trace, layers: tuple[int, ...]) -> AttentionMaps | Missing
         prompt_last=maps.prompt_last[rows],
         answer_mean=mean if isinstance(mean, Missing) else mean[rows],
     )
+
+
+def default_layers(layers: int) -> tuple[int, ...]:
+    """Hidden states to read: after a quarter, half, three quarters and all of the decoder."""
+    return tuple(sorted({max(1, round(layers * part / 4)) for part in (1, 2, 3, 4)}))

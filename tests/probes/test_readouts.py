@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from probes.shared_readout import SharedReadout
+from probes.readouts import SharedReadout
 from probes.types import AttentionMaps, Generation, Missing, Readout, Trace
 
 RANDOM = np.random.default_rng(0)
