@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -33,10 +34,27 @@ def test_every_path_that_is_named_exists(text: str) -> None:
         assert (ROOT / path).exists(), path
 
 
-def test_the_page_of_the_layers_names_every_folder_of_the_first_level() -> None:
-    for package in ("service", "probes"):
-        (line,) = re.findall(rf"^- `{package}/`: (.+)\.$", TEXT, re.MULTILINE)
-        listed = re.findall(r"\w+", line)
-        inside = {Path(name).parts[1] for name in folders(package) if name.count("/") > 1}
-        modules = {path.stem for path in (ROOT / package).glob("*.py")} - {"__init__"}
-        assert sorted(listed) == sorted(inside | modules)
+def layers(package: str) -> list[set[str]]:
+    """A package's layers as the page draws them, the highest first."""
+    (drawn,) = re.findall(r"^```text\n(service\n.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    (lines,) = re.findall(rf"^{package}\n((?: +.+\n)+)", drawn, re.MULTILINE)
+    return [set(re.findall(r"\w+", line)) for line in lines.splitlines()]
+
+
+@pytest.mark.parametrize("package", ["service", "probes"])
+def test_every_folder_and_module_is_in_one_layer(package: str) -> None:
+    listed = [name for layer in layers(package) for name in layer]
+    inside = {Path(name).parts[1] for name in folders(package) if name.count("/") > 1}
+    modules = {path.stem for path in (ROOT / package).glob("*.py")} - {"__init__"}
+    assert sorted(listed) == sorted(inside | modules)
+
+
+def test_the_layers_are_those_that_the_linter_holds() -> None:
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    held = {
+        package: [set(re.findall(r"\w+", layer)) for layer in contract["layers"]]
+        for contract in told["contracts"]
+        for package in contract.get("containers", ())
+    }
+    assert held
+    assert held == {package: layers(package) for package in held}
