@@ -1,4 +1,5 @@
-"""docs/architecture.md names the folders and files that there are."""
+"""docs/architecture.md, the README and CONTRIBUTING.md name the folders, files and targets that
+there are."""
 
 from __future__ import annotations
 
@@ -9,8 +10,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    name: (ROOT / name).read_text(encoding="utf-8")
+    for name in ("docs/architecture.md", "README.md", "CONTRIBUTING.md")
+}
+TEXT = PAGES["docs/architecture.md"]
 
 
 def folders(package: str) -> set[str]:
@@ -26,9 +30,9 @@ def test_every_folder_has_a_row_and_every_row_a_folder(package: str) -> None:
     assert sorted(rows) == sorted(folders(package))
 
 
-@pytest.mark.parametrize("text", [TEXT, README], ids=["architecture.md", "README.md"])
+@pytest.mark.parametrize("text", PAGES.values(), ids=PAGES)
 def test_every_path_that_is_named_exists(text: str) -> None:
-    named = re.findall(r"`((?:\w+/)+(?:\w+\.\w+)?)`", text)
+    named = re.findall(r"[` ]((?:\w+/)+(?:\w+\.\w+)?)`", text)
     assert named
     for path in named:
         assert (ROOT / path).exists(), path
@@ -58,3 +62,14 @@ def test_the_layers_are_those_that_the_linter_holds() -> None:
     }
     assert held
     assert held == {package: layers(package) for package in held}
+
+
+def test_contributors_are_told_of_targets_and_links_that_there_are() -> None:
+    text = PAGES["CONTRIBUTING.md"]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE))
+    assert targets
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (ROOT / target).exists(), target
