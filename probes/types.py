@@ -39,6 +39,8 @@ CONSISTENCY_MODES: tuple[ConsistencyMode, ...] = ("never", "auto", "always")
 
 QuestionMode = Literal["exact", "template", "any"]
 """Which questions are in the domain: see :class:`QuestionDomain`."""
+PolicyMode = Literal["certified", "manual"]
+SmallSlices = Literal["pooled", "own_or_escalate"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -272,7 +272,8 @@ def _white(found: Directory, depth: int) -> int | None:
     The entry is there for statistics, so only what can be a range is believed: 1023, 4095, ...
     """
     most = _most(found)
-    return most if most in {2**bits - 1 for bits in range(9, depth)} else None
+    bits = most.bit_length()
+    return most if 9 <= bits < depth and most == 2**bits - 1 else None
 
 
 def _most(found: Directory) -> int:

@@ -62,7 +62,7 @@ def collect(
     from probes.data.collect import collect as run_collection
     from probes.data.datasets import load_dataset
     from probes.data.partition import take_shard
-    from probes.pictures import Limits
+    from probes.pictures.container import Limits
     from service.engines.base import EngineError
     from service.engines.build import collection_engine
     from service.settings import SettingsError, load_settings

@@ -71,7 +71,7 @@ def serve() -> None:
     # What stops the start is told in one line below, not as a traceback.
     logging.getLogger("uvicorn.error").addFilter(lambda r: not r.getMessage().startswith("Trace"))
     try:
-        with told(SettingsError), metrics_port(settings, service.state.gate.telemetry.registry):
+        with told(SettingsError), metrics_port(settings, service.state.telemetry.registry):
             server.run(sockets=[listening])
     except SystemExit:
         stop(service.state.gate.why)

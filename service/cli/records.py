@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from probes.atomic_write import replacing
 from service.cli.told import told
 from service.records.errors import RecordsError
 
@@ -88,7 +88,7 @@ def export(
     until: Day = None,
 ) -> None:
     """Write answers, each with its latest outcome, to a Parquet file."""
-    from service.records.export import export_parquet
+    from service.offline.export import export_parquet
     from service.records.listing import Filter
 
     with open_records() as store:
@@ -165,9 +165,8 @@ def _read_anchors(path: Path) -> list[Head]:
 
 
 def _write_anchors(path: Path, heads: list[Head]) -> None:
-    draft = path.with_name(f".{path.name}.partial")
-    draft.write_text("".join(f"{json.dumps(asdict(head))}\n" for head in heads))
-    os.replace(draft, path)
+    with replacing(path) as draft:
+        draft.write_text("".join(f"{json.dumps(asdict(head))}\n" for head in heads))
 
 
 def utc(day: datetime | None) -> datetime | None:

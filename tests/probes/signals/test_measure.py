@@ -3,9 +3,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from probes.model.probe import LinearProbe
-from probes.signals import measure
 from probes.signals.domain import DomainModel
 from probes.signals.image_features import IMAGE_FEATURES
+from probes.signals.measure import measure
 from probes.signals.question import QuestionModel
 from probes.signals.question_kind import KindModel
 from probes.types import (

@@ -20,8 +20,9 @@ from PIL import Image
 
 from probes.data.images import load_image
 from service.errors import Invalid, TooLarge, UnsupportedType
+from service.images.decoder import PIECE
 from service.images.picture import Picture
-from service.images.pool import PIECE, Decoders
+from service.images.pool import Decoders
 from service.images.wire import (
     FACTS_BYTES,
     BrokenReply,
