@@ -59,7 +59,7 @@ def write_data(folder: Path, images: int) -> tuple[Example, ...]:
             )  # fmt: skip
     path = folder / "questions.jsonl"
     path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    examples, problems = load_dataset(path, format="jsonl")
+    examples, problems = load_dataset(path)
     assert not problems
     return examples
 

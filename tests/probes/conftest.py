@@ -142,7 +142,7 @@ def write_dataset(folder: Path, images: int, questions: int, seed: int = 0) -> P
 
 
 def examples_of(path: Path) -> tuple[Example, ...]:
-    examples, problems = load_dataset(path, format="jsonl")
+    examples, problems = load_dataset(path)
     assert problems == ()
     return examples
 
