@@ -1,11 +1,15 @@
-"""docs/index.md leads to every page, and the title of each decision is its own."""
+"""docs/index.md leads to every page, the title of each decision is its own, and no page names a
+file that there is not."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-DOCS = Path(__file__).parents[2] / "docs"
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 TEXT = (DOCS / "index.md").read_text(encoding="utf-8")
 LINKS = re.findall(r"\[([^\]]+)\]\(([^)#]+\.md)\)", TEXT)
 
@@ -23,3 +27,12 @@ def test_decisions_are_numbered_and_named_as_they_are() -> None:
         assert int(place) == int(number), target
         heading = (DOCS / target).read_text(encoding="utf-8").partition("\n")[0]
         assert heading.startswith(f"# {title}"), heading
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.name)
+def test_every_file_that_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+    for path in re.findall(r"`((?:service|probes|tests|deploy|helm)/[\w./-]+)`", text):
+        assert (ROOT / path).exists(), path
