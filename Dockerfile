@@ -30,12 +30,12 @@ RUN deploy/image/build.sh /wheels constraints.txt
 
 FROM build AS build-cpu
 ARG EXTRA_PACKAGES=""
-RUN deploy/image/install.sh /wheels /opt/vlm-gate transformers constraints.txt \
+RUN deploy/image/install.sh /wheels /opt/vlm-gate transformers,train constraints.txt \
     && deploy/image/sbom.sh /opt/vlm-gate constraints.txt /opt/vlm-gate/sbom.cdx.json
 
 FROM build AS build-gpu
 ARG EXTRA_PACKAGES=""
-RUN deploy/image/install.sh /wheels /opt/vlm-gate vllm deploy/image/constraints-gpu.txt \
+RUN deploy/image/install.sh /wheels /opt/vlm-gate vllm,train deploy/image/constraints-gpu.txt \
     && deploy/image/sbom.sh /opt/vlm-gate constraints.txt /opt/vlm-gate/sbom.cdx.json
 
 FROM python AS runtime

@@ -5,13 +5,13 @@ BIN := $(VENV)/bin
 # Tests at once: each may start a model and servers of its own.
 WORKERS ?= 2
 
-.PHONY: incident system setup demo serve test test-statistics lint types imports pytest audit fuzz neighbours testbed results clean
+.PHONY: incident system setup demo serve test test-statistics lint types imports dependencies unused pytest audit fuzz neighbours testbed results clean
 
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[transformers,demo,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train,transformers,demo,dev]"
 	touch $@
 
 demo: setup           ## start the service, ask about held-out images and photographs, print the table, stop
@@ -20,7 +20,7 @@ demo: setup           ## start the service, ask about held-out images and photog
 serve: setup          ## serve the embedded model on 127.0.0.1:8080 until interrupted
 	$(BIN)/vlm-gate serve
 
-test: system lint types imports audit pytest   ## everything that CI runs
+test: system lint types imports dependencies unused audit pytest   ## everything that CI runs
 
 system:               ## Debian packages that the tests need: installs what is missing, or names it
 	deploy/debian-packages.sh
@@ -34,6 +34,13 @@ types: setup
 
 imports: setup
 	$(BIN)/lint-imports
+
+dependencies: setup   ## what is imported is declared, what is declared is imported
+	$(BIN)/deptry service probes testbed
+	$(BIN)/deptry tests deploy benchmarks --exclude '\.git' --ignore DEP002,DEP004
+
+unused: setup         ## definitions that nothing uses, or tests alone
+	$(BIN)/vulture
 
 pytest: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not long" -n $(WORKERS) --dist worksteal --durations=40 --cov --cov-report=term --cov-fail-under=85
@@ -108,7 +115,7 @@ results-%: runs/%/reproduction.json runs/%-catalog
 	cp runs/$*/reproduction.json docs/results/$*/
 
 results: $(addprefix results-,$(FAMILIES))
-	$(BIN)/vlm-gate reproduce --merge docs/results/*/reproduction.json --out docs/results/reproduction.md
+	$(BIN)/vlm-gate merge-reproductions docs/results/*/reproduction.json --out docs/results/reproduction.md
 
 .PRECIOUS: runs/%-data runs/%-catalog runs/%/reproduction.json
 

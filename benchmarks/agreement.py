@@ -16,7 +16,7 @@ from probes.model.bundle import Bundle
 from probes.model.certificate import Certificate
 from probes.model.folder import read_bundle
 from probes.readouts import default_layers
-from probes.signals import measure
+from probes.signals.measure import measure
 from probes.types import POSITIONS, AttentionMaps, Generation, Missing, Query, Readout
 from service.engines.base import Engine
 from service.engines.transformers.engine import TransformersEngine

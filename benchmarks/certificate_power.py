@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
+from probes.data.columns import StoreView
 from probes.data.store import load
 from probes.guarantee.betting import GroupedAnswers, fixed_sequence, plan_ladder
 from probes.guarantee.composed import policy_risk, stage_risks
@@ -154,7 +155,7 @@ def main() -> None:
     found = []
     for folder, where in zip(asked.folders[::2], asked.folders[1::2], strict=True):
         store, bundle = load(folder), read_bundle(where)
-        risk = policy_risk(stage_risks(store, bundle), bundle, "never")
+        risk = policy_risk(stage_risks(StoreView(store, bundle)), bundle, "never")
         image = np.unique(store.groups, return_inverse=True)[1]
         answers = Answers(risk, store.wrong, image)
         found.append(

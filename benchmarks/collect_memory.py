@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from probes.data.collect import collect
-from probes.data.datasets import Example
+from probes.data.datasets.example import Example
 from probes.types import GenerationSettings
 from service.engines.fake import FakeEngine
 

@@ -17,10 +17,11 @@ from probes.model.folder import read_bundle
 from probes.types import CONSISTENCY_MODES, ConsistencyMode, Missing, Query
 from service.engines.vllm.engine import VllmEngine
 from service.engines.vllm.options import VllmOptions
-from service.gate.pipeline import Ask, Outcome, answer
+from service.gate.ask import Ask, Outcome
+from service.gate.pipeline import run
 from service.gate.rules import Rules
+from service.gate.stages import Stages
 from service.images.picture import Picture
-from service.observe.telemetry import Stages
 
 AT_ONCE = (64, 256)
 ROUNDS = 3
@@ -133,6 +134,6 @@ async def _ask_all(
             rules=rules,
         )
         async with gate:
-            return await answer(wish, engine, Stages())
+            return await run(wish, engine, Stages())
 
     return await asyncio.gather(*(one(query) for query in asked))

@@ -36,7 +36,8 @@ from transformers import AutoModelForImageTextToText
 
 from benchmarks.full_size_shapes import SHAPES, Shape
 from probes.data.collect import collect
-from probes.data.datasets import Example, load_dataset
+from probes.data.datasets import load_dataset
+from probes.data.datasets.example import Example
 from probes.data.images import load_image
 from probes.data.store import Store
 from probes.types import GenerationSettings, ModelIdentity, Query

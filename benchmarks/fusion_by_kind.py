@@ -40,25 +40,25 @@ def compare(store: Store, bundle: Bundle, seed: int) -> dict[str, Any]:
     """One split: every number of both fusions, and which candidate training would choose."""
     splits = split_by_image([record.image_hash for record in store.records], SHARES, seed)
     kinds = _kinds(store, splits == "fit")
-    measured = measure_columns(store, bundle.probe, kinds)
+    columns = measure_columns(store, bundle.probe, kinds)
     features = {PLAIN: CANDIDATES[PLAIN], BY_KIND: by_kind(CANDIDATES[PLAIN], kinds.kinds)}
-    known = measured.complete(features[BY_KIND])
+    known = columns.complete(features[BY_KIND])
     select, rest = (splits == "select") & known, np.isin(splits, ("calibrate", "test")) & known
     wrong, groups = store.wrong, store.groups
     found: dict[str, Any] = {}
     for name, names in features.items():
-        columns = measured.take(names, select)
-        model, _ = fit_risk_model(columns, names, wrong[select], groups[select], seed=seed)
-        score = model.raw(measured.take(names, rest))
+        chosen = columns.take(names, select)
+        model, _ = fit_risk_model(chosen, names, wrong[select], groups[select], seed=seed)
+        score = model.raw(columns.take(names, rest))
         judges = {"auroc": metrics.auroc} | {
             f"coverage_at_{alpha:g}": functools.partial(metrics.coverage_at_risk, level=alpha)
             for alpha in ALPHAS
         }
         values = {key: judge(score, wrong[rest]) for key, judge in judges.items()}
         found[name] = {k: v.reason if isinstance(v, Missing) else v for k, v in values.items()}
-    columns = measured.take(features[BY_KIND], select)
+    chosen = columns.take(features[BY_KIND], select)
     _, tried = choose_fusion(
-        columns, wrong[select], groups[select], kinds=kinds.kinds, resamples=RESAMPLES, seed=seed
+        chosen, wrong[select], groups[select], kinds=kinds.kinds, resamples=RESAMPLES, seed=seed
     )
     return found | {"chosen": next(row.name for row in tried if row.chosen)}
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from probes.data.store import Arrays, Place, Record, Setup, Store, Writer
+from probes.data.record import Record
+from probes.data.store import Arrays, Place, Setup, Store, Writer
 from probes.signals.attention import ATTENTION_METRICS
 from probes.signals.image_features import IMAGE_FEATURES
 from probes.signals.sampling import image_hash

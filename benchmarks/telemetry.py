@@ -25,8 +25,9 @@ from probes.types import (
     TokenConfidence,
     Trace,
 )
-from service.gate.pipeline import Outcome
-from service.observe.telemetry import Stages, Telemetry
+from service.gate.ask import Outcome
+from service.gate.stages import Stages
+from service.observe.telemetry import Telemetry
 
 REQUESTS, BATCHES = 2000, 10
 STAGES = ("queue", "decode", "generate", "measure", "sample", "decide", "record")

@@ -19,7 +19,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
-PROJECT, EXTRAS = "vlm-gate", ("transformers", "demo", "dev")
+PROJECT, EXTRAS = "vlm-gate", ("train", "transformers", "demo", "dev")
 
 
 def normal(name: str) -> str:

@@ -9,19 +9,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-FloatArray: TypeAlias = NDArray[np.floating[Any]]
-ImageArray: TypeAlias = NDArray[np.uint8]
+    FloatArray: TypeAlias = NDArray[np.floating[Any]]
+    ImageArray: TypeAlias = NDArray[np.uint8]
+else:
+
+    def __getattr__(name):
+        """The aliases above, made when they are first imported: the client imports no numpy."""
+        if name not in ("FloatArray", "ImageArray"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import numpy as np
+        from numpy.typing import NDArray
+
+        made = {"FloatArray": NDArray[np.floating[Any]], "ImageArray": NDArray[np.uint8]}
+        globals().update(made)
+        return made[name]
+
 
 Position = Literal["prompt_last", "answer_mean", "answer_last"]
 POSITIONS: tuple[Position, ...] = ("prompt_last", "answer_mean", "answer_last")
 
 ConsistencyMode = Literal["never", "auto", "always"]
 CONSISTENCY_MODES: tuple[ConsistencyMode, ...] = ("never", "auto", "always")
+
+QuestionMode = Literal["exact", "template", "any"]
+"""Which questions are in the domain: see :class:`QuestionDomain`."""
+PolicyMode = Literal["certified", "manual"]
+SmallSlices = Literal["pooled", "own_or_escalate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,19 +227,6 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
-class SampleSet:
-    """Sampled answers to one question, so far.
-
-    Args:
-        answers: the texts drawn, in order.
-        planned: how many the policy asked for; fewer drawn means that it stopped early.
-    """
-
-    answers: tuple[str, ...]
-    planned: int
-
-
-@dataclass(frozen=True, slots=True)
 class HiddenStateProbe:
     """The probe's log-odds that the answer is wrong, and the layers it reads."""
 
@@ -319,7 +325,7 @@ class QuestionDomain:
 
     surprise: float
     inside: bool
-    mode: Literal["exact", "template", "any"]
+    mode: QuestionMode
 
 
 DomainPart = Literal["image", "question", "both"]

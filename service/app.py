@@ -7,22 +7,27 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, Depends, FastAPI
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from probes.model.bundle import Bundle
 from service import __version__
-from service.access.authenticator import Authentication, Authenticator, ScopeNeeded
+from service.access.authenticator import Authenticator
 from service.access.key_file import Scope
 from service.engines.base import Engine
 from service.gate.gate import Gate
+from service.gate.rules import load_rules
 from service.http import problems
+from service.http.authentication import Authentication, ScopeNeeded
 from service.http.idempotency import MOST_ANSWERS, Replies
 from service.http.openai_errors import OpenAIErrors
-from service.http.request_log import Access
-from service.http.response_headers import ResponseHeaders, allow_origins
+from service.http.request_log import RequestLog
+from service.http.response_headers import ResponseHeaders, cors
 from service.http.routes import answer, batch, chat, health, metrics, policy, records
+from service.observe.gauges import Gauges
+from service.observe.telemetry import Telemetry
 from service.observe.tracing import Tracing, tracer_provider
 from service.settings import Settings
 
@@ -35,39 +40,53 @@ def create_app(settings: Settings, engine: Engine, bundle: Bundle) -> FastAPI:
 
     Raises:
         SettingsError: keys are asked for, and cannot be had.
+        RecordsError: the records' settings cannot be used.
+        BundleError: the policy or the candidate of the settings cannot be used.
     """
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        gate: Gate = app.state.gate
-        await gate.start()
-        test = asyncio.create_task(gate.test())
-        try:
-            yield
-        finally:
-            test.cancel()
-            await gate.close()
-            if tracers is not None:
-                await asyncio.to_thread(tracers.shutdown)
-
     tracers = tracer_provider()
     app = FastAPI(
         title="vlm-gate",
         version=__version__,
         description="Answers about images, each with a calibrated risk that it is wrong.",
-        lifespan=lifespan,
+        lifespan=_lifespan,
+        middleware=[  # outermost first
+            Middleware(ResponseHeaders),
+            Middleware(Tracing, provider=tracers),
+            Middleware(OpenAIErrors),
+            Middleware(RequestLog),
+            *cors(settings.cors_origins),
+            Middleware(Authentication, authenticator=Authenticator.from_settings(settings)),
+        ],
         redirect_slashes=False,  # such a redirect would name the host that the caller claimed
     )
-    app.state.gate = Gate(settings, engine, bundle)
+    rules = load_rules(settings, bundle)
+    telemetry = Telemetry(rules.thresholds(), settings.mode, settings.metrics_slices)
+    app.state.gate = Gate(settings, engine, rules, telemetry)
+    app.state.telemetry, app.state.tracers = telemetry, tracers
+    telemetry.registry.register(Gauges(app.state.gate))
     app.state.replies = Replies(settings.idempotency_seconds, MOST_ANSWERS)
     app.state.batch_slots = asyncio.Semaphore(settings.batch_concurrency)
     problems.install(app)
-    app.add_middleware(Authentication, authenticator=Authenticator.from_settings(settings))
-    allow_origins(app, settings.cors_origins)
-    app.add_middleware(Access)
-    app.add_middleware(OpenAIErrors)
-    app.add_middleware(Tracing, provider=tracers)
-    app.add_middleware(ResponseHeaders)
+    _add_routes(app, settings)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    gate: Gate = app.state.gate
+    await gate.start()
+    test = asyncio.create_task(gate.test())
+    try:
+        yield
+    finally:
+        test.cancel()
+        await gate.close()
+        if app.state.tracers is not None:
+            await asyncio.to_thread(app.state.tracers.shutdown)
+
+
+def _add_routes(app: FastAPI, settings: Settings) -> None:
+    """Each router with the scope that it needs."""
     scopes: list[tuple[APIRouter, Scope]] = [
         (answer.router, "answer"),
         (batch.router, "answer"),
@@ -87,7 +106,6 @@ def create_app(settings: Settings, engine: Engine, bundle: Bundle) -> FastAPI:
     app.include_router(health.router)
     if settings.metrics_port is None:
         app.include_router(metrics.router)
-    return app
 
 
 def _directly(path: str) -> Callable[[Request], Awaitable[Response]]:
@@ -98,9 +116,9 @@ def _directly(path: str) -> Callable[[Request], Awaitable[Response]]:
     may = ScopeNeeded("answer")
     route = Route(path, answer.post_answer)
 
-    async def post_answer(request: Request) -> Response:
+    async def post_in_scope(request: Request) -> Response:
         request.scope["route"] = route  # its template is the metrics' label
         await may(request)
         return await answer.post_answer(request)
 
-    return post_answer
+    return post_in_scope

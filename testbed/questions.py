@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from probes.labels import LabelRule
+from probes.labels.rule import LabelRule
 from testbed.scenes import (
     COLORS,
     DEFECTS,

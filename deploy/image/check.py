@@ -8,7 +8,13 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from importlib.metadata import files, packages_distributions, version
+from importlib.metadata import (
+    PackageNotFoundError,
+    files,
+    packages_distributions,
+    requires,
+    version,
+)
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,6 +34,7 @@ def problems(sbom: Path, compilers: bool) -> list[str]:
         origin = None if spec is None or spec.origin is None else Path(spec.origin).resolve()
         if origin not in listed:
             found.append(f"{name}: is imported from {origin}, which vlm-gate did not install")
+    found += [f"{name}: is not installed, and collect and train need it" for name in _lacking()]
     if not compilers:
         found += [f"{name}: a compiler is here" for name in COMPILERS if shutil.which(name)]
     names = {part["name"]: part["version"] for part in json.loads(sbom.read_text())["components"]}
@@ -36,6 +43,19 @@ def problems(sbom: Path, compilers: bool) -> list[str]:
     if len(names) < 20:
         found.append(f"{sbom}: lists only {len(names)} packages")
     return found
+
+
+def _lacking() -> list[str]:
+    """What the extra ``train`` asks for and is not here: the image collects and trains, too."""
+    lacking = []
+    for line in requires("vlm-gate") or []:
+        name, _, marker = line.partition(";")
+        if 'extra == "train"' in marker:
+            try:
+                version(name.strip())
+            except PackageNotFoundError:
+                lacking.append(name.strip())
+    return lacking
 
 
 if __name__ == "__main__":

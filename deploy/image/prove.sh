@@ -31,7 +31,7 @@ git ls-files -z pyproject.toml README.md LICENSE constraints.txt probes service 
 inside "$build" sh -c "cd /source && deploy/image/build.sh /wheels constraints.txt"
 
 stage "FROM build AS build-cpu"
-inside "$build" sh -c "cd /source && deploy/image/install.sh /wheels /opt/vlm-gate transformers constraints.txt"
+inside "$build" sh -c "cd /source && deploy/image/install.sh /wheels /opt/vlm-gate transformers,train constraints.txt"
 inside "$build" sh -c "cd /source && deploy/image/sbom.sh /opt/vlm-gate constraints.txt /opt/vlm-gate/sbom.cdx.json"
 
 stage "FROM runtime AS cpu"

@@ -91,7 +91,7 @@ def main() -> None:
         settings.engine, settings.model, device=settings.device, dtype=bundle.model.dtype
     )
     app = create_app(settings, Stoppable(engine), bundle)
-    registry = app.state.gate.telemetry.registry
+    registry = app.state.telemetry.registry
     with bind(settings) as listening, metrics_port(settings, registry) as port:
         print(f"listening on {listening.getsockname()[1]}", file=sys.stderr, flush=True)
         print(f"metrics on {port}", file=sys.stderr, flush=True)

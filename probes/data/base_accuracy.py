@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from probes.data.store import Record
+from probes.data.record import Record
 from probes.labels.abstention import abstains
 from probes.labels.rule import rule_name
 from probes.labels.text import normalise, spoken

@@ -1,4 +1,4 @@
-"""A companion run with blank images: which of its answers belongs to which of the real run's."""
+"""A run with blank images: which of its answers belongs to which of the real run's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from probes.data.store import Place, Store
 from probes.errors import StoreError
 
 
-def check_companion(store: Store, blank: Store) -> None:
+def check_blank_run(store: Store, blank: Store) -> None:
     """Raise StoreError unless ``blank`` asked the same questions about blank images."""
     if blank.setup.image != "blank":
         raise StoreError("blank: the run shows real images; collect one with --image blank")
@@ -26,7 +26,7 @@ def blank_rows(
 
     One that was not read at this place counts as none; its row is 0.
     """
-    check_companion(store, blank)
+    check_blank_run(store, blank)
     if place not in blank.setup.readouts:
         raise StoreError(f"blank: layer {place[0]} at {place[1]} was not collected (--layers)")
     present = blank.arrays.present[:, blank.setup.readouts.index(place)]

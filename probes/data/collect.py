@@ -13,13 +13,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.data.datasets import Example
+from probes.data.bounded import gather_bounded
+from probes.data.datasets.example import Example
 from probes.data.images import open_image, read_image
 from probes.data.near_duplicates import SIDE, Looks, look
-from probes.data.store import Arrays, Record, Setup, ShownImage, Store, Writer
+from probes.data.record import Record
+from probes.data.store import Arrays, Setup, ShownImage, Store, Writer
 from probes.errors import DataError
 from probes.labels import judge
-from probes.pictures import Limits
+from probes.pictures.container import Limits
 from probes.readouts import default_layers
 from probes.signals.attention import ATTENTION_METRICS, attention_table, measure_attention
 from probes.signals.confidence import measure_confidence
@@ -82,8 +84,8 @@ async def collect(
     Args:
         layers: hidden-state indices to read; :func:`default_layers` if None. All three positions
             and the attention of all decoder layers are read.
-        image: ``blank`` asks every question about a grey image of the real one's size: a companion
-            run, for the blank-image control and for training with blank images.
+        image: ``blank`` asks every question about a grey image of the real one's size, for the
+            blank-image control and for training with blank images.
         limits: of an image's file, the service's defaults if None.
         in_flight: questions given to the engine at once, for it to batch.
         progress: called with the number of examples done since the last call.
@@ -154,8 +156,6 @@ async def _collect_shard(
     in_flight: int,
     limits: Limits,
 ) -> None:
-    gate = asyncio.Semaphore(in_flight)
-
     @lru_cache(maxsize=IMAGES_KEPT)
     def load(path: Path) -> ImageArray:
         decoded = open_image(path, limits)
@@ -166,22 +166,17 @@ async def _collect_shard(
     skipped: dict[str, str] = {}
 
     async def one(example: Example) -> tuple[Record, _Row] | None:
-        async with gate:
-            try:
-                image = await asyncio.to_thread(load, example.image_path)
-                row = await _ask(example, image, engine, readout, setup)
-            except DataError as error:
-                skipped[example.id] = f"{example.where}: {error}" if example.where else str(error)
-                row = None
-            report(1)
-            return row
+        try:
+            image = await asyncio.to_thread(load, example.image_path)
+            row = await _ask(example, image, engine, readout, setup)
+        except DataError as error:
+            skipped[example.id] = f"{example.where}: {error}" if example.where else str(error)
+            row = None
+        report(1)
+        return row
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(example)) for example in examples]
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from failures
-    rows = [row for row in (task.result() for task in tasks) if row is not None]
+    found = await gather_bounded(examples, one, in_flight)
+    rows = [row for row in found if row is not None]
     await asyncio.to_thread(_append, writer, setup, rows, skipped)
 
 
@@ -235,7 +230,7 @@ class _Row:
             np.zeros(shape, dtype=np.float32) if isinstance(table, Missing) else table
         )
         self.image_features: FloatArray = image_features(shown)
-        self.look: Looks = look(image)  # of the real one, so that a companion has its groups
+        self.look: Looks = look(image)  # of the real one, so that a blank run has its groups
 
 
 async def _ask(

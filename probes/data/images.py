@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from probes.errors import DataError
-from probes.pictures import Decoded, Limits, PictureRefused, decode
+from probes.pictures.container import Limits, PictureRefused
+from probes.pictures.decoder import Decoded, decode
 from probes.types import ImageArray
 
 NO_LIMIT = 2**31

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from probes.data.datasets import Example
+from probes.data.datasets.example import Example
 from probes.data.store import Arrays, Setup, Store, Writer, load
 from probes.errors import DataError, StoreError
 from probes.types import Missing

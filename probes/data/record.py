@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,8 +35,8 @@ class Record:
     group: str | None = None
 
 
-_CONFIDENCE = ("mean_logprob", "first_token_entropy", "margin")
-_ATTENTION = ("spatial_entropy", "top30_mass", "image_mass", "clusters")
+_CONFIDENCE = tuple(field.name for field in fields(TokenConfidence))
+_ATTENTION = tuple(field.name for field in fields(AttentionConcentration))
 _TEXTS = ("id", "image_path", "image_hash", "question", "kind", "slice", "rule", "answer")
 _MORE = ("parsed", "finish_reason", "references", "samples", "wrong", "tokens", "group")
 SCHEMA = pa.schema(

@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from probes.atomic_write import replacing
 from probes.errors import StoreError
 from probes.types import Missing
 
@@ -27,7 +27,6 @@ MANIFEST = "manifest.json"
 Values = NDArray[Any]
 Row = Mapping[str, Values | Missing]
 Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,24 +74,6 @@ async def fill(
     return await asyncio.to_thread(_load, folder, shards)
 
 
-async def each(
-    items: Iterable[Item], work: Callable[[Item], Awaitable[Result]], in_flight: int
-) -> list[Result]:
-    """``work`` on every item, at most so many at once; the first error ends it."""
-    gate = asyncio.Semaphore(in_flight)
-
-    async def one(item: Item) -> Result:
-        async with gate:
-            return await work(item)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(item)) for item in items]
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from failures
-    return [task.result() for task in tasks]
-
-
 def _append(folder: Path, index: int, rows: Sequence[Row]) -> dict[str, Any]:
     tensors: dict[str, Values] = {}
     missing: dict[str, dict[str, int]] = {}
@@ -104,9 +85,8 @@ def _append(folder: Path, index: int, rows: Sequence[Row]) -> dict[str, Any]:
             tensors[name] = np.stack(there)
         missing[name] = Counter(one.reason for one in values if isinstance(one, Missing))
     file = f"{index:05d}.safetensors"
-    temporary = folder / f".{file}.part"
-    save_file(tensors, temporary)
-    os.replace(temporary, folder / file)
+    with replacing(folder / file) as draft:
+        save_file(tensors, draft)
     return {"file": file, "sha256": _sha256(folder / file), "missing": missing}
 
 
@@ -149,10 +129,9 @@ def _open(folder: Path, setup: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _write(folder: Path, setup: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) -> None:
-    temporary = folder / f".{MANIFEST}.part"
     content = json.dumps({"setup": setup, "shards": shards}, indent=1)
-    temporary.write_text(content + "\n", encoding="utf-8")
-    os.replace(temporary, folder / MANIFEST)
+    with replacing(folder / MANIFEST) as draft:
+        draft.write_text(content + "\n", encoding="utf-8")
 
 
 def _sha256(path: Path) -> str:

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,10 +24,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from probes.atomic_write import PART, replacing
 from probes.data.groups import Groups, group
 from probes.data.near_duplicates import Looks
-from probes.data.record import SCHEMA, from_row, to_row
-from probes.data.record import Record as Record
+from probes.data.record import SCHEMA, Record, from_row, to_row
 from probes.errors import StoreError
 from probes.types import (
     FloatArray,
@@ -79,8 +78,8 @@ class Setup:
         attention_layers: decoder layers whose attention was read.
         dataset: hash of the examples.
         shard_size: answers per shard.
-        image: ``real``, or ``blank`` for a companion run whose questions were asked about a grey
-            image of the same size (the records keep the hash of the real one).
+        image: ``real``, or ``blank`` for a run that asks its questions about a grey image of the
+            same size; the records keep the hash of the real one.
     """
 
     model: ModelIdentity
@@ -121,6 +120,10 @@ class Store:
             states[start : start + len(part)] = part
             start += len(part)
         return states
+
+    def present(self, place: Place) -> NDArray[np.bool_]:
+        """Whether the hidden state of this layer and position was read, (n,)."""
+        return self.arrays.present[:, self.setup.readouts.index(place)]
 
     @property
     def wrong(self) -> NDArray[np.bool_]:
@@ -197,10 +200,10 @@ class Writer:
         table = pa.Table.from_pylist(
             [to_row(record, self._folder) for record in records], schema=SCHEMA
         )
-        self._replace(f"{name}.safetensors", lambda path: save_file(tensors, path))
-        self._replace(
-            f"{name}.parquet", lambda path: pq.write_table(table, path, compression="zstd")
-        )
+        with replacing(self._folder / f"{name}.safetensors") as draft:
+            save_file(tensors, draft)
+        with replacing(self._folder / f"{name}.parquet") as draft:
+            pq.write_table(table, draft, compression="zstd")
         files = [f"{name}.safetensors", f"{name}.parquet"]
         hashes = {file: _sha256(self._folder / file) for file in files}
         self._shards.append({"rows": len(records), "sha256": hashes})
@@ -216,14 +219,8 @@ class Writer:
         content = {**self._plain, "shards": self._shards, "skipped": self._skipped}
         fingerprint = _fingerprint(content) if complete else None
         text = json.dumps({**content, "fingerprint": fingerprint}, indent=1, sort_keys=True)
-        self._replace(MANIFEST, lambda path: path.write_text(text + "\n", encoding="utf-8"))
-
-    def _replace(self, name: str, write: Callable[[Path], object]) -> None:
-        temporary = self._folder / f".{name}{PART}"
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, self._folder / name)
+        with replacing(self._folder / MANIFEST) as draft:
+            draft.write_text(text + "\n", encoding="utf-8")
 
 
 def load(folder: Path) -> Store:
@@ -266,8 +263,6 @@ def load(folder: Path) -> Store:
     )
 
 
-PART = ".part"
-"""End of the name of a file that is being written."""
 _ARRAYS = ("present", "attention", "attention_present", "image_features")
 _LOOKS = "looks"
 

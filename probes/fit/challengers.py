@@ -32,7 +32,6 @@ from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
 from probes.data.blank_run import blank_rows
-from probes.data.columns import states
 from probes.data.store import Store
 from probes.errors import TrainingError
 from probes.fit.layers import Candidate
@@ -94,7 +93,7 @@ def choose_probe(
     Args:
         candidates: of :func:`probes.fit.layers.fit_layers`, best first.
         fit, select: answers, (n,).
-        blank: companion run with blank images; without it that challenger is missing.
+        blank: blank run of the same questions; without it that challenger is missing.
 
     Returns the probe that is shipped, without components, and the table, simplest first.
     """
@@ -144,7 +143,7 @@ def _fit_l1(
     store: Store, best: Candidate, fit: NDArray[np.bool_], select: NDArray[np.bool_]
 ) -> _Entry:
     layer, position = best.probe.layer, best.probe.position
-    hidden, _ = states(store, (layer, position))
+    hidden = store.hidden((layer, position))
     known, wrong = Standardised.of(hidden[fit]), store.wrong[fit]
 
     def model(strength: float, rows: NDArray[np.bool_]) -> LogisticRegression:
@@ -179,10 +178,10 @@ def _fit_with_blank(
     if best is None:
         raise TrainingError("blank images: need states at prompt_last; collect that position")
     layer, position = best.probe.layer, best.probe.position
-    hidden, _ = states(store, (layer, position))
+    hidden = store.hidden((layer, position))
     known, wrong, groups = Standardised.of(hidden[fit]), store.wrong[fit], store.groups[fit]
     rows_of_blank, paired = blank_rows(store, blank, (layer, position))
-    blind, _ = states(blank, (layer, position))
+    blind = blank.hidden((layer, position))
     right = (paired[fit] & ~wrong).nonzero()[0]
     difference = known.table[right] - known.apply(blind[rows_of_blank[fit][right]])
     table = np.concatenate([known.table, difference])
@@ -224,7 +223,7 @@ def _ensemble(candidates: Sequence[Candidate]) -> _Entry:
 def _fit_mlp(
     store: Store, best: Candidate, fit: NDArray[np.bool_], select: NDArray[np.bool_], seed: int
 ) -> _Entry:
-    hidden, _ = states(store, (best.probe.layer, best.probe.position))
+    hidden = store.hidden((best.probe.layer, best.probe.position))
     known, wrong = Standardised.of(hidden[fit]), store.wrong[fit]
 
     def run(rows: NDArray[np.bool_], table: NDArray[np.float32]) -> dict[int, FloatArray]:

@@ -18,12 +18,10 @@ from sklearn.model_selection import GroupKFold
 from probes.errors import TrainingError
 from probes.fit.calibration_choice import CalibrationCandidate, choose_calibration
 from probes.model.risk import KIND, RiskModel, split_feature
+from probes.signals.catalogue import TOKEN_FEATURES
 from probes.stats.bootstrap import paired_difference
 from probes.stats.metrics import auroc
 from probes.types import FloatArray, Interval, Missing
-
-TOKEN_FEATURES = ("mean_logprob", "first_token_entropy", "margin")
-
 
 CANDIDATES: Mapping[str, tuple[str, ...]] = {
     "token_confidence": TOKEN_FEATURES,

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
-from probes.data.columns import states
 from probes.data.store import Place, Store
 from probes.errors import TrainingError
 from probes.fit.linear import cross_validate
@@ -76,7 +75,7 @@ def fit_layers(
     wrong, groups = store.wrong, store.groups
 
     def one(place: Place) -> Candidate:
-        hidden, _ = states(store, place)
+        hidden = store.hidden(place)
         layer, position = place
         probe, strength = cross_validate(
             hidden[fit], wrong[fit], groups[fit], layer=layer, position=position

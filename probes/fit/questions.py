@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from probes.errors import TrainingError
-from probes.signals.question import QuestionMode, QuestionModel, collapse
+from probes.signals.question import QuestionModel, collapse
+from probes.types import QuestionMode
 
 FEW_QUESTIONS = 50
 """A dataset with at most so many distinct questions is a fixed line's: its templates bound it."""

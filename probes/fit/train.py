@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.data.base_accuracy import base_accuracy
-from probes.data.columns import Measured, measure_columns, measure_risk, states
+from probes.data.columns import Columns, measure_columns, measure_risk
 from probes.data.images import load_image
 from probes.data.splits import SPLITS, SplitName, groups_digest, split_by_image
 from probes.data.store import Store
@@ -70,12 +70,12 @@ def train(
         seed: of the split and the bootstrap; the same store and seed give the same bundle id.
         shares: of the groups per split.
         policy: what is to be certified; its required signals are set to those the risk reads.
-        blank: companion run of the same examples with blank images, for the challenger that is
-            taught with them.
+        blank: run of the same examples with blank images, for the challenger that is taught with
+            them.
         progress: called with the name of each step as it begins.
 
     Raises TrainingError when a split holds too little, StoreError when a golden example's image is
-    gone or the companion does not fit, BundleError when the folder exists.
+    gone or the blank run does not fit, BundleError when the folder exists.
     """
     say = progress or (lambda step: None)
     splits = split_by_image(store.groups.tolist(), shares, seed)
@@ -84,9 +84,9 @@ def train(
     probe, probes_tried = _train_probe(store, fit, select, blank, seed)
     told = _train_kinds(store, fit)
     kinds = None if isinstance(told, Missing) else told
-    measured = measure_columns(store, probe, kinds)
+    columns = measure_columns(store, probe, kinds)
     say("fusion and calibration")
-    stage_one, stage_two, risks_tried = _train_risks(store, measured, select, kinds, seed)
+    stage_one, stage_two, risks_tried = _train_risks(store, columns, select, kinds, seed)
     say("domain of validity")
     domain = fit_domain(store.arrays.image_features[select], DOMAIN_QUANTILE)
     questions = _train_questions(store, fit, select)
@@ -115,8 +115,8 @@ def train(
             **risks_tried,
             "question_kinds": {"missing": told.reason}
             if isinstance(told, Missing)
-            else _kinds_tried(store, measured, select, told),
-            **_risk_reference(measure_risk(measured, stage_one)[select], store.groups[select]),
+            else _kinds_tried(store, columns, select, told),
+            **_risk_reference(measure_risk(columns, stage_one)[select], store.groups[select]),
         },
         kinds=kinds if "question_kind" in stage_one.required else None,
     )
@@ -134,7 +134,7 @@ def _train_probe(
     fit, select = fit & rows, select & rows
     candidates = fit_layers(store, fit, select)
     chosen, models = choose_probe(store, candidates, fit, select, blank=blank, seed=seed)
-    hidden, _ = states(store, (chosen.layer, chosen.position))
+    hidden = store.hidden((chosen.layer, chosen.position))
     tried = {
         "probe_candidates": [asdict(candidate.entry) for candidate in candidates],
         "probe_models": [_plain(model) for model in models],
@@ -149,15 +149,15 @@ def _train_kinds(store: Store, fit: NDArray[np.bool_]) -> KindModel | Missing:
 
 
 def _kinds_tried(
-    store: Store, measured: Measured, select: NDArray[np.bool_], kinds: KindModel
+    store: Store, columns: Columns, select: NDArray[np.bool_], kinds: KindModel
 ) -> dict[str, Any]:
     """How well the kinds are told on the selection split, and what they alone tell of errors."""
     features = tuple(f"{KIND}@{kind}" for kind in kinds.kinds)
-    rows = select & measured.complete(features)
-    told = np.column_stack([measured.columns[name] for name in features])[rows].argmax(axis=1)
+    rows = select & columns.complete(features)
+    told = np.column_stack([columns.values[name] for name in features])[rows].argmax(axis=1)
     named = np.array([record.kind for record in store.records])[rows]
     alone = out_of_fold_auroc(
-        measured.take(features, rows), features, store.wrong[rows], store.groups[rows]
+        columns.take(features, rows), features, store.wrong[rows], store.groups[rows]
     )
     return {
         "kinds": list(kinds.kinds),
@@ -169,7 +169,7 @@ def _kinds_tried(
 
 def _train_risks(
     store: Store,
-    measured: Measured,
+    columns: Columns,
     select: NDArray[np.bool_],
     kinds: KindModel | None,
     seed: int,
@@ -181,12 +181,12 @@ def _train_risks(
     features = CANDIDATES["probe_and_token_confidence"]
     names = () if kinds is None else kinds.kinds
     features = by_kind(features, names)
-    rows = select & measured.complete(features)
+    rows = select & columns.complete(features)
     chosen, fusion = choose_fusion(
-        measured.take(features, rows), store.wrong[rows], store.groups[rows], kinds=names, seed=seed
+        columns.take(features, rows), store.wrong[rows], store.groups[rows], kinds=names, seed=seed
     )
     first, maps = fit_risk_model(
-        measured.take(chosen, rows), chosen, store.wrong[rows], store.groups[rows], seed=seed
+        columns.take(chosen, rows), chosen, store.wrong[rows], store.groups[rows], seed=seed
     )
     tried = {
         "fusion_candidates": [_plain(candidate) for candidate in fusion],
@@ -195,9 +195,9 @@ def _train_risks(
     if store.setup.generation.samples == 0:
         return first, Missing("not_collected"), tried
     more = (*chosen, "agreement")
-    rows = select & measured.complete(more)
+    rows = select & columns.complete(more)
     second, maps = fit_risk_model(
-        measured.take(more, rows), more, store.wrong[rows], store.groups[rows], seed=seed
+        columns.take(more, rows), more, store.wrong[rows], store.groups[rows], seed=seed
     )
     return first, second, {**tried, "second_calibration_candidates": [_plain(one) for one in maps]}
 
@@ -236,9 +236,10 @@ def _risk_reference(risk: FloatArray, groups: NDArray[np.str_]) -> dict[str, Any
 
 def _golden(store: Store, probe: LinearProbe, select: NDArray[np.bool_]) -> tuple[Golden, ...]:
     """Eight answers of the selection split, picked by the hash of their id, one per image."""
-    hidden, present = states(store, (probe.layer, probe.position))
+    place = (probe.layer, probe.position)
+    hidden = store.hidden(place)
     rows = sorted(
-        np.flatnonzero(select & present),
+        np.flatnonzero(select & store.present(place)),
         key=lambda row: hashlib.sha256(store.records[row].id.encode()).hexdigest(),
     )
     chosen: dict[str, Golden] = {}
@@ -251,9 +252,7 @@ def _golden(store: Store, probe: LinearProbe, select: NDArray[np.bool_]) -> tupl
             raise StoreError(f"{record.image_path}: changed since it was collected; collect again")
         query = Query(image, record.question, store.setup.generation.max_tokens)
         projected: FloatArray = probe.project(hidden[row])
-        chosen[record.image_hash] = Golden(
-            query, record.answer, {(probe.layer, probe.position): projected}
-        )
+        chosen[record.image_hash] = Golden(query, record.answer, {place: projected})
         if len(chosen) == GOLDEN:
             break
     return tuple(chosen.values())

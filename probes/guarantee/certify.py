@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probes.data.columns import StoreView
 from probes.data.splits import splits_of
 from probes.data.store import Store
 from probes.guarantee.betting import GroupedAnswers, bound_bet, error_interval, plan_ladder
@@ -23,8 +24,7 @@ from probes.model.bundle import Bundle, CertificateAttempt
 from probes.model.certificate import Certificate, NoCertificate
 from probes.model.folder import with_questions, write_bundle
 from probes.model.slicing import Slicing
-from probes.signals.question import QuestionMode
-from probes.types import ConsistencyMode, FloatArray, Interval
+from probes.types import ConsistencyMode, FloatArray, Interval, QuestionMode
 
 ALPHA = 0.10
 DELTA = 0.05
@@ -77,7 +77,7 @@ def certify(
     select, calibrate = splits == "select", splits == "calibrate"
     names = None if slicing is None else slice_names(store.records, slicing)
     attempts: list[CertificateAttempt] = []
-    stages = stage_risks(store, bundle)
+    stages = stage_risks(StoreView(store, bundle))
     share = fresh_shares() if share is None else share
     for target, mode in claims_of(bundle, alpha, also):
         claim = {

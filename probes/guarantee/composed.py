@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.data.columns import measure_columns, measure_inside, measure_proper, measure_risk
-from probes.data.store import Store
+from probes.data.columns import StoreView, measure_proper, measure_risk
 from probes.model.bundle import Bundle
 from probes.types import (
     CONSISTENCY_MODES,
@@ -95,15 +94,14 @@ class StageRisks:
     inside: NDArray[np.bool_]
 
 
-def stage_risks(store: Store, bundle: Bundle) -> StageRisks:
+def stage_risks(view: StoreView) -> StageRisks:
     """Both stages' risks of every answer, and whether the policy looks at them at all."""
-    measured = measure_columns(store, bundle.probe, bundle.kinds)
-    image, question = measure_inside(store, bundle.probe, bundle.domain, bundle.questions)
-    second = bundle.stage_two
+    image, question = view.inside
+    second = view.bundle.stage_two
     return StageRisks(
-        measure_risk(measured, bundle.stage_one),
-        None if isinstance(second, Missing) else measure_risk(measured, second),
-        image & question & measure_proper(store),
+        measure_risk(view.columns, view.bundle.stage_one),
+        None if isinstance(second, Missing) else measure_risk(view.columns, second),
+        image & question & measure_proper(view.store),
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from probes.data.columns import StoreView
 from probes.data.splits import splits_of
 from probes.data.store import Store
 from probes.guarantee.betting import (
@@ -58,7 +59,7 @@ class Simulator:
         splits = splits_of(store, bundle)
         self._store, self._bundle, self._mode = store, bundle, mode
         self._select, self._calibrate = splits == "select", splits == "calibrate"
-        self._stages = stage_risks(store, bundle)
+        self._stages = stage_risks(StoreView(store, bundle))
         self._risk = policy_risk(self._stages, bundle, mode)
         self._seed = int(bundle.training["split"]["seed"])
         self._most = min(MOST_PER_GROUP, largest_group(store.groups[self._select]))

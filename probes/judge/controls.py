@@ -10,10 +10,9 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from probes.data.blank_run import blank_rows
-from probes.data.columns import states
+from probes.data.columns import StoreView
 from probes.data.store import Place, Store
 from probes.fit.linear import cross_validate, fit_linear_probe
-from probes.model.bundle import Bundle
 from probes.signals.question_kind import words_of
 from probes.types import FloatArray, Missing
 
@@ -28,8 +27,7 @@ CONTROLS: Mapping[str, str] = {
 
 
 def control_scores(
-    store: Store,
-    bundle: Bundle,
+    view: StoreView,
     regularisation: float,
     fit: NDArray[np.bool_],
     rows: NDArray[np.bool_],
@@ -41,13 +39,13 @@ def control_scores(
     Args:
         regularisation: C of the real probe, for the shuffled one.
         fit: (n,). rows: (n,), m of them true.
-        blank: companion run with blank images.
+        blank: run of the same questions with blank images.
 
     Returns control name -> (m,), or why it cannot be had.
     """
+    store, place = view.store, view.place
     wrong = store.wrong
-    place = (bundle.probe.layer, bundle.probe.position)
-    hidden, present = states(store, place)
+    hidden, present = view.states(place)
     seen = fit & present
     shuffled = np.random.default_rng(seed).permutation(wrong[seen])
     probe = fit_linear_probe(
@@ -78,7 +76,7 @@ def _blank(
     where, paired = blank_rows(store, blank, place)
     if not paired[rows].all():
         return Missing("incomplete_blank_run")
-    hidden, _ = states(blank, place)
+    hidden = blank.hidden(place)
     seen = fit & paired
     layer, position = place
     probe, _ = cross_validate(

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.data.columns import states
+from probes.data.columns import StoreView
 from probes.data.splits import split_by_image
 from probes.data.store import Store
 from probes.errors import TrainingError
 from probes.fit.linear import cross_validate, fit_linear_probe
-from probes.model.bundle import Bundle
 from probes.model.probe import LinearProbe
 from probes.stats import metrics
 from probes.stats.bootstrap import cluster_bootstrap
@@ -25,7 +24,7 @@ from probes.types import Interval, Missing
 TRAINED, JUDGED = ("fit", "select"), ("calibrate", "test")
 
 
-def cross_domain(home: Store, other: Store, bundle: Bundle, resamples: int) -> dict[str, Any]:
+def cross_domain(home: StoreView, other: StoreView, resamples: int) -> dict[str, Any]:
     """AUROC of both domains' probes on both domains.
 
     Both stores are split by the bundle's seed, which gives an image the same split in each, so that
@@ -33,24 +32,24 @@ def cross_domain(home: Store, other: Store, bundle: Bundle, resamples: int) -> d
     other domain's may be small and is fitted on ``fit`` and ``select``. Judged are ``calibrate``
     and ``test`` there, and ``test`` here.
     """
-    probe = bundle.probe
-    layer, position = probe.layer, probe.position
-    split = bundle.training["split"]
-    splits = split_by_image(list(home.groups), split["shares"], split["seed"])
+    probe = home.bundle.probe
+    layer, position = home.place
+    split = home.bundle.training["split"]
+    splits = split_by_image(list(home.store.groups), split["shares"], split["seed"])
     here = splits == "test"
-    there = split_by_image(list(other.groups), split["shares"], split["seed"])
-    hidden, present = states(other, (layer, position))
+    there = split_by_image(list(other.store.groups), split["shares"], split["seed"])
+    hidden, present = other.states(home.place)
     trained = np.isin(there, TRAINED) & present
     judged = np.isin(there, JUDGED) & present
     # A group may hold more images in one store than in the other, and lie in another split there.
-    ours, theirs = _images(home), _images(other)
+    ours, theirs = _images(home.store), _images(other.store)
     here &= ~np.isin(ours, theirs[trained])
     judged &= ~np.isin(theirs, ours[np.isin(splits, TRAINED)])
     try:
         foreign: LinearProbe | Missing = cross_validate(
             hidden[trained],
-            other.wrong[trained],
-            other.groups[trained],
+            other.store.wrong[trained],
+            other.store.groups[trained],
             layer=layer,
             position=position,
         )[0]
@@ -73,14 +72,13 @@ def _images(store: Store) -> NDArray[np.str_]:
     return np.array([record.image_hash for record in store.records], dtype=np.str_)
 
 
-def kind_left_out(
-    store: Store, bundle: Bundle, splits: NDArray[np.str_], resamples: int
-) -> dict[str, Any]:
+def kind_left_out(view: StoreView, splits: NDArray[np.str_], resamples: int) -> dict[str, Any]:
     """Per kind of question: AUROC on it of the probe, and of one fitted without that kind."""
-    layer, position = bundle.probe.layer, bundle.probe.position
+    store, bundle = view.store, view.bundle
+    layer, position = view.place
     kinds = np.array([record.kind for record in store.records], dtype=np.str_)
     strength = bundle.training["probe_candidates"][0]["regularisation"]
-    hidden, present = states(store, (layer, position))
+    hidden, present = view.states(view.place)
     table: dict[str, Any] = {}
     for kind in np.unique(kinds) if np.unique(kinds).size > 1 else ():
         rows = (splits == "fit") & (kinds != kind) & present
@@ -97,23 +95,24 @@ def kind_left_out(
             without = Missing("one_class")
         table[str(kind)] = {
             "answers": int(about.sum()),
-            "with_it": _auroc(store, about, bundle.probe, resamples),
-            "without_it": _auroc(store, about, without, resamples),
+            "with_it": _auroc(view, about, bundle.probe, resamples),
+            "without_it": _auroc(view, about, without, resamples),
         }
     return table
 
 
 def _auroc(
-    store: Store, rows: NDArray[np.bool_], probe: LinearProbe | Missing, resamples: int
+    view: StoreView, rows: NDArray[np.bool_], probe: LinearProbe | Missing, resamples: int
 ) -> Interval | Missing:
     if isinstance(probe, Missing):
         return probe
-    hidden, present = states(store, (probe.layer, probe.position))
+    hidden, present = view.states((probe.layer, probe.position))
     rows = rows & present
     if not rows.any():
         return Missing("no_answers")
     score = probe.logit(probe.project(hidden[rows]))
+    wrong, groups = view.store.wrong, view.store.groups
     found = cluster_bootstrap(
-        {"auroc": metrics.auroc}, {"": score}, store.wrong[rows], store.groups[rows], resamples
+        {"auroc": metrics.auroc}, {"": score}, wrong[rows], groups[rows], resamples
     )
     return found[""]["auroc"]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.data.columns import measure_inside
+from probes.data.columns import StoreView
 from probes.data.splits import splits_of
 from probes.data.store import Store
 from probes.errors import StoreError, TrainingError
@@ -30,7 +30,7 @@ from probes.judge.effective_reliability import Thresholds, reliability_table, re
 from probes.judge.examples import pick_examples
 from probes.judge.per_layer import attention_layers, probe_layers
 from probes.judge.side_by_side import RISKS, Judged, accuracy_table, error_rate, judge, signal_table
-from probes.judge.warnings import flags
+from probes.judge.warnings import find_warnings
 from probes.model.bundle import Bundle
 from probes.model.certificate import Certificate
 from probes.stats import metrics
@@ -57,7 +57,7 @@ def evaluate(
 
     Args:
         domains: other stores of the same model, by name: accuracy and risk away from home.
-        blank: companion run with blank images, for the control that sees none.
+        blank: blank run: the same questions about blank images, for the control that sees none.
         tries: claims that were tested on this data, by the ledger; None where nobody looked.
 
     Returns what was written. Raises StoreError for a store that does not belong to the bundle or a
@@ -69,10 +69,18 @@ def evaluate(
     test = splits == "test"
     if not 0 < store.wrong[test].sum() < test.sum():
         raise TrainingError("the test split needs right and wrong answers; collect more")
-    judged = judge(store, bundle, test)
-    risks = policy_risks(store, bundle)
+    view = StoreView(store, bundle)
+    judged = judge(view, test)
+    risks = policy_risks(view)
     accepted = accepted_by_gate(bundle, risks)[judged.rows]
-    thresholds = reliability_thresholds(store, judge(store, bundle, splits == "calibrate"))
+    thresholds = reliability_thresholds(store, judge(view, splits == "calibrate"))
+    # What reads the probe's own hidden states comes before the other layers.
+    control_table = controls(view, splits, judged, resamples, blank)
+    left_out = kind_left_out(view, splits, resamples)
+    away = {
+        name: judge_away(view, StoreView(other, bundle), thresholds, resamples)
+        for name, other in (domains or {}).items()
+    }
     evaluation = {
         "format": 1,
         "bundle": bundle.id,
@@ -98,27 +106,21 @@ def evaluate(
         "accuracy": accuracy_table(store, test, resamples),
         "signals": judge_signals(store, judged, thresholds, resamples),
         "missing_signals": dict(judged.missing),
-        "probe_per_layer": probe_layers(store, bundle, splits, resamples),
+        "probe_per_layer": probe_layers(view, splits, resamples),
         "attention_per_layer": attention_layers(store, judged.rows, resamples),
-        "controls": controls(store, bundle, splits, judged, resamples, blank),
-        "kind_left_out": kind_left_out(store, bundle, splits, resamples),
-        "cross_domain": {
-            name: cross_domain(store, other, bundle, resamples)
-            for name, other in (domains or {}).items()
-        },
+        "controls": control_table,
+        "kind_left_out": left_out,
+        "cross_domain": {name: crossed for name, (crossed, _) in away.items()},
         "certificates": certificate_table(store, bundle, test, risks),
         "accepted": accepted_table(store, bundle, test, risks),
         "serving_alpha": bundle.alpha,
         "tries": None if tries is None else told(tries),
-        "out_of_domain": out_of_domain(store, bundle, test, resamples),
-        "domains": {
-            name: judge_domain(other, bundle, thresholds, resamples)
-            for name, other in (domains or {}).items()
-        },
+        "out_of_domain": out_of_domain(view, test, resamples),
+        "domains": {name: table for name, (_, table) in away.items()},
         "curves": curve_data(store, judged, accepted),
         "examples": pick_examples(store, judged, accepted),
     }
-    return write_evaluation({**evaluation, "flags": flags(evaluation)}, out)
+    return write_evaluation({**evaluation, "flags": find_warnings(evaluation)}, out)
 
 
 def write_evaluation(evaluation: Mapping[str, Any], out: Path) -> dict[str, Any]:
@@ -137,18 +139,18 @@ def write_evaluation(evaluation: Mapping[str, Any], out: Path) -> dict[str, Any]
 
 
 def controls(
-    store: Store,
-    bundle: Bundle,
+    view: StoreView,
     splits: NDArray[np.str_],
     judged: Judged,
     resamples: int,
     blank: Store | None,
 ) -> dict[str, Any]:
     """AUROC on the test split of every control, and how far probe and risk are above it."""
+    store, bundle = view.store, view.bundle
     wrong, groups = store.wrong[judged.rows], store.groups[judged.rows]
     strength = bundle.training["probe_candidates"][0]["regularisation"]
     seed = int(bundle.training["split"]["seed"])
-    scores = control_scores(store, bundle, strength, splits == "fit", judged.rows, seed, blank)
+    scores = control_scores(view, strength, splits == "fit", judged.rows, seed, blank)
     table: dict[str, Any] = {}
     for name, score in scores.items():
         row: dict[str, Any] = {"auroc": score, "probe_above": score, "risk_above": score}
@@ -165,10 +167,10 @@ def controls(
     return table
 
 
-def policy_risks(store: Store, bundle: Bundle) -> dict[ConsistencyMode, FloatArray]:
+def policy_risks(view: StoreView) -> dict[ConsistencyMode, FloatArray]:
     """The risk by which the whole policy accepts, (n,), per self-consistency mode."""
-    stages = stage_risks(store, bundle)
-    return {mode: policy_risk(stages, bundle, mode) for mode in modes_of(bundle)}
+    stages = stage_risks(view)
+    return {mode: policy_risk(stages, view.bundle, mode) for mode in modes_of(view.bundle)}
 
 
 def certificate_table(
@@ -200,21 +202,19 @@ def certificate_table(
     return rows
 
 
-def out_of_domain(
-    store: Store, bundle: Bundle, rows: NDArray[np.bool_], resamples: int
-) -> dict[str, Any]:
+def out_of_domain(view: StoreView, rows: NDArray[np.bool_], resamples: int) -> dict[str, Any]:
     """Share of answers out of the domain of validity."""
-    image, question = measure_inside(store, bundle.probe, bundle.domain, bundle.questions)
+    image, question = view.inside
     outside = ~(image & question)[rows]
     share = cluster_bootstrap(
         {"share": error_rate},
         {"": np.zeros(outside.size)},
         outside,
-        store.groups[rows],
+        view.store.groups[rows],
         resamples=resamples,
     )
     return {
-        "limit": bundle.domain.limit,
+        "limit": view.bundle.domain.limit,
         "answers": int(outside.size),
         "outside_by_question": float((~question[rows]).mean()),
         **share[""],
@@ -230,20 +230,26 @@ def judge_signals(
     return {name: {**row, **phi.get(name, {})} for name, row in table.items()}
 
 
-def judge_domain(
-    store: Store, bundle: Bundle, thresholds: Thresholds, resamples: int
-) -> dict[str, Any]:
+def judge_away(
+    home: StoreView, other: StoreView, thresholds: Thresholds, resamples: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The probe across both domains, and the other one judged by itself."""
+    return cross_domain(home, other, resamples), judge_domain(other, thresholds, resamples)
+
+
+def judge_domain(view: StoreView, thresholds: Thresholds, resamples: int) -> dict[str, Any]:
     """Another store under the same bundle: accuracy, the signals, the share out of domain."""
+    store, bundle = view.store, view.bundle
     if store.setup.model != bundle.model:
         raise StoreError("domain: was collected with another model; collect it with the bundle's")
     rows = np.ones(len(store.records), dtype=bool)
-    judged = judge(store, bundle, rows)
+    judged = judge(view, rows)
     return {
         "answers": len(store.records),
         "images": int(np.unique(store.groups).size),
         "accuracy": accuracy_table(store, rows, resamples),
         "signals": judge_signals(store, judged, thresholds, resamples),
-        "out_of_domain": out_of_domain(store, bundle, rows, resamples),
+        "out_of_domain": out_of_domain(view, rows, resamples),
     }
 
 

@@ -2,43 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.data.columns import states
-from probes.data.store import Store
+from probes.data.columns import StoreView
+from probes.data.store import Place, Store
 from probes.fit.linear import fit_linear_probe
-from probes.judge.side_by_side import ATTENTION_SIGNS
-from probes.model.bundle import Bundle
 from probes.signals.attention import ATTENTION_METRICS
+from probes.signals.catalogue import ATTENTION_SIGNS
 from probes.stats import metrics
 from probes.stats.bootstrap import cluster_bootstrap
 
 
-def probe_layers(
-    store: Store, bundle: Bundle, splits: NDArray[np.str_], resamples: int
-) -> list[dict[str, Any]]:
-    """AUROC on the test split of every probe that was tried, refitted with its recorded C."""
-    rows = []
-    for candidate in bundle.training["probe_candidates"]:
-        place = (candidate["layer"], candidate["position"])
-        hidden, present = states(store, place)
-        fit, test = present & (splits == "fit"), present & (splits == "test")
-        probe = fit_linear_probe(
-            hidden[fit],
-            store.wrong[fit],
-            layer=place[0],
-            position=place[1],
-            regularisation=candidate["regularisation"],
-        )
-        score = {"probe": probe.logit(probe.project(hidden[test]))}
-        found = cluster_bootstrap(
-            {"auroc": metrics.auroc}, score, store.wrong[test], store.groups[test], resamples
-        )
-        rows.append({**candidate, "select_auroc": candidate["auroc"], **found["probe"]})
-    return sorted(rows, key=lambda row: (row["layer"], row["position"]))
+def probe_layers(view: StoreView, splits: NDArray[np.str_], resamples: int) -> list[dict[str, Any]]:
+    """AUROC on the test split of every probe that was tried, refitted with its recorded C.
+
+    The bundle's own place comes first, while its hidden states are in memory.
+    """
+    candidates = view.bundle.training["probe_candidates"]
+    own_first = sorted(candidates, key=lambda one: _place(one) != view.place)
+    rows = [_refitted(view, one, splits, resamples) for one in own_first]
+    return sorted(rows, key=_place)
+
+
+def _place(candidate: Mapping[str, Any]) -> Place:
+    return candidate["layer"], candidate["position"]
+
+
+def _refitted(
+    view: StoreView, candidate: Mapping[str, Any], splits: NDArray[np.str_], resamples: int
+) -> dict[str, Any]:
+    store, (layer, position) = view.store, _place(candidate)
+    hidden, present = view.states((layer, position))
+    fit, test = present & (splits == "fit"), present & (splits == "test")
+    probe = fit_linear_probe(
+        hidden[fit],
+        store.wrong[fit],
+        layer=layer,
+        position=position,
+        regularisation=candidate["regularisation"],
+    )
+    score = {"probe": probe.logit(probe.project(hidden[test]))}
+    found = cluster_bootstrap(
+        {"auroc": metrics.auroc}, score, store.wrong[test], store.groups[test], resamples
+    )
+    return {**candidate, "select_auroc": candidate["auroc"], **found["probe"]}
 
 
 def attention_layers(store: Store, rows: NDArray[np.bool_], resamples: int) -> list[dict[str, Any]]:

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.data.base_accuracy import base_accuracy
-from probes.data.columns import measure_columns, measure_distance, measure_risk
+from probes.data.columns import StoreView, measure_risk
 from probes.data.store import Store
-from probes.model.bundle import Bundle
+from probes.signals.catalogue import SCORES, Score
 from probes.stats import metrics
 from probes.stats.bootstrap import Metric, cluster_bootstrap, paired_difference
 from probes.types import FloatArray, Missing
@@ -24,15 +24,6 @@ from probes.types import FloatArray, Missing
 RISK_LEVELS = (0.01, 0.05, 0.10, 0.20)
 BASELINE = "token_confidence"
 RISKS = ("risk", "risk_with_self_consistency")
-ATTENTION_SIGNS: Mapping[str, int] = {
-    "spatial_entropy": 1,
-    "top30_mass": -1,
-    "image_mass": -1,
-    "clusters": 1,
-    "clusters_dbscan": 1,
-}
-"""Concentrated attention is claimed to mean a right answer."""
-
 METRICS: Mapping[str, Metric] = {
     "auroc": metrics.auroc,
     "point_biserial": metrics.point_biserial,
@@ -63,29 +54,17 @@ class Judged:
     dropped: int
 
 
-def judge(store: Store, bundle: Bundle, rows: NDArray[np.bool_]) -> Judged:
+def judge(view: StoreView, rows: NDArray[np.bool_]) -> Judged:
     """Every signal's score at the rows where all that were collected are there."""
-    measured = measure_columns(store, bundle.probe, bundle.kinds)
-    distance, present = measure_distance(store, bundle.probe, bundle.domain)
-    first = measure_risk(measured, bundle.stage_one)
+    bundle, columns = view.bundle, view.columns
+    first = measure_risk(columns, bundle.stage_one)
     found: dict[str, tuple[FloatArray, NDArray[np.bool_]]] = {"risk": (first, np.isfinite(first))}
     if not isinstance(bundle.stage_two, Missing):
-        second = measure_risk(measured, bundle.stage_two)
+        second = measure_risk(columns, bundle.stage_two)
         found["risk_with_self_consistency"] = second, np.isfinite(second)
-    for name, feature, sign in (
-        ("hidden_state_probe", "probe_logit", 1),
-        (BASELINE, "mean_logprob", -1),
-        ("first_token_entropy", "first_token_entropy", 1),
-        ("first_token_margin", "margin", -1),
-        ("self_consistency", "agreement", -1),
-    ):
-        found[name] = sign * measured.columns[feature], measured.known[feature]
-    attention = [record.attention for record in store.records]
-    have = np.array([not isinstance(one, Missing) for one in attention], dtype=bool)
-    for name in ("spatial_entropy", "top30_mass", "image_mass", "clusters"):
-        values = [0.0 if isinstance(one, Missing) else getattr(one, name) for one in attention]
-        found[f"attention_{name}"] = ATTENTION_SIGNS[name] * np.array(values, dtype=float), have
-    found["domain_distance"] = distance, present
+    for name, score in SCORES.items():
+        value, known = _score(view, score)
+        found[name] = score.sign * value, known
     usable = {name: pair for name, pair in found.items() if (pair[1] & rows).any()}
     complete = rows & np.logical_and.reduce([known for _, known in usable.values()])
     return Judged(
@@ -94,6 +73,18 @@ def judge(store: Store, bundle: Bundle, rows: NDArray[np.bool_]) -> Judged:
         missing={name: "not_collected" for name in found if name not in usable},
         dropped=int(rows.sum() - complete.sum()),
     )
+
+
+def _score(view: StoreView, score: Score) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """A score of every answer, (n,), and whether it is known, (n,)."""
+    if score.feature is not None:
+        return view.columns.values[score.feature], view.columns.known[score.feature]
+    if score.signal == "domain":
+        return view.distance
+    signals = [getattr(record, score.signal) for record in view.store.records]
+    known = np.array([not isinstance(one, Missing) for one in signals], dtype=bool)
+    values = [0.0 if isinstance(one, Missing) else getattr(one, score.field) for one in signals]
+    return np.array(values, dtype=np.float64), known
 
 
 def signal_table(store: Store, judged: Judged, resamples: int) -> dict[str, Any]:

@@ -22,7 +22,7 @@ OF_THE_RISK = ("question_and_answer_words", "question_kind")
 """Controls that the whole risk is held against: it may read token confidence and kind as well."""
 
 
-def flags(evaluation: Mapping[str, Any]) -> list[dict[str, str]]:
+def find_warnings(evaluation: Mapping[str, Any]) -> list[dict[str, str]]:
     """Names and texts, the gravest first: labels, then what the probe reads, then the promise.
 
     Args:

@@ -18,8 +18,6 @@ from probes.labels.choice import option_of, read_choice
 from probes.labels.dates import read_date
 from probes.labels.numerals import Quantity
 from probes.labels.pattern import Pattern
-from probes.labels.rule import LABEL_RULES as LABEL_RULES
-from probes.labels.rule import LabelRule as LabelRule
 from probes.labels.rule import Rule, parse_rule
 from probes.labels.text import match_form, normalise, spoken
 from probes.labels.vqa_text import vqa_form

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from probes.errors import BundleError
 from probes.model.bundle import Bundle
-from probes.model.risk import FEATURES, KIND, split_feature
+from probes.model.risk import KIND, split_feature
 from probes.monitor.drift import RiskHistogram
+from probes.signals.catalogue import FEATURES
 from probes.signals.question import QuestionModel
 from probes.types import FloatArray, Missing, Signals
 

@@ -11,56 +11,53 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from probes.errors import NOT_UNDERSTOOD, BundleError
-from probes.model.bundle import NO_QUESTION_SIDE, Bundle, CertificateAttempt, Golden
-from probes.model.calibration import CalibrationMap, IsotonicMap, PlattMap, VennAbersMap
-from probes.model.certificate import Certificate, NoCertificate
+from probes.model.bundle import NO_QUESTION_SIDE, Bundle, Golden
+from probes.model.certificate import Certificate
 from probes.model.check import check_bundle
+from probes.model.parts import (
+    Tensors,
+    pack,
+    pack_attempt,
+    pack_risk,
+    read_field,
+    read_number,
+    unpack,
+    unpack_attempt,
+    unpack_risk,
+)
 from probes.model.policy import Policy
 from probes.model.probe import LinearProbe
-from probes.model.risk import RiskModel
 from probes.model.slicing import Slicing
-from probes.model.typed import fits
 from probes.signals.domain import DomainModel
-from probes.signals.question import QuestionMode, QuestionModel
+from probes.signals.question import QuestionModel
 from probes.signals.question_kind import KindModel
 from probes.types import (
-    CONSISTENCY_MODES,
     GenerationSettings,
-    Interval,
     Missing,
     ModelIdentity,
     Query,
+    QuestionMode,
 )
 
 FORMAT = 3
 READABLE = (1, 2, 3)
 """Formats 1 and 2 have no question side; 1 has Platt's calibration alone and no slices."""
-CALIBRATIONS: Mapping[str, type[CalibrationMap]] = {
-    "platt": PlattMap,
-    "isotonic": IsotonicMap,
-    "venn_abers": VennAbersMap,
-}
 LATER_POLICY: Mapping[str, Any] = {"small_slices": "pooled"}
 """Fields of a policy that bundles made before have not, and what they mean there."""
 SUMS = "SHA256SUMS"
 MANIFEST = "manifest.json"
 TENSORS = "tensors.safetensors"
-
-
-Part = TypeVar("Part")
-Tensors = dict[str, NDArray[Any]]
 
 
 def write_bundle(bundle: Bundle, folder: Path) -> Bundle:
@@ -84,7 +81,7 @@ def write_bundle(bundle: Bundle, folder: Path) -> Bundle:
             "alpha": bundle.alpha,
             "slicing": None if bundle.slicing is None else asdict(bundle.slicing),
             **({} if bundle.loosened_from is None else {"loosened_from": bundle.loosened_from}),
-            "attempts": [_attempt_to_json(attempt) for attempt in bundle.attempts],
+            "attempts": [pack_attempt(attempt) for attempt in bundle.attempts],
         },
     }
     files[MANIFEST] = _canonical(manifest)
@@ -140,21 +137,21 @@ def _content(bundle: Bundle) -> tuple[dict[str, bytes], dict[str, Any]]:
         "model": asdict(bundle.model),
         "generation": asdict(bundle.generation),
         "attention_layers": list(bundle.attention_layers),
-        "probe": _pack(bundle.probe, "probe", tensors),
-        "stage_one": _pack_risk(bundle.stage_one, "stage_one", tensors),
+        "probe": pack(bundle.probe, "probe", tensors),
+        "stage_one": pack_risk(bundle.stage_one, "stage_one", tensors),
         "stage_two": {"missing": bundle.stage_two.reason}
         if isinstance(bundle.stage_two, Missing)
-        else _pack_risk(bundle.stage_two, "stage_two", tensors),
-        "domain": _pack(bundle.domain, "domain", tensors),
+        else pack_risk(bundle.stage_two, "stage_two", tensors),
+        "domain": pack(bundle.domain, "domain", tensors),
         "policy": _policy_to_json(bundle.policy),
         "data": bundle.data,
         "training": dict(bundle.training),
         "golden": [],
     }
     if bundle.kinds is not None:
-        content["kinds"] = _pack(bundle.kinds, "kinds", tensors)
+        content["kinds"] = pack(bundle.kinds, "kinds", tensors)
     if isinstance(bundle.questions, QuestionModel):
-        content["questions"] = _pack(bundle.questions, "questions", tensors)
+        content["questions"] = pack(bundle.questions, "questions", tensors)
     files: dict[str, bytes] = {}
     place = (bundle.probe.layer, bundle.probe.position)
     for index, golden in enumerate(bundle.golden):
@@ -212,51 +209,53 @@ def _sums(digests: Mapping[str, str]) -> str:
 
 
 def _assemble(manifest: dict[str, Any], tensors: Tensors, files: Mapping[str, bytes]) -> Bundle:
-    content = _field(manifest, "content", dict)
-    identifier = _field(manifest, "id", str)
+    content = read_field(manifest, "content", dict)
+    identifier = read_field(manifest, "id", str)
     expected = "b-" + hashlib.sha256(_canonical(content) + files[TENSORS]).hexdigest()[:12]
     if identifier != expected:
         raise BundleError("id", f"is {identifier}, but the content's is {expected}")
-    model = _unpack(ModelIdentity, _field(content, "model", dict), "model", tensors)
-    probe = _unpack(LinearProbe, _field(content, "probe", dict), "probe", tensors)
-    certificates = _field(manifest, "certificates", dict)
-    attempts = tuple(_attempt_from_json(one) for one in _field(certificates, "attempts", list))
+    model = unpack(ModelIdentity, read_field(content, "model", dict), "model", tensors)
+    probe = unpack(LinearProbe, read_field(content, "probe", dict), "probe", tensors)
+    certificates = read_field(manifest, "certificates", dict)
+    attempts = tuple(unpack_attempt(one) for one in read_field(certificates, "attempts", list))
     for attempt in attempts:
         if isinstance(attempt.outcome, Certificate) and attempt.outcome.bundle != identifier:
             raise BundleError("certificates", f"{attempt.outcome.id} is for another bundle")
-    stage_two = _field(content, "stage_two", dict)
+    stage_two = read_field(content, "stage_two", dict)
     bundle = Bundle(
         id=identifier,
         model=model,
-        generation=_unpack(
-            GenerationSettings, _field(content, "generation", dict), "generation", tensors
+        generation=unpack(
+            GenerationSettings, read_field(content, "generation", dict), "generation", tensors
         ),
-        attention_layers=tuple(_field(content, "attention_layers", list)),
+        attention_layers=tuple(read_field(content, "attention_layers", list)),
         probe=probe,
-        stage_one=_unpack_risk(_field(content, "stage_one", dict), "stage_one", tensors),
+        stage_one=unpack_risk(read_field(content, "stage_one", dict), "stage_one", tensors),
         stage_two=Missing(stage_two["missing"])
         if "missing" in stage_two
-        else _unpack_risk(stage_two, "stage_two", tensors),
-        domain=_unpack(DomainModel, _field(content, "domain", dict), "domain", tensors),
-        policy=_unpack(
-            Policy, {**LATER_POLICY, **_field(content, "policy", dict)}, "policy", tensors
+        else unpack_risk(stage_two, "stage_two", tensors),
+        domain=unpack(DomainModel, read_field(content, "domain", dict), "domain", tensors),
+        policy=unpack(
+            Policy, {**LATER_POLICY, **read_field(content, "policy", dict)}, "policy", tensors
         ),
-        alpha=_number(certificates, "alpha"),
-        loosened_from=_number(certificates, "loosened_from"),
+        alpha=read_number(certificates, "alpha"),
+        loosened_from=read_number(certificates, "loosened_from"),
         attempts=attempts,
         golden=tuple(
             _golden(index, entry, tensors, files, probe)
-            for index, entry in enumerate(_field(content, "golden", list))
+            for index, entry in enumerate(read_field(content, "golden", list))
         ),
-        questions=_unpack(QuestionModel, _field(content, "questions", dict), "questions", tensors)
+        questions=unpack(
+            QuestionModel, read_field(content, "questions", dict), "questions", tensors
+        )
         if "questions" in content
         else NO_QUESTION_SIDE,
-        data=_field(content, "data", str),
-        training=_field(content, "training", dict),
+        data=read_field(content, "data", str),
+        training=read_field(content, "training", dict),
         slicing=None
         if certificates.get("slicing") is None
-        else _unpack(Slicing, _field(certificates, "slicing", dict), "slicing", {}),
-        kinds=_unpack(KindModel, _field(content, "kinds", dict), "kinds", tensors)
+        else unpack(Slicing, read_field(certificates, "slicing", dict), "slicing", {}),
+        kinds=unpack(KindModel, read_field(content, "kinds", dict), "kinds", tensors)
         if "kinds" in content
         else None,
     )
@@ -274,7 +273,7 @@ def _golden(
     where = f"golden.{index}"
     if not isinstance(entry, dict):
         raise BundleError(where, f"is {entry!r}; copy the bundle again")
-    name = _field(entry, "image", str)
+    name = read_field(entry, "image", str)
     if name not in files or where not in tensors:
         raise BundleError(where, "its image or readout is missing; copy the bundle again")
     try:
@@ -284,75 +283,9 @@ def _golden(
         raise BundleError(name, f"is not a PNG image ({error})") from error
     if hashlib.sha256(image.tobytes()).hexdigest() != entry.get("pixels_sha256"):
         raise BundleError(name, "decodes to other pixels than were recorded")
-    query = Query(image, _field(entry, "question", str), _field(entry, "max_tokens", int))
+    query = Query(image, read_field(entry, "question", str), read_field(entry, "max_tokens", int))
     readouts = {(probe.layer, probe.position): tensors[where]}
-    return Golden(query, _field(entry, "answer", str), readouts)
-
-
-def _pack(part: Any, prefix: str, tensors: Tensors) -> dict[str, Any]:
-    """A frozen dataclass as JSON; its arrays go to ``tensors`` under ``prefix.field``."""
-    plain: dict[str, Any] = {}
-    for field in fields(part):
-        value = getattr(part, field.name)
-        if isinstance(value, np.ndarray):
-            tensors[f"{prefix}.{field.name}"] = np.ascontiguousarray(value)
-        elif is_dataclass(value):
-            plain[field.name] = _pack(value, f"{prefix}.{field.name}", tensors)
-        else:
-            plain[field.name] = list(value) if isinstance(value, tuple) else value
-    return plain
-
-
-def _unpack(kind: type[Part], plain: dict[str, Any], prefix: str, tensors: Tensors) -> Part:
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()
-    }
-    start = prefix + "."
-    values |= {
-        name.removeprefix(start): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(start) and "." not in name.removeprefix(start)
-    }
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    for name in sorted(known ^ set(values)):
-        problem = "is missing" if name in known else "is unknown"
-        raise BundleError(f"{prefix}.{name}", f"{problem}; train the bundle again")
-    for name, hint in get_type_hints(kind).items():
-        if not fits(values[name], hint):
-            raise BundleError(f"{prefix}.{name}", f"is {values[name]!r}; train the bundle again")
-    try:
-        return kind(**values)
-    except (TypeError, ValueError) as error:
-        raise BundleError(prefix, str(error)) from error
-
-
-def _pack_risk(model: RiskModel, prefix: str, tensors: Tensors) -> dict[str, Any]:
-    plain = _pack(model, prefix, tensors)
-    (kind,) = (name for name, one in CALIBRATIONS.items() if isinstance(model.calibration, one))
-    return {**plain, "calibration": {"kind": kind, **plain["calibration"]}}
-
-
-def _unpack_risk(plain: dict[str, Any], prefix: str, tensors: Tensors) -> RiskModel:
-    fields = dict(_field(plain, "calibration", dict))
-    kind = fields.pop("kind", "platt")
-    if kind not in CALIBRATIONS:
-        raise BundleError(f"{prefix}.calibration.kind", f"is {kind!r}; train the bundle again")
-    calibration = _unpack(CALIBRATIONS[kind], fields, f"{prefix}.calibration", tensors)
-    return _unpack(RiskModel, {**plain, "calibration": calibration}, prefix, tensors)
-
-
-def _attempt_to_json(attempt: CertificateAttempt) -> dict[str, Any]:
-    plain: dict[str, Any] = {
-        "alpha": attempt.alpha,
-        "self_consistency": attempt.self_consistency,
-    }
-    if attempt.slices is not None:
-        plain["slices"] = list(attempt.slices)
-    if attempt.observed:
-        plain["observed"] = {name: asdict(seen) for name, seen in attempt.observed.items()}
-    if isinstance(attempt.outcome, Certificate):
-        return {**plain, "certificate": attempt.outcome.to_dict()}
-    return {**plain, "none": asdict(attempt.outcome)}
+    return Golden(query, read_field(entry, "answer", str), readouts)
 
 
 def _policy_to_json(policy: Policy) -> dict[str, Any]:
@@ -362,38 +295,6 @@ def _policy_to_json(policy: Policy) -> dict[str, Any]:
         for name, value in asdict(policy).items()
         if name not in LATER_POLICY or value != LATER_POLICY[name]
     }
-
-
-def _number(section: Mapping[str, Any], name: str) -> float | None:
-    return None if section.get(name) is None else _field(section, name, float)
-
-
-def _attempt_from_json(plain: Any) -> CertificateAttempt:
-    outcome: Certificate | NoCertificate
-    if not isinstance(plain, dict):
-        raise BundleError("certificates", f"holds {plain!r}; certify the bundle again")
-    alpha, mode = _field(plain, "alpha", float), _field(plain, "self_consistency", str)
-    if mode not in CONSISTENCY_MODES:
-        raise BundleError("self_consistency", f"{mode!r} is no mode; certify the bundle again")
-    if "certificate" in plain:
-        outcome = Certificate.from_dict(_field(plain, "certificate", dict))
-    else:
-        later = {field.name: None for field in fields(NoCertificate) if field.default is None}
-        none = {**later, **_field(plain, "none", dict)}
-        outcome = _unpack(NoCertificate, none, "certificates", {})
-    slices = None if plain.get("slices") is None else tuple(_field(plain, "slices", list))
-    observed = {
-        name: _unpack(Interval, seen, "observed", {})
-        for name, seen in _field({"observed": {}, **plain}, "observed", dict).items()
-    }
-    return CertificateAttempt(alpha, mode, outcome, slices, observed)
-
-
-def _field(section: Mapping[str, Any], name: str, kind: type[Part]) -> Part:
-    value = section.get(name)
-    if not isinstance(value, kind):
-        raise BundleError(name, f"is {value!r}, not a {kind.__name__}; train the bundle again")
-    return value
 
 
 def _canonical(value: Any) -> bytes:

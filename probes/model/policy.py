@@ -1,11 +1,14 @@
-"""From a risk to a decision, by the rules of :mod:`probes.model.precedence`, in their order."""
+"""From a risk to a decision, by the rules of :mod:`probes.model.precedence`, in their order.
+
+:class:`TwoStages` walks one answer through the whole policy. It is what a certificate is about:
+:mod:`probes.guarantee.composed` says the same of many answers at once.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 from probes.model.certificate import Certificate
 from probes.model.precedence import RULES, Case
@@ -14,12 +17,12 @@ from probes.types import (
     ConsistencyMode,
     Decision,
     Missing,
+    PolicyMode,
     RiskAssessment,
     SelfConsistency,
+    Signals,
+    SmallSlices,
 )
-
-PolicyMode = Literal["certified", "manual"]
-SmallSlices = Literal["pooled", "own_or_escalate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,3 +132,77 @@ def settled(
         if decide(completed).decision != now:
             return False
     return True
+
+
+class TwoStages:
+    """One answer's way to its decision: by stage one, or by samples where those could change it.
+
+    It draws nothing itself. Whoever holds it gives it samples while :attr:`unsettled`, drawn now or
+    recorded before, and then asks it to :meth:`decide`::
+
+        while stages.unsettled:
+            stages.take(next_samples())  # or why there are none
+        assessment, decision = stages.decide()
+
+    Args:
+        policy, certificate: as :meth:`Policy.decide` takes them.
+        assess: gives the risk, by the stage that the signals are of.
+        signals: of stage one, so without self-consistency.
+        mode: ``never`` decides by stage one, ``always`` by stage two; ``auto`` goes on to stage two
+            in the middle band alone.
+        greedy: the answer. planned: how many samples there are to be.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        certificate: Certificate | Missing,
+        assess: Callable[[Signals], RiskAssessment],
+        signals: Signals,
+        *,
+        mode: ConsistencyMode,
+        greedy: str,
+        planned: int,
+    ) -> None:
+        self._policy, self._certificate, self._assess = policy, certificate, assess
+        self._signals, self._greedy, self._planned = signals, greedy, planned
+        self.first = assess(signals)
+        """The assessment of stage one."""
+        self.samples: tuple[str, ...] | Missing | None = None
+        """What was taken so far, or why it cannot be had; None where stage one decides."""
+        if mode == "always" or (mode == "auto" and policy.middle_band(self.first, certificate)):
+            self._policy = replace(policy, required=(*policy.required, "self_consistency"))
+            self.samples = ()
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether samples still to come could change the decision."""
+        if self.samples is None or isinstance(self.samples, Missing):
+            return False
+        return not settled(self._greedy, self.samples, self._planned, self._decision)
+
+    def take(self, samples: Sequence[str] | Missing) -> None:
+        """Take further samples, or the reason why no more can be had."""
+        if isinstance(samples, Missing):
+            self.samples = samples
+        else:
+            assert isinstance(self.samples, tuple)  # taken while unsettled
+            self.samples += tuple(samples)
+
+    def decide(self) -> tuple[RiskAssessment, Decision]:
+        """The assessment of the stage that decides, and its decision."""
+        assessment = self.first
+        if self.samples is not None:
+            consistency = (
+                self.samples
+                if isinstance(self.samples, Missing)
+                else measure_consistency(self._greedy, self.samples, self._planned)
+            )
+            assessment = self._second(consistency)
+        return assessment, self._policy.decide(assessment, self._certificate)
+
+    def _second(self, consistency: SelfConsistency | Missing) -> RiskAssessment:
+        return self._assess(replace(self._signals, self_consistency=consistency))
+
+    def _decision(self, consistency: SelfConsistency | Missing) -> Decision:
+        return self._policy.decide(self._second(consistency), self._certificate)

@@ -104,10 +104,3 @@ RULES: tuple[Rule, ...] = (
     Rule("risk_below_threshold", "accept", lambda case: True),
 )
 """First to last."""
-
-PRECEDENCE: tuple[tuple[Reason, Verdict], ...] = (
-    *((rule.reason, rule.decision) for rule in RULES[:-1]),
-    ("audit", "escalate"),  # drawn in service, of the answers that the last rule accepts
-    (RULES[-1].reason, RULES[-1].decision),
-)
-"""Every reason with its decision, first to last, the draw of an audit among them."""

@@ -13,17 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from probes.model.calibration import CalibrationMap
+from probes.signals.catalogue import FEATURES
 from probes.types import FloatArray, Missing, Signals
-
-FEATURES: Mapping[str, tuple[str, str]] = {
-    "probe_logit": ("hidden_state_probe", "logit"),
-    "mean_logprob": ("token_confidence", "mean_logprob"),
-    "first_token_entropy": ("token_confidence", "first_token_entropy"),
-    "margin": ("token_confidence", "margin"),
-    "agreement": ("self_consistency", "agreement"),
-}
-"""Feature -> (signal, its field). Attention is not among them: it is never decided on."""
-
 
 KIND = "kind"
 """``kind@presence`` is 1 where the question's kind is ``presence``, else 0."""
@@ -34,7 +25,8 @@ class RiskModel:
     """Calibrated probability that the answer is wrong.
 
     Args:
-        features: in the order of the weights: names from :data:`FEATURES`, and with ``@`` and a
+        features: in the order of the weights: names of
+            :data:`~probes.signals.catalogue.FEATURES`, and with ``@`` and a
             kind (``margin@presence``, ``kind@presence``) what counts for that kind alone.
         weights: per feature in its own unit, shape (features,).
         intercept: log-odds.
@@ -80,7 +72,7 @@ def split_feature(name: str) -> tuple[str, str | None]:
 def _signals(name: str) -> tuple[str, ...]:
     """The signals that a feature reads."""
     feature, kind = split_feature(name)
-    own = () if feature == KIND else (FEATURES[feature][0],)
+    own = () if feature == KIND else (FEATURES[feature].signal,)
     return own if kind is None else (*own, "question_kind")
 
 
@@ -95,5 +87,5 @@ def _value(name: str, signals: Signals) -> float | Missing:
         return 0.0
     if feature == KIND:
         return 1.0
-    signal, field = FEATURES[feature]
-    return float(getattr(read[signal], field))
+    score = FEATURES[feature]
+    return float(getattr(read[score.signal], score.field))

@@ -6,8 +6,3 @@ that, a strict reader looks for damage, and :mod:`probes.pictures.colour` makes 
 format is one module with ``take_apart`` and ``find_damage``, and a line in
 :data:`probes.pictures.decoder.FORMATS`. The rules are in docs/images.md.
 """
-
-from probes.pictures.container import Limits, PictureRefused
-from probes.pictures.decoder import Decoded, decode
-
-__all__ = ["Decoded", "Limits", "PictureRefused", "decode"]

@@ -70,17 +70,7 @@ def decode(file: bytes, limits: Limits) -> Decoded:
     Raises PictureRefused: too many bytes, pixels or parts, a known format that is not read, several
     pictures, or nothing that can be decoded.
     """
-    if not file:
-        raise PictureRefused("the image is empty; send a file")
-    if len(file) > limits.max_bytes:
-        raise PictureRefused(
-            f"the image has more than {limits.max_bytes} bytes; send a smaller or more compressed "
-            "one",
-            "too_many_bytes",
-        )
-    module = next((module for _, begins, module in FORMATS if begins(file)), None)
-    if module is None:
-        raise _unidentified(file)
+    module = module_of(file, limits.max_bytes)
     with _decoding():
         picture: Container = module.take_apart(file)
         _check(picture, limits)
@@ -93,6 +83,24 @@ def decode(file: bytes, limits: Limits) -> Decoded:
         except ProfileError:
             image, damage = to_srgb(image, None), damage or "the profile is damaged"
         return Decoded(np.array(image), damage)
+
+
+def module_of(file: bytes, max_bytes: int) -> ModuleType:
+    """What takes a file apart, by its first bytes.
+
+    Raises PictureRefused: too many bytes, or none.
+    """
+    if not file:
+        raise PictureRefused("the image is empty; send a file")
+    if len(file) > max_bytes:
+        raise PictureRefused(
+            f"the image has more than {max_bytes} bytes; send a smaller or more compressed one",
+            "too_many_bytes",
+        )
+    module = next((module for _, begins, module in FORMATS if begins(file)), None)
+    if module is None:
+        raise _unidentified(file)
+    return module
 
 
 def _check(picture: Container, limits: Limits) -> None:

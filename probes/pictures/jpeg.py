@@ -20,7 +20,6 @@ SOI, EOI, SOS, DQT, APP0, APP1, APP2, APP14, APP15, COM = (
     0xD8, 0xD9, 0xDA, 0xDB, 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0xFE)  # fmt: skip
 FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
-LOSSLESS = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
 _AFTER_DATA = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
 """The marker that ends a scan: stuffed bytes, fill bytes and restart markers belong to it."""
 _MARKER = re.compile(rb"\xff+[^\x00\xff]")

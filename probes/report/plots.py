@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from probes.judge.side_by_side import ATTENTION_SIGNS
+from probes.signals.catalogue import ATTENTION_SIGNS
 
 PLACEHOLDER = "#010203"
 COLOURS = ("#d1495b", "#2a9d8f", "#3d7ebf", "#e0923a", "#8f6bb8", "#7f8c8d")

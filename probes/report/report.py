@@ -84,8 +84,8 @@ def heading(evaluation: Mapping[str, Any]) -> str:
 
 def warnings(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
     """What must be said before any number is believed; that there is no certificate is verdict."""
-    flags = evaluation.get("flags", ())
-    found = [f"Warning: {one['text']}." for one in flags if one["name"] != "no_certificate"]
+    warnings = evaluation.get("flags", ())
+    found = [f"Warning: {one['text']}." for one in warnings if one["name"] != "no_certificate"]
     for name, other in evaluation["domains"].items():
         found += _below_majority(name, other["accuracy"])
     return tuple(found)

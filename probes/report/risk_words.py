@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from probes.model.risk import FEATURES, split_feature
+from probes.model.risk import split_feature
+from probes.signals.catalogue import FEATURES
 
 _NAMES = {
     "hidden_state_probe": "the hidden-state probe",
@@ -16,10 +17,10 @@ _NAMES = {
 def made_of(features: Sequence[str]) -> str:
     """The signals behind a risk's features, and whether they are weighed by kind of question."""
     plain = [name for name in features if split_feature(name)[1] is None]
-    signals = dict.fromkeys(FEATURES[name][0] for name in plain)
+    signals = dict.fromkeys(FEATURES[name].signal for name in plain)
     named = []
     for signal in signals:
-        fields = [name for name in plain if FEATURES[name][0] == signal]
+        fields = [name for name in plain if FEATURES[name].signal == signal]
         named.append(_NAMES[signal] + (f" ({', '.join(fields)})" if len(fields) > 1 else ""))
     by_kind = "" if len(plain) == len(features) else ", weighed by the kind of question"
     return " and ".join(named) + by_kind

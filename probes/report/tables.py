@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from probes.judge.side_by_side import ATTENTION_SIGNS
 from probes.report.accepted_table import accepted_table
 from probes.report.probe_tables import probe_tables
 from probes.report.table import Table, format_interval
 from probes.report.verdict import error_on_test, tested_without
+from probes.signals.catalogue import ATTENTION_SIGNS
 
 
 def build_tables(evaluation: Mapping[str, Any]) -> tuple[Table, ...]:

@@ -16,8 +16,10 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 
-from probes.data.shards import Column, Row, each, fill
-from probes.data.store import Record, Store
+from probes.data.bounded import gather_bounded
+from probes.data.record import Record
+from probes.data.shards import Column, Row, fill
+from probes.data.store import Store
 from probes.labels import judge
 from probes.model.probe import LinearProbe
 from probes.reproduce.measurements import image_reader
@@ -107,7 +109,9 @@ async def ablate_all(
             if condition.held == "mean":
                 values = [float(probe.mean[neuron]) for neuron in condition.neurons]
             with engine.ablated(probe.layer, condition.neurons, values):
-                answers = await each(queries, lambda q: engine.generate(q, NOTHING), in_flight)
+                answers = await gather_bounded(
+                    queries, lambda q: engine.generate(q, NOTHING), in_flight
+                )
             table.append(
                 [
                     judge(answer.answer, record.references, record.rule).wrong

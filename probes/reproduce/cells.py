@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from probes.judge.side_by_side import ATTENTION_SIGNS
 from probes.report.table import format_interval
 from probes.reproduce.papers import R_CLUSTERS, R_ENTROPY
+from probes.signals.catalogue import ATTENTION_SIGNS
 
 Reproduction = Mapping[str, Any]
 Cells = Mapping[tuple[str, ...], str]

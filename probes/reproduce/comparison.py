@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probes.data.columns import StoreView
 from probes.data.shards import Column
 from probes.data.store import Store
-from probes.judge.side_by_side import ATTENTION_SIGNS, BASELINE, judge
+from probes.judge.side_by_side import BASELINE, judge
 from probes.labels.rule import rule_name
 from probes.model.bundle import Bundle
 from probes.reproduce.ablation import Condition
 from probes.signals.attention import ATTENTION_METRICS, HEAD_METRICS
+from probes.signals.catalogue import ATTENTION_SIGNS
 from probes.signals.evidence import MASKINGS
 from probes.signals.prompt_side import PROMPT_SIDE_METRICS
 from probes.stats import metrics
@@ -249,6 +251,7 @@ class Comparison:
     def signals(self, bundle: Bundle) -> dict[str, Any]:
         """AUROC of the main signals per pool, and the probe against others on the same answers."""
         found: dict[str, Any] = {}
+        view = StoreView(self._store, bundle)
         for pool, part in self.pools().items():
             mask = np.zeros(len(self._store.records), dtype=bool)
             mask[self._rows[part]] = True
@@ -256,7 +259,7 @@ class Comparison:
             if not 0 < wrong.sum() < wrong.size:
                 found[pool] = ONE_CLASS
                 continue
-            judged = judge(self._store, bundle, mask)
+            judged = judge(view, mask)
             wrong, groups = self._store.wrong[judged.rows], self._store.groups[judged.rows]
             table: dict[str, Any] = dict(
                 cluster_bootstrap(

@@ -16,13 +16,15 @@ from typing import Protocol
 
 import numpy as np
 
+from probes.data.bounded import gather_bounded
 from probes.data.images import load_image
-from probes.data.shards import Column, Row, each, fill
-from probes.data.store import Record, Store
+from probes.data.record import Record
+from probes.data.shards import Column, Row, fill
+from probes.data.store import Store
 from probes.errors import StoreError
 from probes.labels import judge
 from probes.signals.attention import attention_table, head_table
-from probes.signals.evidence import MASKINGS, Masking, answer_row, masked_images
+from probes.signals.evidence import MASKINGS, mask_image
 from probes.signals.margin import measure_margins
 from probes.signals.prompt_side import prompt_side
 from probes.signals.sampling import image_hash
@@ -83,7 +85,7 @@ async def measure_all(
         return {**read, **await _masked(query, generation, record, engine)}
 
     async def part(records: Sequence[Record]) -> Sequence[Row]:
-        return await each(records, one, in_flight)
+        return await gather_bounded(records, one, in_flight)
 
     return await fill(
         folder,
@@ -162,7 +164,9 @@ class _Again:
 
 
 async def _masked(query: Query, generation: Generation, record: Record, engine: Engine) -> Row:
-    images = await _images(query, generation, engine)
+    images = await asyncio.to_thread(
+        mask_image, query.image, generation.trace, engine.patch_boxes, MASKINGS
+    )
     if isinstance(images, Missing):
         return dict.fromkeys(("drops", "flipped", "masked_wrong"), images)
     found = await asyncio.gather(
@@ -176,21 +180,6 @@ async def _masked(query: Query, generation: Generation, record: Record, engine: 
         "flipped": np.array([one.flipped for one in found]),
         "masked_wrong": np.array([one.wrong for one in found]),
     }
-
-
-async def _images(
-    query: Query, generation: Generation, engine: Engine
-) -> dict[Masking, ImageArray] | Missing:
-    maps, row = generation.trace.attention, answer_row(generation.trace)
-    if isinstance(maps, Missing):
-        return maps
-    if isinstance(row, Missing):
-        return row
-    height, width = query.image.shape[:2]
-    boxes = engine.patch_boxes((height, width), maps.grid)
-    if isinstance(boxes, Missing):
-        return boxes
-    return await asyncio.to_thread(masked_images, query.image, row, boxes, MASKINGS)
 
 
 async def _again(query: Query, first: Generation, record: Record, engine: Engine) -> _Again:

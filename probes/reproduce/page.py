@@ -43,7 +43,9 @@ def _verdicts(found: Sequence[Reproduction]) -> list[str]:
             f"**{_name(one)}**: of {len(about)} claims about its family {', '.join(counted)}."
         )
     return told + [
-        f"Warning about {_name(one)}: {flag['text']}." for one in found for flag in one["flags"]
+        f"Warning about {_name(one)}: {warning['text']}."
+        for one in found
+        for warning in one["flags"]
     ]
 
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from probes.data.collect import Engine as Collecting
 from probes.data.collect import collect
-from probes.data.datasets import Example
+from probes.data.datasets.example import Example
 from probes.data.shards import Column
 from probes.data.splits import SplitName, splits_of
 from probes.data.store import Store
@@ -113,7 +113,7 @@ async def reproduce(
     step("train", 0)
     bundle, evaluation = await asyncio.to_thread(_judge, store, blank, out, plan, created)
     rows = np.flatnonzero(splits_of(store, bundle) == "test")
-    measured = await measure_all(
+    columns = await measure_all(
         store, rows.tolist(), engine, out / "measured", in_flight=plan.in_flight,
         progress=step("measured", len(rows)),
     )  # fmt: skip
@@ -129,7 +129,7 @@ async def reproduce(
     step("compare", 0)
     comparison = Comparison(store, rows, plan.resamples)
     content = await asyncio.to_thread(
-        _content, comparison, bundle, evaluation, measured, (again, ablated, tried), plan
+        _content, comparison, bundle, evaluation, columns, (again, ablated, tried), plan
     )
     return await asyncio.to_thread(_write, content, out)
 
@@ -203,18 +203,18 @@ def _content(
     comparison: Comparison,
     bundle: Bundle,
     evaluation: Mapping[str, Any],
-    measured: Mapping[str, Column],
+    columns: Mapping[str, Column],
     ablation: tuple[np.ndarray[Any, Any], Column | Missing, Sequence[Condition]],
     plan: Plan,
 ) -> dict[str, Any]:
     again, ablated, tried = ablation
     found = {
-        "attention": comparison.attention(measured["attention"]),
-        "prompt_side": comparison.prompt_side(measured["prompt_side"]),
-        "margins": comparison.margins(measured["margins"]),
-        "heads": comparison.heads(measured["heads"]),
-        "evidence": comparison.evidence(measured["drops"], measured["flipped"]),
-        "masking": comparison.masking(measured["wrong"], measured["masked_wrong"]),
+        "attention": comparison.attention(columns["attention"]),
+        "prompt_side": comparison.prompt_side(columns["prompt_side"]),
+        "margins": comparison.margins(columns["margins"]),
+        "heads": comparison.heads(columns["heads"]),
+        "evidence": comparison.evidence(columns["drops"], columns["flipped"]),
+        "masking": comparison.masking(columns["wrong"], columns["masked_wrong"]),
         "ablation": ablated
         if isinstance(ablated, Missing)
         else comparison.ablation(again, ablated.values, tried),
@@ -232,7 +232,7 @@ def _content(
         **{name: evaluation[name] for name in kept},
         "comparison": found,
         "not_measured": {
-            name: dict(column.missing) for name, column in measured.items() if column.missing
+            name: dict(column.missing) for name, column in columns.items() if column.missing
         },
         "claims": judge_claims(claim_values(found), bundle.model.family),
     }

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, special
 
+from probes.signals.catalogue import ATTENTION_SIGNS
 from probes.types import (
     AttentionConcentration,
     AttentionMaps,
@@ -22,13 +23,7 @@ from probes.types import (
     Trace,
 )
 
-ATTENTION_METRICS: tuple[str, ...] = (
-    "spatial_entropy",
-    "top30_mass",
-    "image_mass",
-    "clusters",
-    "clusters_dbscan",
-)
+ATTENTION_METRICS: tuple[str, ...] = tuple(ATTENTION_SIGNS)
 TOP_SHARE = 0.3
 HEAD_METRICS: tuple[str, ...] = ("spatial_entropy", "top30_mass")
 _EIGHT = np.ones((3, 3), dtype=np.int64)

@@ -10,8 +10,8 @@ patches are drawn by the image's hash, so that an image always loses the same on
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Literal, get_args
+from collections.abc import Callable, Mapping
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,6 +100,33 @@ def masked_images(
         else without(image, boxes[patches(masking, row, image)])
         for masking in maskings
     }
+
+
+PatchBoxes: TypeAlias = Callable[[tuple[int, int], tuple[int, int]], FloatArray | Missing]
+"""Height and width of an image, rows and columns of its tokens, to the pixels of each token:
+left, top, right, bottom, (image_tokens, 4)."""
+
+
+def mask_image(
+    image: ImageArray,
+    trace: Trace,
+    patch_boxes: PatchBoxes,
+    maskings: tuple[Masking, ...] = ONLINE,
+) -> dict[Masking, ImageArray] | Missing:
+    """The image as each masking leaves it, by the attention that an answer's trace holds.
+
+    Returns the reason of the attention or of the boxes where one is missing, or ``grid_mismatch``.
+    """
+    maps, row = trace.attention, answer_row(trace)
+    if isinstance(maps, Missing):
+        return maps
+    if isinstance(row, Missing):
+        return row
+    height, width = image.shape[:2]
+    boxes = patch_boxes((height, width), maps.grid)
+    if isinstance(boxes, Missing):
+        return boxes
+    return masked_images(image, row, boxes, maskings)
 
 
 def measure_evidence(

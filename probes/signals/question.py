@@ -15,13 +15,12 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
+from typing import get_args
 
 from probes.signals.question_templates import Template, fits_template, learn_templates
 from probes.signals.question_words import skeleton
-from probes.types import QuestionDomain
+from probes.types import QuestionDomain, QuestionMode
 
-QuestionMode = Literal["exact", "template", "any"]
 QUESTION_MODES: tuple[QuestionMode, ...] = get_args(QuestionMode)
 
 _ORDER = 3

@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from probes.stats.bootstrap import BoolArray
-from probes.stats.bootstrap import cluster_bootstrap as cluster_bootstrap
-from probes.stats.bootstrap import paired_difference as paired_difference
 from probes.types import FloatArray, Interval, Missing
 
 

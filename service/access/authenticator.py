@@ -1,26 +1,19 @@
-"""Who calls, and what they may do.
+"""Identifies callers, and says what they may do.
 
-The service is open only on a loopback address without keys, or where the operator said so. In all
-other cases every path but ``OPEN_PATHS`` needs a key or a token, before its body is read;
-``ScopeNeeded`` then asks for the scope that a router needs.
+The service is open only on a loopback address without keys, or if the operator says so. Otherwise
+a caller needs a key or a token.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from urllib.parse import unquote_plus, urlsplit
+from urllib.parse import urlsplit
 
 from fastapi import Request
-from fastapi.security import HTTPBearer
-from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Receive, Send
-from starlette.types import Scope as ConnectionScope
 
 from service.access.key_file import (
-    KEY,
     SCOPES,
     KeyFileError,
     KeyRing,
@@ -37,25 +30,18 @@ from service.access.tokens import (
     subject_id,
 )
 from service.access.watched_file import WatchedFile
-from service.errors import Forbidden, Malformed, ServiceError, Unauthorized, Unavailable
-from service.http.problems import problem
+from service.errors import Forbidden, Unauthorized, Unavailable
 from service.settings import PREFIX, Settings, SettingsError, is_loopback
 
-OPEN_PATHS = frozenset(
-    ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/metrics", "/docs", "/redoc",
-     "/docs/oauth2-redirect", "/openapi.json")
-)  # fmt: skip
-_REALM = 'Bearer realm="vlm-gate"'
-_KEY_NAMES = {"key", "apikey", "xapikey", "token", "accesstoken", "idtoken", "jwt", "bearer",
-              "auth", "authorization", "password", "secret"}  # fmt: skip
-_JWT = re.compile(r"(?<![\w-])eyJ[\w-]+\.eyJ[\w-]+\.")
+REALM = 'Bearer realm="vlm-gate"'
+"""Begins each ``WWW-Authenticate``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: ``id`` is a key's id, ``jwt-`` and a hash, or ``anonymous``; it is no secret.
+    """A caller. ``id`` is a key's id, ``jwt-`` and a hash, or ``anonymous``; it is no secret.
 
-    ``owner`` is the id of whose key it is, where one person holds several.
+    ``owner`` is the id of the first key that the same person holds.
     """
 
     id: str
@@ -67,12 +53,12 @@ ANONYMOUS = Caller("anonymous", frozenset(SCOPES))
 
 
 class Authenticator:
-    """From a request's headers to its caller.
+    """Finds the caller in a request's headers.
 
     Args:
         keys: the file of API keys, if there is one.
         tokens: checks JWTs, if they are accepted.
-        trusted_front: open, and something in front decides who may call.
+        trusted_front: open, because something in front decides who may call.
         origins: web pages that may call (CORS).
     """
 
@@ -89,7 +75,7 @@ class Authenticator:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Authenticator:
-        """Raises SettingsError when keys are asked for and cannot be had."""
+        """Read the keys that the settings name. Raises SettingsError if that fails."""
         keys, tokens = None, None
         try:
             if settings.api_keys_file is not None:
@@ -153,7 +139,7 @@ def _bearer_of(headers: list[str]) -> str:
         raise Unauthorized(
             "no key came with the request; send it as the header Authorization: Bearer <key>",
             kind="no_key",
-            challenge=_REALM,
+            challenge=REALM,
         )
     scheme, _, sent = headers[0].partition(" ")
     if len(headers) > 1 or scheme.lower() != "bearer" or not sent or sent != sent.strip():
@@ -162,14 +148,14 @@ def _bearer_of(headers: list[str]) -> str:
 
 
 def _unauthorized(detail: str) -> Unauthorized:
-    return Unauthorized(detail, kind="bad_key", challenge=f'{_REALM}, error="invalid_token"')
+    return Unauthorized(detail, kind="bad_key", challenge=f'{REALM}, error="invalid_token"')
 
 
 def _refuse_web_pages(request: Request, origins: tuple[str, ...]) -> None:
-    """Open on loopback means open to this machine's programs, not to pages in its browser.
+    """Refuse pages in this machine's browser: open on loopback means open to its programs alone.
 
-    A page elsewhere can send to 127.0.0.1, and by rebinding its name read from there, but the
-    browser then tells its origin, or its name as the host.
+    A page elsewhere can send to 127.0.0.1 and, if it rebinds its name, read from there. But then
+    the browser sends its origin, or its name as the host.
     """
     origin = request.headers.get("origin")
     if origin not in (None, *origins) and not _is_local(origin or ""):
@@ -199,64 +185,3 @@ def _is_local(url: str) -> bool:
     if is_loopback(host) or host.endswith(".localhost"):
         return True
     return bool(host) and "." not in host and ":" not in host
-
-
-class Authentication:
-    """ASGI middleware: no key in a URL, and on every path but the open ones a caller."""
-
-    def __init__(self, app: ASGIApp, authenticator: Authenticator) -> None:
-        self.app = app
-        self.authenticator = authenticator
-
-    async def __call__(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        state = scope["state"]
-        try:
-            if _holds_key(scope):
-                raise Malformed(
-                    "a key in a URL ends up in logs: this one must count as leaked, revoke it; "
-                    "send keys as the header Authorization: Bearer <key>",
-                    field="url",
-                    kind="key_in_url",
-                )
-            if scope["path"] not in OPEN_PATHS:
-                caller = await self.authenticator.identify(Request(scope))
-                state["caller"] = caller
-        except ServiceError as error:
-            state["kind"] = error.kind
-            await problem(error, state["id"])(scope, receive, send)
-            return
-        await self.app(scope, receive, send)
-
-
-def _holds_key(scope: ConnectionScope) -> bool:
-    query: str = scope["query_string"].decode("latin-1")
-    text = unquote_plus(unquote_plus(f"{scope['path']}?{query}"))
-    names = (pair.partition("=")[0] for pair in re.split("[&;]", unquote_plus(query)))
-    plain = {re.sub(r"[^a-z]", "", name.lower()) for name in names}
-    return bool(KEY.search(text) or _JWT.search(text) or plain & _KEY_NAMES)
-
-
-class ScopeNeeded(HTTPBearer):
-    """A dependency for a router, documented as what it is: the caller must hold ``scope``."""
-
-    def __init__(self, scope: Scope) -> None:
-        super().__init__(
-            auto_error=False,
-            scheme_name="key",
-            description="an API key (vg_...) or a JWT; none is needed on a loopback address "
-            "without keys",
-        )
-        self._needed: Scope = scope
-
-    async def __call__(self, request: HTTPConnection) -> None:
-        """Raises Forbidden."""
-        caller: Caller = request.state.caller
-        if self._needed not in caller.scopes:
-            raise Forbidden(
-                f"this needs the scope '{self._needed}'; use a key that has it",
-                kind="scope_missing",
-                challenge=f'{_REALM}, error="insufficient_scope", scope="{self._needed}"',
-            )

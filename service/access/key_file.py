@@ -9,17 +9,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 import re
 import secrets
 import stat
-import tempfile
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+from probes.atomic_write import replacing
 
 Scope = Literal["answer", "review", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -29,7 +29,7 @@ _NOBODY = hashlib.sha256(secrets.token_bytes(32)).hexdigest()
 
 
 class KeyFileError(Exception):
-    """The file cannot be used. Names the file and the mend."""
+    """The file cannot be used. The message names the file and the fix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +61,14 @@ class ApiKey:
 
 
 class KeyRing:
-    """The keys of a file, found by what a caller sends."""
+    """The keys of a file; finds the one that a caller sends."""
 
     def __init__(self, keys: Sequence[ApiKey]) -> None:
         self.keys = tuple(keys)
         self._by_id = {key.id: key for key in keys}
 
     def find(self, sent: str, now: datetime) -> ApiKey | None:
-        """The active key that was sent, or None. Takes as long for an unknown id as for a known."""
+        """The active key that was sent, or None. An unknown id takes as long as a known one."""
         shaped = KEY.fullmatch(sent)
         key = self._by_id.get(shaped.group(1)) if shaped else None
         digest = hashlib.sha256(sent.encode()).hexdigest()
@@ -92,7 +92,7 @@ def _folded(name: str) -> str:
 def new_key(
     name: str, scopes: Sequence[Scope], now: datetime, expires: datetime | None = None
 ) -> tuple[str, ApiKey]:
-    """A fresh key: what its owner gets, and what the file keeps."""
+    """Make a key. Returns what its owner gets, and what the file keeps."""
     identity = secrets.token_hex(6)
     whole = f"vg_{identity}_{secrets.token_urlsafe(32)}"
     digest = hashlib.sha256(whole.encode()).hexdigest()
@@ -148,13 +148,10 @@ def save_keys(path: Path, keys: Sequence[ApiKey]) -> None:
     mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o600
     text = json.dumps({"format": FORMAT, "keys": [asdict(key) for key in keys]}, indent=2)
     try:
-        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(handle)
-        os.chmod(draft, mode)
-        os.replace(draft, path)
+        with replacing(path) as draft:
+            draft.touch(mode=0o600)
+            draft.chmod(mode)
+            draft.write_text(text + "\n")
     except OSError as error:
         raise KeyFileError(f"{path}: cannot be written ({error.strerror})") from error
 

@@ -1,4 +1,4 @@
-"""How often one caller may ask: a token bucket each."""
+"""Limits how often one caller may ask, by a token bucket each."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Quota:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def spend(self, caller: str) -> None:
-        """Take one token. Raises QuotaSpent when there is none, with the seconds until there is."""
+        """Take one token. Without one, raises QuotaSpent with the seconds until there is one."""
         if self._per_second == 0:
             return
         now = self._clock()

@@ -1,7 +1,7 @@
 """JSON Web Tokens (RFC 7519), signed by an identity provider whose keys (JWKS) are known.
 
-Only asymmetric signatures count. Which algorithm verifies is the key's own affair, never the
-token's, and keys that a token brings along (``jwk``, ``jku``, ``x5u``) are not looked at.
+Only asymmetric signatures count. The key decides which algorithm verifies, never the token, and
+keys that a token brings along (``jwk``, ``jku``, ``x5u``) are ignored.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ Keys = Mapping[str, jwt.PyJWK]
 
 
 class JwksError(Exception):
-    """The provider's keys cannot be had. Names where from and the mend."""
+    """The provider's keys are not available. The message names their source and the fix."""
 
 
 class TokenRefused(Exception):
-    """A token that opens nothing; says why, without quoting it."""
+    """The token is not accepted. The message says why, without quoting it."""
 
 
 class KeySource(Protocol):
@@ -177,7 +177,7 @@ class Tokens:
         self._source, self._issuer, self._audience = source, issuer, audience
 
     async def verify(self, token: str) -> Mapping[str, Any]:
-        """The claims of a token that holds. Raises TokenRefused, JwksError."""
+        """The claims of a valid token. Raises TokenRefused, JwksError."""
         if len(token) > MAX_TOKEN_BYTES:
             raise TokenRefused(f"the token has more than {MAX_TOKEN_BYTES} bytes")
         try:
@@ -208,7 +208,7 @@ class Tokens:
 
 
 def subject_id(claims: Mapping[str, Any]) -> str:
-    """A name for whom the token is about that tells nobody who it is."""
+    """A pseudonym for the token's subject."""
     who = f"{claims['iss']}\n{claims['sub']}"
     # JSON can write half of a surrogate pair; subjects that differ in one are two.
     return f"jwt-{hashlib.sha256(who.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"

@@ -13,9 +13,9 @@ Value = TypeVar("Value")
 
 
 class WatchedFile(Generic[Value]):
-    """What a file holds; read again once its time, size or place on the disk has changed.
+    """Reads a file again once its time, size or place on the disk has changed.
 
-    A change that cannot be used is logged once, and what was read before stays in force.
+    If the new content cannot be used, that is logged once and the old content stays in force.
 
     Args:
         path: the file.

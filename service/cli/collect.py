@@ -6,21 +6,24 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from probes.data.base_accuracy import base_accuracy
-from probes.data.groups import warnings_of
-from probes.data.store import Store
 from probes.errors import DataError
-from probes.pictures import Limits
 from probes.types import GenerationSettings
 from service.cli.told import told
 
+if TYPE_CHECKING:
+    from probes.data.store import Store
+
 DatasetFormat = Literal["jsonl", "csv", "pope", "vqa"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command()(collect)
 
 
 def collect(
@@ -59,12 +62,10 @@ def collect(
     from probes.data.collect import collect as run_collection
     from probes.data.datasets import load_dataset
     from probes.data.partition import take_shard
+    from probes.pictures.container import Limits
     from service.engines.base import EngineError
     from service.engines.build import collection_engine
-    from service.settings import load_settings
-
-    settings = load_settings()
-    limits = Limits(settings.max_image_bytes, settings.max_pixels)
+    from service.settings import SettingsError, load_settings
 
     async def go(read: tuple[int, ...] | None) -> str:
         engine = collection_engine(layers=read)
@@ -89,7 +90,9 @@ def collect(
         warn_of_groups(store)
         return f"{len(store.records)} answers, {store.wrong.mean():.1%} wrong, in {out}"
 
-    with told(EngineError):
+    with told(EngineError, SettingsError):
+        settings = load_settings()
+        limits = Limits(settings.max_image_bytes, settings.max_pixels)
         examples, problems = load_dataset(
             dataset, format=format, images=images, annotations=annotations
         )
@@ -117,6 +120,8 @@ def _layers(text: str) -> tuple[int, ...]:
 
 def warn_of_labels(store: Store) -> None:
     """The base accuracy first, and a warning where it shows that labels may be broken."""
+    from probes.data.base_accuracy import base_accuracy
+
     for base in base_accuracy(store.records):
         if base.kind == "all":
             typer.echo(
@@ -130,12 +135,22 @@ def warn_of_labels(store: Store) -> None:
 
 def warn_of_groups(store: Store) -> None:
     """Which images were put together for their looks."""
+    from probes.data.groups import warnings_of
+
     for warning in warnings_of(store.grouping, store.records):
         typer.echo(f"warning: {warning}", err=True)
 
 
 @contextmanager
 def _bar(name: str, total: int) -> Iterator[Callable[[int], None]]:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
         task = progress.add_task(name, total=total)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -21,6 +21,7 @@ from service.access.key_file import (
     save_keys,
     utc_now,
 )
+from service.cli.told import stop, told
 
 keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 KeysFile = Annotated[
@@ -33,11 +34,6 @@ def register(app: typer.Typer) -> None:
     app.add_typer(keys, name="keys")
 
 
-def _stop(error: KeyFileError | str) -> NoReturn:
-    typer.echo(f"error: {error}", err=True)
-    raise typer.Exit(1)
-
-
 @keys.command()
 def create(
     file: KeysFile,
@@ -48,13 +44,11 @@ def create(
     """Make a key and print it, this once."""
     scopes: list[Scope] = [known for known in SCOPES if known in scope]
     if len(scopes) < len(set(scope)):
-        _stop(f"--scope takes {', '.join(SCOPES)}")
+        stop(f"--scope takes {', '.join(SCOPES)}")
     now = utc_now()
     whole, kept = new_key(name, scopes, now, None if days is None else now + timedelta(days))
-    try:
+    with told(KeyFileError):
         save_keys(file, [*_held(file), kept])
-    except KeyFileError as error:
-        _stop(error)
     typer.echo(f"key {kept.id} for {', '.join(scopes)}; it is shown this once:", err=True)
     typer.echo(whole)
 
@@ -62,10 +56,8 @@ def create(
 @keys.command(name="list")
 def list_keys(file: KeysFile) -> None:
     """Show the keys: ids, names, scopes, states; never the secrets, which are not kept."""
-    try:
+    with told(KeyFileError):
         held = load_keys(file).keys
-    except KeyFileError as error:
-        _stop(error)
     table = Table(box=None)
     for heading in ("id", "name", "scopes", "state", "created", "expires"):
         table.add_column(heading)
@@ -81,10 +73,8 @@ def revoke_key(
     file: KeysFile, identity: Annotated[str, typer.Argument(metavar="ID", help="of the key")]
 ) -> None:
     """Revoke a key; a running service refuses it from its next request on."""
-    try:
+    with told(KeyFileError):
         save_keys(file, revoke(load_keys(file).keys, identity, utc_now()))
-    except KeyFileError as error:
-        _stop(error)
     typer.echo(f"key {identity} is revoked", err=True)
 
 

@@ -1,32 +1,53 @@
-"""The command line: ``vlm-gate serve``, ``vlm-gate ask``, and what the offline path adds."""
+"""The command line: ``vlm-gate serve``, ``vlm-gate ask``, and what the offline path adds.
+
+Every command imports what it runs on when it runs: ``vlm-gate --help`` loads none of it.
+"""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
-import httpx
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperGroup
 
-from service.cli import keys, records, reproduce, site, train
+from service.cli import bundle, collect, keys, policy, recertify, records, reproduce, site, train
+from service.cli.told import stop, told
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for module in (train, reproduce, keys, records, site):
-    module.register(app)
+OLD_WORDS = {
+    ("certify", "--from-records"): "recertify",
+    ("reproduce", "--merge"): "merge-reproductions",
+}
+"""A command and the option that made another one of it, and the name of that one."""
 
 
-def _stop(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(1)
+class Commands(TyperGroup):
+    """The commands: each says an error that its user can mend in one line."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The words of a call; old ones are read as what replaced them."""
+        for (command, option), now in OLD_WORDS.items():
+            if args[:1] == [command] and option in args:
+                args = [now, *(word for word in args[1:] if word != option)]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        with told():
+            return super().invoke(ctx)
+
+
+app = typer.Typer(
+    cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
 
 
 @app.command()
 def serve() -> None:
     """Run the service. Settings come from VLM_GATE_* (docs/settings.md)."""
-    from probes.errors import GateError
     from probes.model.folder import read_bundle
     from service.app import create_app
     from service.engines.base import EngineError
@@ -37,29 +58,25 @@ def serve() -> None:
     from service.records.errors import RecordsError
     from service.settings import SettingsError, load_settings
 
-    try:
+    with told(SettingsError, EngineError, RecordsError):
         settings = load_settings()
         logs.configure(settings.log_level)
         listening = bind(settings)
         bundle = read_bundle(settings.bundle)
         engine = serving_engine(settings, bundle)
         service = create_app(settings, engine, bundle)
-    except (SettingsError, GateError, EngineError, RecordsError) as error:
-        _stop(str(error))
     host, port = listening.getsockname()[:2]
     typer.echo(f"listening on http://{host}:{port} once the model is loaded", err=True)
     server = Server(service, settings)
     # What stops the start is told in one line below, not as a traceback.
     logging.getLogger("uvicorn.error").addFilter(lambda r: not r.getMessage().startswith("Trace"))
     try:
-        with metrics_port(settings, service.state.gate.telemetry.registry):
+        with told(SettingsError), metrics_port(settings, service.state.telemetry.registry):
             server.run(sockets=[listening])
-    except SettingsError as error:
-        _stop(str(error))
     except SystemExit:
-        _stop(service.state.gate.why)
+        stop(service.state.gate.why)
     if server.engine_lost:
-        _stop("the engine has failed; the log says why")
+        stop("the engine has failed; the log says why")
 
 
 @app.command()
@@ -72,28 +89,22 @@ def ask(
     ] = None,
 ) -> None:
     """Ask a running service about an image."""
-    from service.client import Client
-    from service.client.retry import ClientError
+    from service.client import Client, ClientError
 
-    try:
-        with Client(url, api_key=key, tries=3) as client:
-            answered = client.answer(image, question)
-    except ClientError as error:
-        _stop(str(error))
+    with told(ClientError), Client(url, api_key=key, tries=3) as client:
+        answered = client.answer(image, question)
     _print_answer(answered.model_dump())
 
 
 @app.command()
 def demo() -> None:
     """Start a service, ask about held-out line images and photographs, print a table, stop."""
-    from service.client.retry import ClientError
+    from service.client import ClientError
     from service.offline.demo import run_demo
     from service.offline.own_service import LocalServiceError
 
-    try:
+    with told(LocalServiceError, ClientError):
         run_demo()
-    except (LocalServiceError, ClientError) as error:
-        _stop(str(error))
 
 
 @app.command()
@@ -101,13 +112,13 @@ def bench(
     answers: Annotated[int, typer.Option(help="answers per load", min=16)] = 200,
 ) -> None:
     """Measure a service of its own over HTTP, and what the signals cost the engine."""
+    import httpx
+
     from service.offline.bench import print_bench, run_bench
     from service.offline.own_service import LocalServiceError
 
-    try:
+    with told(LocalServiceError, httpx.HTTPError):
         print_bench(*run_bench(answers))
-    except (LocalServiceError, httpx.HTTPError) as error:
-        _stop(str(error))
 
 
 def _print_answer(body: dict[str, Any]) -> None:
@@ -130,3 +141,7 @@ def _print_answer(body: dict[str, Any]) -> None:
     if body["mode"] == "shadow":
         table.add_row("mode", "shadow: do not act on this decision")
     Console(highlight=False, markup=False, soft_wrap=True).print(table)
+
+
+for module in (collect, train, recertify, bundle, policy, reproduce, keys, records, site):
+    module.register(app)

@@ -21,6 +21,11 @@ MostPerGroup = Annotated[
 ValidDays = Annotated[int, typer.Option(help="days until it expires", min=1)]
 
 
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command()(recertify)
+
+
 def recertify(
     bundle: Annotated[Path, typer.Argument(help="folder of a bundle", file_okay=False)],
     out: Annotated[Path, typer.Option(help="new folder to write")],

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from sqlalchemy.engine import make_url
 
-from probes.errors import GateError
+from probes.atomic_write import replacing
+from service.cli.told import told
 from service.records.errors import RecordsError
-from service.records.head import Head
-from service.records.store import RecordStore
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    from service.records.head import Head
+    from service.records.store import RecordStore
 
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S%z"])]
 
@@ -34,10 +35,12 @@ def register(app: typer.Typer) -> None:
 
 def migrate() -> None:
     """Bring the tables up to date before a new version starts; without it, the first start does."""
+    from sqlalchemy.engine import make_url
+
     from service.records import database
     from service.settings import SettingsError, load_settings
 
-    try:
+    with told(RecordsError, SettingsError, OSError):
         settings = load_settings()
         url = settings.records_database
         if url is None:
@@ -49,9 +52,6 @@ def migrate() -> None:
             database.migrate(engine)
         finally:
             engine.dispose()
-    except (RecordsError, SettingsError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
     typer.echo("the tables are up to date")
 
 
@@ -88,7 +88,7 @@ def export(
     until: Day = None,
 ) -> None:
     """Write answers, each with its latest outcome, to a Parquet file."""
-    from service.records.export import export_parquet
+    from service.offline.export import export_parquet
     from service.records.listing import Filter
 
     with open_records() as store:
@@ -118,7 +118,7 @@ def open_records() -> Iterator[RecordStore]:
     from service.gate.record_keeping import open_store
     from service.settings import SettingsError, load_settings
 
-    try:
+    with told(RecordsError, SettingsError, OSError):
         settings = load_settings()
         _must_exist(settings.records_database, settings.records_key_path)
         store = open_store(settings)
@@ -126,13 +126,12 @@ def open_records() -> Iterator[RecordStore]:
             yield store
         finally:
             store.close()
-    except (GateError, RecordsError, SettingsError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
 
 
 def _must_exist(url: str | None, key: Path) -> None:
     """Opening SQLite would make an empty database, and opening a key a new one."""
+    from sqlalchemy.engine import make_url
+
     if url is None:
         return
     file = make_url(url).database if url.startswith("sqlite") else None
@@ -144,6 +143,9 @@ def _must_exist(url: str | None, key: Path) -> None:
 
 
 def _public_key(path: Path) -> Ed25519PublicKey:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
     try:
         key = load_pem_public_key(path.read_bytes())
     except (ValueError, TypeError) as error:
@@ -154,6 +156,8 @@ def _public_key(path: Path) -> Ed25519PublicKey:
 
 
 def _read_anchors(path: Path) -> list[Head]:
+    from service.records.head import Head
+
     try:
         return [Head(**json.loads(line)) for line in path.read_text().splitlines()]
     except (ValueError, TypeError) as error:
@@ -161,9 +165,8 @@ def _read_anchors(path: Path) -> list[Head]:
 
 
 def _write_anchors(path: Path, heads: list[Head]) -> None:
-    draft = path.with_name(f".{path.name}.partial")
-    draft.write_text("".join(f"{json.dumps(asdict(head))}\n" for head in heads))
-    os.replace(draft, path)
+    with replacing(path) as draft:
+        draft.write_text("".join(f"{json.dumps(asdict(head))}\n" for head in heads))
 
 
 def utc(day: datetime | None) -> datetime | None:

@@ -10,28 +10,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from probes.errors import DataError, GateError
+from probes.errors import DataError
 from probes.types import GenerationSettings
 from service.cli.collect import DatasetFormat
+from service.cli.told import told
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from probes.reproduce.reproduce import Plan
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command()(reproduce)
+    """Add the commands to the command line."""
+    for command in (reproduce, merge_reproductions):
+        app.command()(command)
 
 
 def reproduce(
-    out: Annotated[
-        Path,
-        typer.Option(
-            help="folder of the run, an unfinished one goes on; with --merge the page to write"
-        ),
-    ],
+    out: Annotated[Path, typer.Option(help="folder of the run; an unfinished one goes on")],
     data: Annotated[Path | None, typer.Option(help="file of labelled questions")] = None,
     model: Annotated[
         str | None, typer.Option(help="folder or hub name; VLM_GATE_MODEL if left out")
@@ -55,10 +53,6 @@ def reproduce(
     draws: Annotated[int, typer.Option(help="sets of random neurons", min=1)] = 5,
     batch: Annotated[int, typer.Option(help="most rows generated together", min=1)] = 64,
     in_flight: Annotated[int, typer.Option(help="questions asked at once", min=1)] = 256,
-    merge: Annotated[
-        bool, typer.Option("--merge", help="make one page of several reproduction.json")
-    ] = False,
-    files: Annotated[list[Path] | None, typer.Argument(help="with --merge: their paths")] = None,
 ) -> None:
     """Compare every signal as the papers do, and mark their claims seen, not seen or opposite.
 
@@ -66,16 +60,10 @@ def reproduce(
     reproduction.json and reproduction.md. See docs/reproduce.md.
     """
     from probes.reproduce.reproduce import Plan
-    from probes.reproduce.reproduce import merge as merge_files
     from service.engines.base import EngineError
+    from service.settings import SettingsError
 
-    try:
-        if merge:
-            merge_files(files or [], out)
-            typer.echo(f"{out}: {len(files or [])} reproductions")
-            return
-        if files:
-            raise DataError(f"{files[0]}: an argument is for --merge; give the data by --data")
+    with told(EngineError, SettingsError):
         if data is None:
             raise DataError("data: give a file of labelled questions by --data")
         generation = GenerationSettings(max_tokens, samples)
@@ -84,9 +72,17 @@ def reproduce(
             draws=draws, in_flight=in_flight,
         )  # fmt: skip
         asyncio.run(_run(data, format, images, annotations, model, batch, plan, out))
-    except (GateError, EngineError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
+
+
+def merge_reproductions(
+    files: Annotated[list[Path], typer.Argument(help="each a reproduction.json")],
+    out: Annotated[Path, typer.Option(help="page to write")],
+) -> None:
+    """Make one page of several models' reproductions, side by side."""
+    from probes.reproduce.reproduce import merge
+
+    merge(files, out)
+    typer.echo(f"{out}: {len(files)} reproductions")
 
 
 async def _run(
@@ -128,6 +124,8 @@ class Steps:
     """The steps so far, with their questions and their time, on stderr."""
 
     def __init__(self) -> None:
+        from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
         self._progress = Progress(
             TextColumn("{task.description}"),
             MofNCompleteColumn(),

@@ -1,13 +1,14 @@
-"""The commands of who operates it: fetch, merge, plan."""
+"""What a site needs around the service: ``vlm-gate fetch``, ``merge`` and ``plan``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from probes.types import ConsistencyMode
+from service.cli.told import told
 
 
 def register(app: typer.Typer) -> None:
@@ -25,10 +26,8 @@ def fetch(
     from service.offline.fetch import FetchError
     from service.offline.fetch import fetch as run_fetch
 
-    try:
+    with told(FetchError):
         count = run_fetch(url, out, sha256)
-    except FetchError as error:
-        _stop(error)
     typer.echo(f"{count} files fetched, all of {out} as SHA256SUMS says")
 
 
@@ -38,12 +37,8 @@ def merge(
 ) -> None:
     """Put the parts that workers collected together into one run."""
     from probes.data.partition import merge as run_merge
-    from probes.errors import GateError
 
-    try:
-        store = run_merge(parts, out)
-    except GateError as error:
-        _stop(error)
+    store = run_merge(parts, out)
     typer.echo(f"{len(store.records)} answers of {len(parts)} parts in {out}")
 
 
@@ -76,7 +71,7 @@ def plan(
     from service.offline.plan import Demand, PlanError, accepted_share_of
     from service.offline.plan import plan as run_plan
 
-    try:
+    with told(PlanError):
         if accepted_share is None:
             if evaluation is None:
                 raise PlanError("accepted-share: give it, or --evaluation with a report's folder")
@@ -104,15 +99,8 @@ def plan(
                 reviewer_hours_per_day=reviewer_hours_per_day,
             )
         )
-    except PlanError as error:
-        _stop(error)
     typer.echo(f"replicas              {found.replicas} ({found.gpus} GPUs)")
     typer.echo(f"answers/s per replica {found.answers_per_second_per_replica:.1f} as planned")
     typer.echo(f"reviews per day       {found.reviews_per_day:,.0f}")
     typer.echo(f"reviewers             {found.reviewers}")
     typer.echo(f"questions/reviewer    {found.questions_per_day_per_reviewer:,.0f} a day")
-
-
-def _stop(error: Exception) -> NoReturn:
-    typer.echo(f"error: {error}", err=True)
-    raise typer.Exit(1) from error

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import structlog
 
-from probes.model.policy import PolicyMode, settled
-from probes.signals import measure
-from probes.signals.consistency import measure_consistency
+from probes.model.policy import TwoStages
+from probes.signals.measure import measure
 from probes.types import (
     ConsistencyMode,
     Decision,
     Evidence,
     Generation,
     Missing,
-    SelfConsistency,
+    PolicyMode,
     Signals,
     Verdict,
 )
+from service.gate.ask import Ask
 from service.gate.rules import Rules
-
-if TYPE_CHECKING:
-    from service.gate.pipeline import Ask
 
 log = structlog.get_logger("service.gate.candidate")
 
@@ -115,24 +111,16 @@ def judge(
 
     Returns ``Missing("not_sampled")`` as the decision where further samples could change it.
     """
-    bundle, policy = rules.bundle, rules.policy
     certificate = rules.certificate_for(mode, planned, shortened=shortened, metadata=metadata)
-    assessment = bundle.assess(signals)
-    wanted = mode == "always" or (mode == "auto" and policy.middle_band(assessment, certificate))
-    if not wanted:
-        return policy.decide(assessment, certificate), assessment.score
-    if samples is None:
-        return Missing("not_sampled"), assessment.score
-    policy = replace(policy, required=(*policy.required, "self_consistency"))
-
-    def decide(consistency: SelfConsistency | Missing) -> Decision:
-        assessed = bundle.assess(replace(signals, self_consistency=consistency))
-        return policy.decide(assessed, certificate)
-
-    if isinstance(samples, Missing):
-        return decide(samples), samples
-    if not settled(greedy, samples, planned, decide):
-        return Missing("not_sampled"), assessment.score
-    consistency = measure_consistency(greedy, samples, planned)
-    second = bundle.assess(replace(signals, self_consistency=consistency))
-    return policy.decide(second, certificate), second.score
+    judged = TwoStages(
+        rules.policy, certificate, rules.bundle.assess, signals,
+        mode=mode, greedy=greedy, planned=planned,
+    )  # fmt: skip
+    if judged.samples is not None:
+        if samples is None:
+            return Missing("not_sampled"), judged.first.score
+        judged.take(samples)
+        if judged.unsettled:
+            return Missing("not_sampled"), judged.first.score
+    assessment, decision = judged.decide()
+    return decision, judged.samples if isinstance(judged.samples, Missing) else assessment.score

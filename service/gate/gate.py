@@ -18,15 +18,16 @@ from service.engines.watched import Watched
 from service.errors import Invalid, Overloaded, TooLate, Unavailable
 from service.gate.admission import Admission
 from service.gate.arrival import HeldBytes
+from service.gate.ask import Ask, Outcome
+from service.gate.observer import Observer
 from service.gate.parity import ParityError, check_parity
-from service.gate.pipeline import Ask, Outcome, answer
-from service.gate.record_keeping import Keeper
-from service.gate.rules import Rules, load_rules
+from service.gate.pipeline import run
+from service.gate.record_keeping import RecordKeeping
+from service.gate.rules import Rules
+from service.gate.stages import Stages
 from service.images.fetch_url import ImageUrls
 from service.images.picture import Picture
 from service.images.pool import Decoders, DecodersError
-from service.observe.gauges import Gauges
-from service.observe.telemetry import Stages, Telemetry
 from service.records.errors import RecordsError
 from service.settings import Settings
 
@@ -47,17 +48,19 @@ class Gate:
     Args:
         settings: how to run.
         engine: not started yet.
-        bundle: loaded.
+        rules: what the first requests are judged by.
+        observer: counts what is lost, and takes the thresholds of other rules.
 
     Raises:
         RecordsError: the records' settings cannot be used.
-        BundleError: the policy or the candidate of the settings cannot be used.
     """
 
-    def __init__(self, settings: Settings, engine: Engine, bundle: Bundle) -> None:
+    def __init__(
+        self, settings: Settings, engine: Engine, rules: Rules, observer: Observer
+    ) -> None:
         self.settings = settings
         self.engine = Watched(engine, settings.engine_timeout_seconds)
-        self.rules = load_rules(settings, bundle)
+        self.rules = rules
         """What a request that begins now is judged by."""
         self.admission = Admission(settings.max_inflight, settings.max_queue)
         largest = settings.max_body_bytes  # one body always fits
@@ -65,12 +68,11 @@ class Gate:
             max(settings.max_held_bytes, largest),
             max(settings.max_held_bytes_per_caller, largest),
         )
-        self.keeper: Keeper | None = None
+        self.record_keeping: RecordKeeping | None = None
         self.quota = Quota(settings.quota_per_second, settings.quota_burst)
-        self.telemetry = Telemetry(_edges(self.rules), settings.mode, settings.metrics_slices)
-        self.telemetry.registry.register(Gauges(self))
+        self._observer = observer
         if settings.records_database is not None:
-            self.keeper = Keeper(settings, self.telemetry)
+            self.record_keeping = RecordKeeping(settings, observer)
             self.follow(self.with_promise(self.rules))
         self._parsers = ThreadPoolExecutor(PARSERS, thread_name_prefix="parse")
         self._decoders = (
@@ -99,17 +101,17 @@ class Gate:
 
     def with_promise(self, rules: Rules) -> Rules:
         """The rules with what the records say of them, once that is read."""
-        if self.keeper is None:
+        if self.record_keeping is None:
             return rules
-        return replace(rules, promise=self.keeper.promise_of(rules.bundle, rules.policy))
+        return replace(rules, promise=self.record_keeping.promise_of(rules.bundle, rules.policy))
 
     def follow(self, rules: Rules) -> None:
         """Put rules in force: requests that began before keep theirs."""
         before, self.rules = self.rules, rules
-        if self.keeper is not None:
-            self.keeper.promise = rules.promise
+        if self.record_keeping is not None:
+            self.record_keeping.promise = rules.promise
         if (edges := _edges(rules)) != _edges(before):
-            self.telemetry.set_thresholds(edges)
+            self._observer.set_thresholds(edges)
 
     def now_ready(self) -> None:
         """The self-test was passed."""
@@ -121,7 +123,11 @@ class Gate:
         """What ``/readyz`` says."""
         if self.leaving or self.admission.draining:
             return "draining"
-        if self._state == "ready" and self.keeper is not None and not self.keeper.ready:
+        if (
+            self._state == "ready"
+            and self.record_keeping is not None
+            and not self.record_keeping.ready
+        ):
             return "records_unavailable"
         if self._state == "ready" and self._decoders is not None and not self._decoders.working:
             return "decoders_unavailable"
@@ -141,8 +147,8 @@ class Gate:
             await self.engine.start()
             self.engine_started = True
             self.check_identity(self.rules)
-            if self.keeper is not None:
-                await self.keeper.start()
+            if self.record_keeping is not None:
+                await self.record_keeping.start()
         except (BundleError, DecodersError, EngineError, RecordsError) as error:
             self._state, self.why = "failed", str(error)
             await self.engine.close()
@@ -174,8 +180,8 @@ class Gate:
     async def close(self) -> None:
         """Finish what was admitted, then let go of the model."""
         await self.admission.drain()
-        if self.keeper is not None:
-            await self.keeper.close()  # first: an engine that hangs must not cost a record
+        if self.record_keeping is not None:
+            await self.record_keeping.close()  # first: an engine that hangs must not cost a record
         await self.engine.close()
         if self._decoders is not None:
             await self._decoders.close()
@@ -219,19 +225,23 @@ class Gate:
                 kind="engine_hung",
                 retry_after=5,
             )
-        if self.keeper is not None:
-            self.keeper.check()
+        if self.record_keeping is not None:
+            self.record_keeping.check()
 
-    async def answer(self, ask: Ask, stages: Stages, answer_id: str) -> Outcome:
-        """Run the pipeline and keep a record; the engine's errors become the caller's."""
-        outcome = await self._answer(ask, stages)
-        if self.keeper is None:
+    async def run_and_record(self, ask: Ask, stages: Stages, answer_id: str) -> Outcome:
+        """Run the pipeline and keep a record; returns what the caller is told.
+
+        Raises ServiceError: there is no answer, or it had to be recorded and could not be.
+        """
+        outcome = await self._run_or_refuse(ask, stages)
+        if self.record_keeping is None:
             return outcome
-        return await self.keeper.keep(ask, outcome, stages, answer_id)
+        return await self.record_keeping.keep(ask, outcome, stages, answer_id)
 
-    async def _answer(self, ask: Ask, stages: Stages) -> Outcome:
+    async def _run_or_refuse(self, ask: Ask, stages: Stages) -> Outcome:
+        """Run the pipeline; the engine's errors become errors that the caller can act on."""
         try:
-            return await answer(ask, self.engine, stages)
+            return await run(ask, self.engine, stages)
         except QueryRefused as error:
             raise Invalid(str(error), field="question", kind="query_refused") from error
         except EngineOverloaded as error:

@@ -18,10 +18,11 @@ from probes.model.policy import Policy
 from probes.monitor.audit import Audit, choose_audit
 from probes.types import Missing
 from service.errors import Overloaded, Unavailable
-from service.gate.pipeline import Ask, Outcome
-from service.gate.promise import READ_SECONDS, Promise, try_to_read
-from service.gate.to_record import record_of
-from service.observe.telemetry import Stages, Telemetry
+from service.gate.ask import Ask, Outcome
+from service.gate.observer import Observer
+from service.gate.promise import READ_SECONDS, Promise
+from service.gate.stages import Stages
+from service.gate.to_record import to_record
 from service.records.audit_secret import load_or_create_secret
 from service.records.clock import CautiousClock
 from service.records.errors import RecordsError, RecordsUnavailable
@@ -41,19 +42,19 @@ RETENTION_SECONDS = 3600.0
 """Between two deletions of what is too old."""
 
 
-class Keeper:
+class RecordKeeping:
     """The records of a running service.
 
     Args:
         settings: with ``records_database``.
-        telemetry: counts the losses.
+        observer: counts the losses.
 
     Raises:
         RecordsError: the URL, the database's folder, the signing key or the audit's secret cannot
             be used.
     """
 
-    def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
+    def __init__(self, settings: Settings, observer: Observer) -> None:
         self._settings = settings
         self.store = open_store(settings)
         if self.store.file is not None:
@@ -66,10 +67,12 @@ class Keeper:
             self.store,
             keep_question=settings.records_keep_question,
             strict=settings.records_strict,
-            on_lost=lambda count, reason: telemetry.records_dropped.inc(count),
+            on_lost=lambda count, reason: observer.records_lost(count),
         )
         self._archive = (
-            PictureArchive(settings.images_url, telemetry) if settings.images_url else None
+            PictureArchive(settings.images_url, observer.image_lost)
+            if settings.images_url
+            else None
         )
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="records-read")
         self._background = ThreadPoolExecutor(2, thread_name_prefix="records-watch")
@@ -145,9 +148,9 @@ class Keeper:
             decision = replace(outcome.decision, decision="escalate", reason="audit")
             outcome = replace(outcome, decision=decision)
         _observe(outcome, ask)
-        record = record_of(ask, outcome, stages, answer_id, audit, self._settings.mode)
+        record = to_record(ask, outcome, stages, answer_id, audit, self._settings.mode)
         if self._archive is not None and outcome.decision.decision != "accept":
-            self._archive.submit(record.created, ask.picture)
+            self._archive.submit(record.created, record.image_sha256, ask.picture.file)
         if not self._settings.records_strict:
             self.recorder.submit(record)
         else:
@@ -243,6 +246,17 @@ def _observe(outcome: Outcome, ask: Ask) -> None:
         unasked = replace(assessment.signals, self_consistency=Missing("not_requested"))
         assessment = rules.bundle.assess(unasked)
     promise.observe(assessment.score, ask.group or ask.picture.sha256)
+
+
+def try_to_read(promise: Promise) -> None:
+    """:meth:`Promise.read`; a database that does not work now is told to the log."""
+    try:
+        promise.read()
+    except RecordsUnavailable as error:
+        log.warning("audits_not_read", detail=str(error))
+    except Exception:  # a thread's edge; what cannot be checked does not count as fine
+        promise.state = "unread"
+        log.exception("audits_not_read")
 
 
 def open_store(settings: Settings) -> RecordStore:

@@ -14,6 +14,7 @@ from service.engines.base import EngineError
 from service.errors import Invalid, Unavailable
 from service.gate.gate import Gate
 from service.gate.parity import ParityError, check_parity
+from service.gate.policy_file import to_policy
 from service.gate.rules import Rules, load_rules
 from service.records.errors import RecordsUnavailable
 from service.schemas.policy import PolicyRequest
@@ -58,7 +59,7 @@ async def replace_policy(gate: Gate, asked: PolicyRequest) -> Rules:
     async with gate.changing:
         _check_settled(gate)
         try:
-            policy = asked.to_policy(gate.bundle)
+            policy = to_policy(asked, gate.bundle)
         except BundleError as error:
             raise Invalid(
                 f"'{error.field}': {error.message}", field=error.field, kind="policy_refused"
@@ -70,9 +71,9 @@ async def replace_policy(gate: Gate, asked: PolicyRequest) -> Rules:
 async def _follow(gate: Gate, rules: Rules) -> None:
     before = gate.rules
     rules = gate.with_promise(rules)
-    if gate.keeper is not None and rules.promise is not None:
+    if gate.record_keeping is not None and rules.promise is not None:
         try:
-            await gate.keeper.read_promise(rules.promise)
+            await gate.record_keeping.read_promise(rules.promise)
         except RecordsUnavailable as error:
             raise Unavailable(
                 "whether the new certificates hold stands in the records, which cannot be read "

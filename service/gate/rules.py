@@ -21,8 +21,8 @@ from probes.model.folder import read_bundle
 from probes.model.policy import Policy
 from probes.readouts import SharedReadout
 from probes.types import CONSISTENCY_MODES, ConsistencyMode, Generation, Missing, Readout
+from service.gate.policy_file import read_policy
 from service.gate.promise import Promise
-from service.schemas.policy import read_policy
 from service.settings import PREFIX, Settings
 
 log = structlog.get_logger("service.gate.rules")

@@ -1,30 +1,16 @@
-"""What the audits say so far, and its gauges."""
+"""What the audits say so far."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from prometheus_client.core import GaugeMetricFamily, Metric
 
 from probes.monitor.ranking import audited_auroc
+from probes.signals.catalogue import SCORES
 from probes.types import Interval, Missing
 from service.records.audits import Audit
-
-SIGNALS: Mapping[str, tuple[str, str, int]] = {
-    "hidden_state_probe": ("hidden_state_probe", "logit", 1),
-    "token_confidence": ("token_confidence", "mean_logprob", -1),
-    "first_token_entropy": ("token_confidence", "first_token_entropy", 1),
-    "first_token_margin": ("token_confidence", "margin", -1),
-    "self_consistency": ("self_consistency", "agreement", -1),
-    "attention_spatial_entropy": ("attention", "spatial_entropy", 1),
-    "attention_top30_mass": ("attention", "top30_mass", -1),
-    "attention_image_mass": ("attention", "image_mass", -1),
-    "attention_clusters": ("attention", "clusters", 1),
-    "domain_distance": ("domain", "distance", 1),
-}
-"""Name as in the offline report -> signal, its field, and the sign that makes higher riskier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,40 +31,12 @@ class Standing:
     awaiting: int
     evidence: float | None = None
 
-    def collect(self) -> Iterator[Metric]:
-        """The gauges; a number that is not known is left out."""
-        error = GaugeMetricFamily(
-            "vlm_gate_audit_error_ratio",
-            "Error rate of accepted answers by random audits, over the whole past",
-            labels=["bound"],
-        )
-        auroc = GaugeMetricFamily(
-            "vlm_gate_signal_auroc",
-            "How well each signal ranks wrong above right among audited answers",
-            labels=["signal", "bound"],
-        )
-        _fill(error, [], self.error)
-        for name, interval in self.auroc.items():
-            _fill(auroc, [name], interval)
-        awaiting = GaugeMetricFamily("vlm_gate_audits_awaiting", "Audits that nobody has judged")
-        awaiting.add_metric([], self.awaiting)
-        judged = GaugeMetricFamily("vlm_gate_audits_judged", "Audits with an outcome")
-        judged.add_metric([], self.judged)
-        yield from (error, auroc, awaiting, judged)
-        if self.evidence is not None:
-            evidence = GaugeMetricFamily(
-                "vlm_gate_promise_evidence_ratio",
-                "Evidence of the audits against the promise, over what voids it; 1 is void",
-            )
-            evidence.add_metric([], self.evidence)
-            yield evidence
-
 
 def auroc_of(audits: Sequence[Audit]) -> Mapping[str, Interval | Missing]:
     """How well each signal ranks wrong above right among the audits that were judged."""
     judged = [(audit, w) for audit in audits if not isinstance(w := audit.wrong, Missing)]
     found: dict[str, Interval | Missing] = {}
-    for name in ("risk", *SIGNALS):
+    for name in ("risk", *SCORES):
         rows = [
             (score, wrong, _probability(audit))
             for audit, wrong in judged
@@ -93,17 +51,11 @@ def auroc_of(audits: Sequence[Audit]) -> Mapping[str, Interval | Missing]:
 def _score(audit: Audit, name: str) -> float | Missing:
     if name == "risk":
         return audit.record.risk
-    signal, part, sign = SIGNALS[name]
-    value = audit.record.signals.get(signal, {}).get(part)
-    return Missing("not_recorded") if value is None else sign * float(value)
+    score = SCORES[name]
+    value = audit.record.signals.get(score.signal, {}).get(score.field)
+    return Missing("not_recorded") if value is None else score.sign * float(value)
 
 
 def _probability(audit: Audit) -> float:
     assert audit.record.audit_probability is not None  # recorded with every draw
     return audit.record.audit_probability
-
-
-def _fill(family: GaugeMetricFamily, labels: list[str], interval: Interval | Missing) -> None:
-    if not isinstance(interval, Missing):
-        for bound in ("estimate", "lower", "upper"):
-            family.add_metric([*labels, bound], getattr(interval, bound))

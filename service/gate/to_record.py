@@ -7,15 +7,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from probes.monitor.audit import Audit
+from probes.signals.codec import parts_of
 from probes.types import Missing
+from service.gate.ask import Ask, Outcome
 from service.gate.candidate import Compared
-from service.gate.pipeline import Ask, Outcome
-from service.gate.signal_parts import parts_of
-from service.observe.telemetry import Stages
+from service.gate.stages import Stages
 from service.records.answer import AnswerRecord, question_hash
 
 
-def record_of(
+def to_record(
     ask: Ask,
     outcome: Outcome,
     stages: Stages,

@@ -1,1 +1,1 @@
-"""HTTP as it comes in and goes out."""
+"""HTTP: the connection, the middleware, bodies, routes, and the translation to the gate's words."""

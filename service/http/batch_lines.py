@@ -1,4 +1,4 @@
-"""The lines of a batch, as they come: each is bounded, counted as held, and may be given up."""
+"""Splits a batch's body into lines as they arrive, each bounded and counted as held."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ STEP_BYTES = 8 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line in, or why there is none to be answered; ``number`` counts from 1.
+    """One line of the batch, or why it cannot be answered; ``number`` counts from 1.
 
-    Whoever takes it closes its ``arrival``.
+    The reader of a line closes its ``arrival``.
     """
 
     number: int
@@ -28,13 +28,13 @@ class Line:
 
 
 class Lines:
-    """Reads a request's body.
+    """Reads the lines of a request's body.
 
     Args:
         request: of the batch.
-        held: counts the bytes.
-        limit: most bytes of a line; of a longer one nothing is kept.
-        seconds: longest silence of the sender.
+        held: counts the bytes kept.
+        limit: most bytes of a line; a longer one is dropped.
+        seconds: how long the sender may stay silent.
     """
 
     def __init__(self, request: Request, held: HeldBytes, limit: int, seconds: float) -> None:
@@ -50,7 +50,7 @@ class Lines:
         self._number += 1
 
     async def read(self) -> AsyncGenerator[Line, None]:
-        """Each line that is not blank. After an error nothing more is read."""
+        """Yield each line that is not blank. Stops after an error."""
         try:
             async for piece in self._pieces():
                 *ended, rest = piece.split(b"\n")

@@ -1,9 +1,11 @@
-"""A request's body -> an Ask: sizes are checked before anything is parsed."""
+"""Reads a request's body and parses it as a question. It checks sizes before it parses anything."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
+from io import BytesIO
 from typing import Any
 
 from fastapi import Request
@@ -13,12 +15,12 @@ from starlette.requests import ClientDisconnect
 
 from service.errors import Invalid, Malformed, ServiceError, TooLarge, UnsupportedType
 from service.gate.arrival import Arrival
+from service.gate.ask import Ask
 from service.gate.gate import Gate
-from service.gate.pipeline import Ask
 from service.http.form_body import Field, read_form
 from service.http.json_body import read_json, read_model
-from service.images.decode import decode_base64
-from service.images.fetch_url import is_url
+from service.http.translate import to_ask
+from service.images.data_uri import decode_base64, is_url
 from service.schemas.answer import AnswerOptions, AnswerRequest
 
 SMALL_BODY_BYTES = 16 * 1024
@@ -37,7 +39,7 @@ def media_type(headers: Headers) -> str:
 
 
 def check_headers(headers: Headers) -> None:
-    """What is known of a body before it comes. Raises UnsupportedType, Malformed."""
+    """Refuse a body by its headers alone. Raises UnsupportedType, Malformed."""
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise UnsupportedType(
@@ -64,20 +66,19 @@ def check_headers(headers: Headers) -> None:
 
 
 async def read_body(request: Request, limit: int, arrival: Arrival | None = None) -> bytes:
-    """All bytes of the body, of which at most ``limit`` are kept.
+    """Read the whole body, and keep at most ``limit`` bytes of it.
 
-    A body that was read before lies in ``request.state.body``, and is handed over.
+    If it was read before, it lies in ``request.state.body``, and this takes it from there.
 
     Args:
-        arrival: counts what is kept of it; small bodies need none.
+        arrival: counts the bytes kept; small bodies need none.
 
     Raises:
-        TooLarge, Malformed, UnsupportedType: it is not read.
-        Overloaded: others need the room, and it came slowly.
+        TooLarge, Malformed, UnsupportedType: the body is refused.
+        Overloaded: it came slowly, and others need the room.
     """
-    held: bytes | None = request.scope["state"].pop("body", None)
-    if held is not None:
-        return held
+    if "body" in request.scope["state"]:
+        return take_body(request)
     check_headers(request.headers)
     announced = _announced(request.headers)
     most = DISCARD_FACTOR * limit
@@ -87,23 +88,27 @@ async def read_body(request: Request, limit: int, arrival: Arrival | None = None
         request.app.state.gate.held.check(arrival.caller, min(announced, limit))
     try:
         if arrival is None:
-            chunks = await _chunks(request, limit, None)
+            body = await _receive(request, limit, None)
         else:
             async with arrival.awaiting():
-                chunks = await _chunks(request, limit, arrival)
+                body = await _receive(request, limit, arrival)
     except ClientDisconnect as gone:
         raise Malformed(
             "the body ended early; send all of it", field="body", kind="disconnected"
         ) from gone
-    if chunks is None:
+    if body is None:
         raise _too_large(limit)
-    size = sum(map(len, chunks))
-    gate: Gate = request.app.state.gate
-    return await gate.parse(size, lambda: b"".join(chunks))
+    return body
+
+
+def take_body(request: Request) -> bytes:
+    """Take the body out of ``request.state.body``: nothing else holds it after that."""
+    body: bytes = request.scope["state"].pop("body")
+    return body
 
 
 async def read_small_body(request: Request, gate: Gate) -> bytes:
-    """A body that holds no image, within the deadline. Raises as :func:`read_body`, and TooLate."""
+    """Read a body without an image, in time. Raises as :func:`read_body`, and TooLate."""
     try:
         async with asyncio.timeout(gate.settings.deadline_seconds):
             return await read_body(request, SMALL_BODY_BYTES)
@@ -111,28 +116,28 @@ async def read_small_body(request: Request, gate: Gate) -> bytes:
         raise gate.deadline() from error
 
 
-async def _chunks(request: Request, limit: int, arrival: Arrival | None) -> list[bytes] | None:
-    """The body in pieces; None when it has more than ``limit`` bytes."""
+async def _receive(request: Request, limit: int, arrival: Arrival | None) -> bytes | None:
+    """Collect the body in one buffer that grows; None if it has more than ``limit`` bytes."""
     held = request.app.state.gate.held
-    chunks: list[bytes] = []
+    body = BytesIO()
     total = 0
     async for chunk in request.stream():
         total += len(chunk)
         if total <= limit:
             if arrival is not None:
                 held.grow(arrival, len(chunk))
-            chunks.append(chunk)
+            body.write(chunk)
         elif total > DISCARD_FACTOR * limit:
             return None
-        elif chunks:
-            chunks.clear()
+        elif body.tell():
+            body = BytesIO()
             if arrival is not None:
                 held.shrink(arrival, arrival.size)
-    return None if total > limit else chunks
+    return None if total > limit else body.getvalue()  # its own buffer, without a copy
 
 
 def _announced(headers: Headers) -> int:
-    """Content-Length, which the server has read as a number; more digits than that has none."""
+    """Content-Length as a number. The server has checked that it is one."""
     digits = headers.get("content-length", "0").lstrip("0")[:19]
     return int(digits) if digits.isdecimal() else 0
 
@@ -145,20 +150,24 @@ def _too_large(limit: int) -> TooLarge:
     )
 
 
-async def parse_ask(request: Request, body: bytes, gate: Gate) -> Ask:
-    """Parse and decode a body. Raises Malformed, TooLarge, UnsupportedType and Invalid."""
+async def parse_ask(request: Request, gate: Gate) -> Ask:
+    """Parse and decode the body in ``request.state.body``, which is gone once it is parsed.
+
+    Raises Malformed, TooLarge, UnsupportedType and Invalid.
+    """
     kind = media_type(request.headers)
-    if not body:
+    size = len(request.state.body)
+    if not size:
         raise Malformed(
             "the body is empty; send a question and an image", field="body", kind="empty_body"
         )
     if kind == "application/json":
-        asked = await gate.parse(len(body), lambda: read_model(AnswerRequest, body))
+        asked = await gate.parse(size, lambda: read_model(AnswerRequest, take_body(request)))
         return await ask_of(asked, gate, request.state.caller.id)
     if kind == "multipart/form-data":
         sent = request.headers["content-type"]
-        options, data = await gate.parse(len(body), lambda: from_form(read_form(sent, body)))
-        return options.to_ask(await gate.decode(data, request.state.caller.id), gate.rules)
+        options, data = await gate.parse(size, lambda: from_form(sent, take_body(request)))
+        return to_ask(options, await gate.decode(data, request.state.caller.id), gate.rules)
     raise UnsupportedType(
         f"the body's type {kind!r} is not read; send application/json or multipart/form-data",
         field="Content-Type",
@@ -167,7 +176,7 @@ async def parse_ask(request: Request, body: bytes, gate: Gate) -> Ask:
 
 
 async def ask_of(asked: AnswerRequest, gate: Gate, caller: str) -> Ask:
-    """Get and decode the image of a caller's request that was parsed.
+    """Fetch or decode the image of a parsed request, and make the question of both.
 
     Raises TooLarge, UnsupportedType, Invalid.
     """
@@ -175,13 +184,14 @@ async def ask_of(asked: AnswerRequest, gate: Gate, caller: str) -> Ask:
     if is_url(text):
         data = await gate.image_urls.fetch(text)
     else:
-        data = await gate.parse(len(text), lambda: decode_base64(text, limit))
-    return asked.to_ask(await gate.decode(data, caller), gate.rules)
+        data = await gate.parse(len(text), partial(decode_base64, text, limit))
+    del text, asked.image  # the largest that is held, while others have their turn to be decoded
+    return to_ask(asked, await gate.decode(data, caller), gate.rules)
 
 
-def from_form(form: Sequence[Field]) -> tuple[AnswerOptions, bytes]:
-    """The options, and the image's bytes. Raises Invalid."""
-    fields, data = _form(form)
+def from_form(content_type: str, body: bytes) -> tuple[AnswerOptions, bytes]:
+    """The options, and the image's bytes. Raises Malformed and Invalid."""
+    fields, data = _form(read_form(content_type, body))
     if "metadata" in fields:
         fields["metadata"] = _metadata(fields["metadata"])
     try:

@@ -1,15 +1,15 @@
-"""HTTP/1.1 as it is let in: llhttp parses (fast, in C), and what it lets through is refused here.
+"""HTTP/1.1 on one connection: llhttp parses it (fast, in C); what llhttp lets by is refused here.
 
-Refused with a 400 (RFC 9112): no ``Host`` or two, another protocol than HTTP/1.0 or 1.1, another
+A 400 (RFC 9112) goes to: no ``Host`` or two, another protocol than HTTP/1.0 or 1.1, another
 transfer encoding than ``chunked``, ``CONNECT``, a head of more than :data:`HEAD_BYTES` or
 :data:`HEAD_LINES`, an address of more than :data:`URL_BYTES`, a body in crumbs. A head that is not
-here after :data:`HEAD_SECONDS` gets a 408; a body that its answer did not wait for has
-:data:`REST_SECONDS` to come to its end. Bodies that are read have the deadline of who reads them.
+here after :data:`HEAD_SECONDS` gets a 408. If the answer did not wait for the body, the rest of it
+has :data:`REST_SECONDS` to arrive; otherwise whatever reads the body sets its deadline.
 
-``Upgrade`` is ignored (RFC 9110, 7.8): the body is read as it was announced. What follows a message
-and is no request closes the connection, after the answers that are owed.
+``Upgrade`` is ignored (RFC 9110, 7.8): the body is read as announced. Bytes after a message that
+are no request close the connection, once the answers still owed are sent.
 
-All this leans on inner parts of uvicorn, so it runs on the versions that it was tested with only.
+All this leans on private parts of uvicorn, so it runs only on the versions it was tested with.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ HELD_BYTES = 64 * 1024
 
 
 class OneWrite:
-    """A transport whose writes of one turn of the event loop go out together: head and body.
+    """A transport that sends what one turn of the event loop writes, head and body, in one piece.
 
-    Every write wakes the reader up, which takes longer than making the response.
+    Every write wakes the reader up, and that takes longer than making the response.
     """
 
     def __init__(self, transport: Transport, loop: AbstractEventLoop) -> None:
@@ -62,7 +62,7 @@ class OneWrite:
         self._bytes = 0
 
     def write(self, data: bytes) -> None:
-        """Held until this turn of the loop ends, or more than :data:`HELD_BYTES` are."""
+        """Hold the data until this turn of the loop ends, or until :data:`HELD_BYTES` are held."""
         if not self._held:
             self._loop.call_soon(self.flush)
         self._held.append(data)
@@ -86,7 +86,7 @@ class OneWrite:
 
 
 class RefusedHead(Exception):
-    """The head cannot be taken; the parser turns this into its own error, uvicorn that to a 400."""
+    """The head is refused. The parser makes this its own error, and uvicorn makes that a 400."""
 
 
 class StrictProtocol(HttpToolsProtocol):
@@ -116,18 +116,18 @@ class StrictProtocol(HttpToolsProtocol):
         self._limit = self.loop.call_later(HEAD_SECONDS, self._too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nobody is there to read an answer: what is being done for one is given up."""
+        """Nobody is left to read an answer, so give up the work on it."""
         super().connection_lost(exc)
         self._lift()
         if self._work is not None and not self._work.done():
             self._work.cancel(CLIENT_GONE)
 
     def eof_received(self) -> None:
-        """No more will come: the transport closes itself after this."""
+        """Nothing more will come. The transport closes itself after this."""
         self.transport.flush()  # type: ignore[attr-defined]
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came; what cannot be parsed ends the connection."""
+        """Parse the data; end the connection if that fails."""
         if self._deaf:
             return
         self._unread += len(data)
@@ -151,7 +151,7 @@ class StrictProtocol(HttpToolsProtocol):
             self._limit = self.loop.call_later(HEAD_SECONDS, self._too_slow)
 
     def _parse(self, data: bytes) -> None:
-        """At a head with an upgrade the parser ends, as if no body followed: another goes on."""
+        """Feed the parser. At a head with an upgrade it stops, and another one goes on."""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as ended:
@@ -160,7 +160,7 @@ class StrictProtocol(HttpToolsProtocol):
                 self._parse(rest)
 
     def _resume(self) -> None:
-        """A parser that stands where the body of the request begins whose head was just read."""
+        """Start a new parser where the body begins of the request whose head was just read."""
         framing = [
             name + b": " + value + b"\r\n"
             for name, value in self.headers
@@ -173,7 +173,7 @@ class StrictProtocol(HttpToolsProtocol):
         self._resuming = False
 
     def _end(self, status: int, told: str) -> None:
-        """No more is read. Answers that are owed come first, and one that has begun stays alone."""
+        """Stop reading. Answers still owed come first, and nothing follows one that has begun."""
         self._deaf = True
         self._lift()
         owed = self.cycle is not None and not self.cycle.response_complete
@@ -254,7 +254,7 @@ class StrictProtocol(HttpToolsProtocol):
 
     @property
     def _idle(self) -> bool:
-        """Nothing is asked, though something came (a line end, say): that is no keeping alive."""
+        """Whether no request is open although bytes came: a line end, say, keeps nothing alive."""
         done = self.cycle is not None and self.cycle.response_complete
         return self._whole and done and self.timeout_keep_alive_task is None
 
@@ -282,7 +282,7 @@ class StrictProtocol(HttpToolsProtocol):
                 raise RefusedHead("transfer encoding")
 
     def _too_slow(self) -> None:
-        """A connection that sent nothing is closed without a word."""
+        """End a connection whose head is late, without a word if it sent nothing."""
         if self.transport.is_closing():
             return
         if self._whole:

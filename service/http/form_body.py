@@ -1,4 +1,4 @@
-"""A multipart body -> its fields, in memory and within bounds."""
+"""Parses a multipart body into its fields, in memory and within bounds."""
 
 from __future__ import annotations
 
@@ -19,9 +19,26 @@ Field = tuple[str, str | bytes]
 
 
 class _InMemory(MultiPartParser):
-    """Keeps uploads in memory, which the body's limit bounds: no image ever touches the disk."""
+    """Keeps uploads in memory, which the body's limit bounds: no image ever touches the disk.
 
-    spool_max_size = 1 << 40
+    Nothing is written to the files that the parser opens.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._pieces: dict[UploadFile, list[bytes]] = {}
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        """Called by the parser, once for a file that came whole."""
+        file = self._current_part.file
+        if file is None:
+            super().on_part_data(data, start, end)
+        else:
+            self._pieces.setdefault(file, []).append(data[start:end])
+
+    def value(self, sent: UploadFile | str) -> str | bytes:
+        """A text, or the bytes of a file; one piece is not copied."""
+        return sent if isinstance(sent, str) else b"".join(self._pieces.get(sent, ()))
 
 
 def read_form(content_type: str, body: bytes) -> list[Field]:
@@ -37,7 +54,7 @@ def read_form(content_type: str, body: bytes) -> list[Field]:
         )
         form = await parser.parse()
         try:
-            return [(name, _value(value)) for name, value in form.multi_items()]
+            return [(name, parser.value(value)) for name, value in form.multi_items()]
         finally:
             for file in parser._files_to_close_on_error:  # also one that the body's end cut off
                 file.close()
@@ -50,10 +67,6 @@ def read_form(content_type: str, body: bytes) -> list[Field]:
             field="body",
             kind="malformed_multipart",
         ) from error
-
-
-def _value(value: UploadFile | str) -> str | bytes:
-    return value if isinstance(value, str) else value.file.read()
 
 
 def _at_once(work: Coroutine[Any, Any, Result]) -> Result:

@@ -1,7 +1,7 @@
-"""``Idempotency-Key``: the same request sent again gets the answer that was given before.
+"""``Idempotency-Key``: a request sent again gets the answer it got before.
 
-Kept in memory, for a limited time and number of answers: what is lost with the process is lost,
-and replicas do not share it. Only answers are kept. After an error the next try is made anew.
+Answers are kept in memory, for a limited time and up to a limited number. They end with the
+process, and replicas do not share them. Errors are not kept: the next try starts afresh.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Reply = Callable[[], Awaitable[Response]]
 
 @dataclass(frozen=True)
 class _Kept:
-    """A request that was seen: what its body was, and its answer once there is one."""
+    """A request seen before: its body's fingerprint, and its answer once there is one."""
 
     fingerprint: bytes
     expires: float
@@ -39,11 +39,11 @@ class _Kept:
 
 
 class Replies:
-    """The answers that were given under a key, newest last.
+    """The answers given under a key, newest last.
 
     Args:
         seconds: how long an answer is kept.
-        most: how many are kept; the oldest goes first.
+        most: how many answers are kept; the oldest go first.
         clock: seconds, monotonic.
     """
 
@@ -57,10 +57,10 @@ class Replies:
         return len(self._kept)
 
     async def get(self, key: bytes, fingerprint: bytes, reply: Reply) -> Response:
-        """The answer kept under ``key``; without one, ``reply()``, which is then kept.
+        """Give the answer kept under ``key``, or call ``reply()`` and keep what it gives.
 
-        Whoever comes while the first is still at it waits for its answer, and makes another try
-        if it failed.
+        A request that comes while the first is still being answered waits for that answer, and
+        tries again if it failed.
 
         Raises:
             Invalid: the key was used with another body. Whatever ``reply`` raises.
@@ -90,7 +90,7 @@ class Replies:
         return answer
 
     def _expire(self) -> None:
-        """Drop what is too old, and the oldest that are answered while there are too many."""
+        """Drop what is too old and, while there are too many, the oldest that are answered."""
         now, excess = self._clock(), len(self._kept) - self._most + 1
         gone: list[bytes] = []
         for key, kept in self._kept.items():
@@ -103,13 +103,13 @@ class Replies:
 
 
 def _again(answer: Response) -> Response:
-    """A copy: what stands outside adds headers of its own to each."""
+    """A copy of the answer, because the middleware adds headers to each."""
     headers = {"idempotent-replayed": "true"}
     return Response(answer.body, answer.status_code, headers, media_type=answer.media_type)
 
 
-async def once(request: Request, reply: Reply) -> Response:
-    """``reply()``, or under an ``Idempotency-Key`` what it gave before.
+async def once_per_key(request: Request, reply: Reply) -> Response:
+    """Call ``reply()``; under an ``Idempotency-Key`` call it once, and give the same answer again.
 
     Raises:
         Invalid: the key cannot be used. Whatever ``reply`` raises.
@@ -136,7 +136,7 @@ async def once(request: Request, reply: Reply) -> Response:
 
 
 def _owner(request: Request, key: str) -> bytes:
-    """The key within the caller's own: nobody gets what another was answered."""
+    """The key among its caller's own: no caller gets another's answer."""
     caller = request.state.caller.id
     if caller == ANONYMOUS.id:  # open: what stands in front of the service may tell callers apart
         caller = request.headers.get("authorization", "")
@@ -145,7 +145,7 @@ def _owner(request: Request, key: str) -> bytes:
 
 
 async def _read(request: Request, gate: Gate, arrival: Arrival) -> bytes:
-    """Read the body, leave it to who answers, and give its fingerprint."""
+    """Read the body, leave it in ``request.state.body``, and give its fingerprint."""
     body = await read_body(request, gate.settings.max_body_bytes, arrival)
     request.state.body = body
     sent = request.headers.get("content-type", "")
@@ -154,7 +154,7 @@ async def _read(request: Request, gate: Gate, arrival: Arrival) -> bytes:
 
 
 def _fingerprint(kind: str, sent: str, body: bytes) -> bytes:
-    """Of what is read: of a form its fields, for clients draw a new boundary for each try."""
+    """Hash what the body says. Of a form that is its fields: each try has a boundary of its own."""
     digest = hashlib.sha256(kind.encode() + b"\0")
     if kind != "multipart/form-data":
         digest.update(body)

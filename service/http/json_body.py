@@ -1,8 +1,8 @@
-"""A JSON body -> a model. How much there is in it is bounded before any of it is built.
+"""Parses a JSON body into a model, and bounds how much there is in it before it builds anything.
 
 A body may hold one long text, an image in base64, and beside it only what a question can need: so
-few marks, names and digits that reading them takes no time worth speaking of. A name that stands
-twice in an object is refused (RFC 8259, 4: what it means then is anybody's guess).
+few marks, names and digits that reading them takes hardly any time. A name that appears twice in an
+object is refused (RFC 8259, section 4, leaves its meaning open).
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ HIGH_BYTES = 65_536
 _SLICE = 1 << 16
 _MARKS = b'{}[],:"'
 _TEXT = bytes(sorted(set(range(33, 127)) - set(b'"\\')))
-_PLAIN = bytes(sorted(set(range(128)) - set(_MARKS + b"\\")))
+_PLAIN = bytes(sorted(set(_TEXT) - set(_MARKS)))
+_ASCII = bytes(range(128))
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_model(model: type[Model], body: bytes) -> Model:
-    """The model that a body says, strictly. Raises Malformed and Invalid."""
+    """Validate a body as a model, strictly. Raises Malformed and Invalid."""
     try:
         return model.model_validate(read_json(body), strict=True)
     except ValidationError as error:
@@ -42,15 +43,14 @@ def read_model(model: type[Model], body: bytes) -> Model:
 
 
 def read_json(body: bytes) -> Any:
-    """What a JSON text says. Raises Malformed, and Invalid for a name that stands twice."""
-    body = body.strip()
+    """Parse a JSON text. Raises Malformed, and Invalid for a name that appears twice."""
     begin, end = _bound(body)
     short, reader = body, _Reader()
     if end > begin:
         short, reader.long = _cut(body, begin, end)
     try:
         return json.loads(
-            short.decode(),
+            short.strip().decode(),
             object_pairs_hook=reader.object,
             parse_int=reader.integer,
             parse_float=reader.number,
@@ -62,7 +62,7 @@ def read_json(body: bytes) -> Any:
 
 
 def writable(text: str) -> bool:
-    """Whether a text is one: JSON can write half of a surrogate pair, which no encoding has."""
+    """Whether a text can be encoded: JSON can write half of a surrogate pair, which cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -73,14 +73,15 @@ def writable(text: str) -> bool:
 def _bound(body: bytes) -> tuple[int, int]:
     """Count marks slice by slice, so that other threads get their turn.
 
-    Gives where slices without any begin and end that lie one after the other, the most of them.
+    Gives where slices that hold nothing but other visible characters begin and end that lie one
+    after the other, the most of them.
     Raises Malformed.
     """
     marks = escapes = high = free = longest = 0
     last = (0, 0)
     for begin in range(0, len(body), _SLICE):
         found = body[begin : begin + _SLICE].translate(None, _PLAIN)
-        high += len(found.translate(None, _MARKS + b"\\"))
+        high += len(found.translate(None, _ASCII))
         escapes += found.count(b"\\")
         marks += len(found) - len(found.translate(None, _MARKS))
         few_escapes = escapes <= MARKS + len(body) // ESCAPES
@@ -94,23 +95,23 @@ def _bound(body: bytes) -> tuple[int, int]:
 
 
 def _cut(body: bytes, begin: int, end: int) -> tuple[bytes, tuple[str, str]]:
-    """Put a word that nobody can guess in the place of a long text, and give both.
+    """Replace a long text by a word that nobody can guess, and give both.
 
-    json would not let go of the interpreter until it has read all of the text. Only what can stand
-    in a text and nowhere else, between two quotes, is taken out: what was no JSON is none after it.
+    json holds the interpreter until it has read all of a text. Only characters that can stand in a
+    text and nowhere else, between two quotes, are taken out: invalid JSON stays invalid.
     """
-    begin, end = body.rfind(b'"', 0, begin) + 1, body.find(b'"', end)
-    pieces: list[str] = []
-    for at in range(begin, end, _SLICE):
-        piece = body[at : min(at + _SLICE, end)]
-        if piece.translate(None, _TEXT):
-            break
-        pieces.append(piece.decode("ascii"))
-    else:
-        if pieces and begin:
-            word = secrets.token_hex()
-            return body[:begin] + word.encode() + body[end:], (word, "".join(pieces))
-    return body, ("", "")
+    first, last = body.rfind(b'"', 0, begin) + 1, body.find(b'"', end)
+    if not first or last < 0 or not (_text(body, first, begin) and _text(body, end, last)):
+        return body, ("", "")
+    word = secrets.token_hex()
+    with memoryview(body)[first:last] as text:
+        return body[:first] + word.encode() + body[last:], (word, str(text, "ascii"))
+
+
+def _text(body: bytes, begin: int, end: int) -> bool:
+    """Whether nothing stands there but what can stand in a text and nowhere else."""
+    slices = (body[at : min(at + _SLICE, end)] for at in range(begin, end, _SLICE))
+    return not any(piece.translate(None, _TEXT) for piece in slices)
 
 
 class _Reader:

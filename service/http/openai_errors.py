@@ -1,4 +1,4 @@
-"""Errors in the OpenAI shape, on the routes that have it: whoever raised them, however early."""
+"""Gives errors the OpenAI shape on the OpenAI routes, wherever they were raised."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_
 class OpenAIErrors:
     """ASGI middleware that rewrites problem documents as ``{"error": {...}}``.
 
-    ``param`` is the field in the OpenAI shape: routes leave in ``request.state.fields`` what the
-    gate's own fields are called there.
+    ``param`` names the field in the OpenAI shape. Routes leave the names in
+    ``request.state.fields``, keyed by the gate's own.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -61,7 +61,7 @@ def error_body(problem: dict[str, Any], fields: dict[str, str]) -> dict[str, Any
 
     Args:
         problem: the RFC 9457 document.
-        fields: what the gate's fields are called in the request.
+        fields: the names of the gate's fields in the request.
     """
     field, detail, status = problem.get("field"), problem["detail"], problem["status"]
     param = None if field is None else fields.get(field, field)

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem documents."""
+"""Turns errors into RFC 9457 problem documents."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def _service_error(request: Request, error: Exception) -> Response:
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
-    """Starlette's own errors (unknown path, wrong method), in the same shape."""
+    """Give Starlette's own errors (unknown path, wrong method) the same shape."""
     assert isinstance(error, HTTPException)
     told = {
         404: ("not_found", "there is nothing at this path; GET /docs lists what there is"),
@@ -78,7 +78,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:
-    """A query parameter that does not fit, in the same shape."""
+    """Give a query parameter that does not validate the same shape."""
     assert isinstance(error, RequestValidationError)
     first: ErrorDetails = error.errors()[0]
     field = str(first["loc"][1]) if len(first["loc"]) > 1 else "query"

@@ -1,4 +1,4 @@
-"""The outermost layer: gives each request an id, counts it, logs it, and lets no exception out."""
+"""Gives each request an id, counts it, logs it, and lets no exception out."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ GONE_STATUS = 499
 """As nginx counts them; it is never sent."""
 
 
-class Access:
-    """ASGI middleware around every route."""
+class RequestLog:
+    """ASGI middleware around everything that may fail: one id, count and log line per request."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -76,15 +76,14 @@ class Access:
 
 
 def _route(scope: Scope) -> str:
-    """The route's template, never the path as sent: labels must stay few."""
+    """The route's template, never the path as sent: a label must have few values."""
     return getattr(scope.get("route"), "path", "unmatched")
 
 
 def _count(scope: Scope, status: int) -> None:
-    gate = getattr(scope["app"].state, "gate", None)
-    if gate is None:
+    telemetry: Telemetry | None = getattr(scope["app"].state, "telemetry", None)
+    if telemetry is None:
         return
-    telemetry: Telemetry = gate.telemetry
     telemetry.requests.labels(_route(scope), str(status)).inc()
     if "kind" in scope["state"]:
         telemetry.rejected.labels(scope["state"]["kind"]).inc()

@@ -1,10 +1,10 @@
-"""What browsers are told about every response, and which web pages may read them."""
+"""Headers that protect every response in a browser, and which web pages may read it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fastapi import FastAPI
+from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -30,7 +30,7 @@ _OURS = frozenset(name for name, _ in _ON_DATA)
 
 
 class ResponseHeaders:
-    """ASGI middleware, the outermost: headers that every response carries."""
+    """ASGI middleware: adds the headers that every response carries."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -51,13 +51,16 @@ class ResponseHeaders:
         await self.app(scope, receive, with_headers)
 
 
-def allow_origins(app: FastAPI, origins: Sequence[str]) -> None:
-    """CORS for these origins; without any, no page elsewhere may read a response."""
-    if origins:
-        app.add_middleware(
+def cors(origins: Sequence[str]) -> list[Middleware]:
+    """CORS for these origins. Without any, no page elsewhere may read a response."""
+    if not origins:
+        return []
+    return [
+        Middleware(
             CORSMiddleware,
             allow_origins=list(origins),
             allow_methods=["GET", "POST", "PUT"],
             allow_headers=["authorization", "content-type", "idempotency-key", "traceparent"],
             expose_headers=["retry-after", "x-request-id"],
         )
+    ]

@@ -1,6 +1,6 @@
-"""uvicorn, told to drain: readiness goes first, then the listener, then the queue empties.
+"""uvicorn that drains: it is not ready first, then closes the listener, then empties the queue.
 
-An engine that is gone for good takes the process with it, so that it is started again.
+If the engine is gone for good the process ends, so that it is started again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ that, each time that the loop has read or written something."""
 class Server(uvicorn.Server):
     """One process, one event loop, one model.
 
-    ``engine_lost`` tells, at the end, that it ended because its engine had.
+    ``engine_lost`` says whether it ended because its engine did.
     """
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
@@ -54,17 +54,17 @@ class Server(uvicorn.Server):
         )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to serve. What is here by then stays: the collector need not look at it again."""
+        """Begin to serve. What exists by now stays: the collector need not look at it again."""
         await super().startup(sockets)
         sys.setswitchinterval(SWITCH_SECONDS)
         gc.collect()
         gc.freeze()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Not ready from now on. Asked to end, it ends with 0.
+        """Stop being ready. A server that is asked to end exits with 0.
 
-        A second signal ends the wait for load balancers; one after that, or a second interrupt,
-        waits for no request any more. What was answered is written down all the same.
+        A second signal ends the wait for load balancers. A third, or a second interrupt, ends the
+        wait for requests too. The records of given answers are written all the same.
         """
         if self.should_exit:
             waiting = time.monotonic() < self._closes_at
@@ -76,12 +76,12 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
-        """Whether to close the listener: asked to end, and load balancers had time to see it."""
+        """Whether to close the listener: load balancers had time to see that it ends."""
         self._look_at_engine()
         return await super().on_tick(counter) and time.monotonic() >= self._closes_at
 
     def _look_at_engine(self) -> None:
-        """End once the engine was without health for so long that nobody missed it."""
+        """End once the engine has been unhealthy for longer than the setting allows."""
         if self.gate.engine.healthy:
             self._exits_at = math.inf
         elif self._exits_at == math.inf:
@@ -91,13 +91,13 @@ class Server(uvicorn.Server):
             self.engine_lost = self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no more, finish what is here, end."""
+        """Take no more requests, finish those that are here, and end."""
         self.gate.admission.draining = True
         await super().shutdown(sockets)
 
 
 def bind(settings: Settings) -> socket.socket:
-    """Take the address before the model is loaded. Raises SettingsError when it cannot be had."""
+    """Bind the address before the model is loaded. Raises SettingsError if that fails."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,1 +1,1 @@
-"""An image from outside, decoded in processes of its own."""
+"""Images from outside: fetched, and decoded in processes of their own."""

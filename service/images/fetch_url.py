@@ -1,8 +1,8 @@
-"""Images fetched by https from hosts that the operator allows, and from nowhere inside.
+"""Fetches images by https from hosts that the operator allows, and never from inside the network.
 
-Each hop, redirects included: the host is on the list, its name is resolved once, every address it
-has is public, and the connection goes to one of those very addresses while the certificate and the
-Host header keep the name. A name that resolves differently a moment later changes nothing.
+For each hop, redirects included: the host must be on the list, its name is resolved once, all its
+addresses must be public, and the connection goes to one of those very addresses, while certificate
+and Host header keep the name. A name that resolves differently a moment later changes nothing.
 """
 
 from __future__ import annotations
@@ -27,13 +27,7 @@ MAX_REDIRECTS = 3
 MAX_URL = 2048
 HTTPS_PORT = 443
 Resolve = Callable[[str], Awaitable[Sequence[str]]]
-_SCHEMES = ("http:", "https:", "file:", "ftp:")
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
-
-
-def is_url(image: str) -> bool:
-    """Whether a request's ``image`` is an address rather than the image itself."""
-    return image[:6].lower().startswith(_SCHEMES)
 
 
 class ImageUrls:
@@ -116,7 +110,7 @@ class ImageUrls:
         return parsed
 
     async def _address(self, host: str) -> str:
-        """One of the host's addresses, all of which are public; resolved this once."""
+        """Resolve the host once, and give one of its addresses if all are public."""
         addresses = await self._resolve(host)
         if not addresses or not all(is_public(address) for address in addresses):
             log.warning("image_host_not_public", host=host)
@@ -124,7 +118,7 @@ class ImageUrls:
         return addresses[0]
 
     async def _get(self, target: httpx.URL, address: str) -> bytes | str:
-        """The body, or where a redirect leads."""
+        """The body, or the address that a redirect leads to."""
         client = httpx.AsyncClient(
             transport=self._transport,
             verify=self._certificates,

@@ -1,4 +1,4 @@
-"""An image as it came and as it is seen."""
+"""An image: its file, and the pixels that the model sees."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The processes that decode images: a few, each at one image; one that dies or hangs is replaced.
+"""A pool of processes that decode images, one each at a time. One that dies or hangs is replaced.
 
-Callers take turns, and one caller holds all decoders but one at most: whatever it sends, another's
-image finds a decoder. A watch asks idle decoders for a sign every second, and looks whether busy
-ones still work; one without a sign is killed, and its image goes to another.
+Callers take turns, and one caller never holds the last decoder: whatever it sends, another's image
+finds a free one. Every second a watch asks idle decoders for a sign of life, and checks that busy
+ones still work. One that gives no sign is killed, and its image goes to another.
 """
 
 from __future__ import annotations
@@ -15,25 +15,13 @@ import subprocess
 import sys
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import cast
 
-import numpy as np
 import structlog
 
-from probes.types import ImageArray
-from service.errors import Invalid, ServiceError
+from service.errors import Invalid
+from service.images.decode import check_beginning
+from service.images.decoder import Decoder, DecoderDied, DecoderHung, Job
 from service.images.picture import Picture
-from service.images.wire import (
-    HEAD,
-    LENGTH,
-    BrokenReply,
-    check_head,
-    read_picture,
-    read_refusal,
-)
 
 log = structlog.get_logger("service.images.pool")
 IMAGE_SECONDS = 10.0
@@ -44,8 +32,6 @@ WATCH_SECONDS = 1.0
 """Between two looks at the decoders."""
 SILENT_SECONDS = 2.0
 """Without a sign from any decoder the service is not ready."""
-STALL_SECONDS = 3.0
-"""A decoder that gave no sign for so long, and took no processor time, hangs."""
 START_SECONDS = 20.0
 PAUSE_SECONDS = 1.0
 """Before another is started in the place of one that could not be."""
@@ -53,177 +39,10 @@ WATCH = "\0watch"
 """The caller of an empty file, which a decoder that works refuses at once."""
 TRIES = 2
 """A decoder may have been killed by somebody else; the image that two die of is refused."""
-PIECE = 2**17
-"""Bytes of a file written at once: all of a large one would hold the event loop for long."""
-ROOM = 2**18
-"""Bytes read at once: a small image's reply comes in one piece."""
-
-
-class DecoderDied(Exception):
-    """The process ended before it replied.
-
-    Args:
-        process: it.
-    """
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        super().__init__(process.pid)
-        self.process = process
-
-
-class DecoderHung(DecoderDied):
-    """The process was killed because it gave no sign: not the image's doing."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Job:
-    """A file that is to be decoded, for whom, and where the result goes."""
-
-    file: bytes
-    caller: str
-    reply: asyncio.Future[Picture]
 
 
 class DecodersError(Exception):
-    """A process could not be started."""
-
-
-class Decoder(asyncio.BufferedProtocol):
-    """This side of one process: a file goes out, a reply comes in.
-
-    Args:
-        process: the other side.
-        max_pixels: most pixels that a reply may announce.
-        free: called when it may be asked again. died: called when it will not answer any more.
-    """
-
-    def __init__(
-        self,
-        process: subprocess.Popen[bytes],
-        max_pixels: int,
-        free: Callable[[Decoder], None],
-        died: Callable[[Decoder], None],
-    ) -> None:
-        self.process = process
-        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._max_pixels, self._free, self._died = max_pixels, free, died
-        self.job: Job | None = None
-        self.began = self.sign = time.monotonic()
-        """When it got its job, and when it last showed that it works."""
-        self._ticks = 0
-        self._hung = False
-        self._room = bytearray(ROOM)
-        self._begun = b""
-        self._facts = b""
-        self._pixels: ImageArray | None = None
-        self._rest: memoryview | None = None
-        self._unsent = memoryview(b"")
-        """Of the job's file."""
-        self._full = False
-        """What was sent is not read yet."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
-
-    def ask(self, job: Job) -> None:
-        """Send a file, while it is free. Who does not want the reply any more cancels it."""
-        self.job, self.began = job, time.monotonic()
-        self._unsent = memoryview(job.file)[PIECE:]
-        self._transport.writelines([LENGTH.pack(len(job.file)), memoryview(job.file)[:PIECE]])
-        self._send()
-
-    def _send(self) -> None:
-        while self._unsent and not self._full:
-            piece, self._unsent = self._unsent[:PIECE], self._unsent[PIECE:]
-            self._transport.write(piece)
-
-    def pause_writing(self) -> None:
-        """Called by the transport."""
-        self._full = True
-
-    def resume_writing(self) -> None:
-        """Called by the transport: room for more."""
-        self._full = False
-        self._send()
-
-    def watch(self, most_seconds: float) -> None:
-        """Look whether it still works; end it if not, or if it takes longer than it may."""
-        now, ticks = time.monotonic(), _ticks(self.process.pid)
-        if ticks != self._ticks:
-            self._ticks, self.sign = ticks, now
-        if self.job is None:
-            return
-        self._hung = now - max(self.sign, self.began) > STALL_SECONDS
-        if self._hung or now - self.began > most_seconds:
-            log.error("decoder_hung", pid=self.process.pid, seconds=now - self.began)
-            self.close()
-
-    def close(self) -> None:
-        """End it, whatever it does."""
-        self.process.kill()
-        self._transport.abort()
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Once the head is known the pixels go straight to where they belong."""
-        return memoryview(self._room) if self._rest is None else self._rest
-
-    def buffer_updated(self, nbytes: int) -> None:
-        try:
-            if self._rest is None:
-                self._begin(bytes(memoryview(self._room)[:nbytes]))
-            else:
-                self._rest = self._rest[nbytes:]
-            if self._pixels is not None and not self._rest:
-                file = b"" if self.job is None else self.job.file
-                self._end(read_picture(self._facts, self._pixels, file))
-        except BrokenReply as error:
-            log.error("decoder_broken", detail=str(error))
-            self.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        error = DecoderHung if self._hung else DecoderDied
-        if not self.ready.done():
-            self.ready.set_exception(error(self.process))
-        if self.job is not None and not self.job.reply.done():
-            self.job.reply.set_exception(error(self.process))
-        self._died(self)
-
-    def _begin(self, data: bytes) -> None:
-        if not self.ready.done():
-            self.ready.set_result(None)
-            data = data[1:]
-        self._begun += data
-        if len(self._begun) < HEAD.size:
-            return
-        image, height, width, size = HEAD.unpack_from(self._begun)
-        check_head(image, height, width, size, self._max_pixels)
-        start = HEAD.size + size
-        if len(self._begun) < start:
-            return
-        told, came = self._begun[HEAD.size : start], self._begun[start:]
-        self._begun = b""
-        if not image:
-            self._end(read_refusal(told))
-            return
-        self._facts, self._pixels = told, np.empty((height, width, 3), dtype=np.uint8)
-        whole = self._pixels.data.cast("B")
-        if len(came) > len(whole):
-            raise BrokenReply("more than one image")
-        whole[: len(came)] = came
-        self._rest = whole[len(came) :]
-
-    def _end(self, result: Picture | ServiceError) -> None:
-        job, self._pixels, self._rest = self.job, None, None
-        if job is None:
-            raise BrokenReply("a reply to nothing")
-        self.sign, reply = time.monotonic(), job.reply
-        self._free(self)
-        if reply.done():  # given up meanwhile
-            return
-        if isinstance(result, Picture):
-            reply.set_result(result)
-        else:
-            reply.set_exception(result)
+    """A decoding process could not be started."""
 
 
 class Decoders:
@@ -238,7 +57,7 @@ class Decoders:
     def __init__(
         self, count: int, max_bytes: int, max_pixels: int, image_seconds: float = IMAGE_SECONDS
     ) -> None:
-        self._count, self._max_pixels = count, max_pixels
+        self._count, self._max_bytes, self._max_pixels = count, max_bytes, max_pixels
         self._arguments = [str(max_bytes), str(max_pixels), str(image_seconds)]
         self._idle: list[Decoder] = []
         self._lines: OrderedDict[str, deque[Job]] = OrderedDict()
@@ -251,13 +70,8 @@ class Decoders:
         self._replacing: set[asyncio.Task[None]] = set()
         self._closing = False
 
-    @property
-    def pids(self) -> list[int]:
-        """Of the processes that run."""
-        return [decoder.process.pid for decoder in self._running]
-
     async def start(self) -> None:
-        """Start all at once. Raises DecodersError."""
+        """Start all processes at once. Raises DecodersError."""
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._count):
@@ -269,20 +83,21 @@ class Decoders:
 
     @property
     def working(self) -> bool:
-        """Whether a decoder showed lately that it works."""
+        """Whether any decoder gave a sign of life lately."""
         now = time.monotonic()
         return any(now - decoder.sign <= SILENT_SECONDS for decoder in self._running)
 
     async def decode(self, file: bytes, caller: str = "") -> Picture:
-        """Decode a file. Given up on, the process is free again once it is done with the image.
+        """Decode a file. If this is cancelled, the process is idle again after the image.
 
         Args:
-            caller: whose turn it takes.
+            caller: whose turn the file takes.
 
         Raises:
-            Invalid: the image kills decoders, too. The rest as
+            Invalid: also for an image that kills decoders. The rest as
                 :func:`service.images.decode.decode_image`.
         """
+        check_beginning(file, self._max_bytes)
         died = 0
         while died < TRIES:
             job = Job(file, caller, asyncio.get_running_loop().create_future())
@@ -297,6 +112,7 @@ class Decoders:
                 died += TRIES if code == -signal.SIGPROF else 1
             finally:
                 self._forget(job)
+                del job  # its error would hold it, and the file, in a circle
         raise Invalid(
             "the image takes too long to decode, or breaks the decoder; send it in another format",
             field="image",
@@ -304,7 +120,7 @@ class Decoders:
         )
 
     async def close(self) -> None:
-        """End all."""
+        """End all processes."""
         self._closing = True
         if self._watcher is not None:
             self._watcher.cancel()
@@ -343,7 +159,7 @@ class Decoders:
         self._free(decoder)
 
     def _free(self, decoder: Decoder) -> None:
-        """Give it the next file, before whoever waits for the last one goes on."""
+        """Give the decoder its next file at once, before the reply to the last one is handled."""
         self._release(decoder)
         self._idle.append(decoder)
         self._assign()
@@ -354,13 +170,13 @@ class Decoders:
             decoder.job = None
 
     def _assign(self) -> None:
-        """Give idle decoders what waits, callers in turn."""
+        """Give waiting files to idle decoders, callers in turn."""
         while self._idle and (job := self._next()) is not None:
             self._held[job.caller] += 1
             self._idle.pop().ask(job)
 
     def _next(self) -> Job | None:
-        """The file whose turn it is, of a caller that may hold one more decoder."""
+        """The next file in turn, of a caller that may hold one more decoder."""
         most = max(1, self._count - 1)
         caller = next((caller for caller in self._lines if self._held[caller] < most), None)
         if caller is None:
@@ -372,7 +188,7 @@ class Decoders:
         return job
 
     def _forget(self, job: Job) -> None:
-        """Take a job that is given up out of its line."""
+        """Remove a job that was given up from its line."""
         line = self._lines.get(job.caller)
         if line is not None and job in line:
             line.remove(job)
@@ -380,7 +196,7 @@ class Decoders:
                 del self._lines[job.caller]
 
     async def _watch(self) -> None:
-        """Ask idle decoders for a sign, and look whether busy ones work."""
+        """Ask idle decoders for a sign of life, and check that busy ones work."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             for decoder in self._idle[:]:
@@ -416,22 +232,13 @@ class Decoders:
 
 
 def _ignore(reply: asyncio.Future[Picture]) -> None:
-    """What came of a sign: that it came is enough."""
+    """Read the reply to the watch's question, so that no error goes unread."""
     if not reply.cancelled():
         reply.exception()
 
 
-def _ticks(pid: int) -> int:
-    """Processor time of a process, in the kernel's ticks; 0 when it is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0
-    return int(fields[11]) + int(fields[12])
-
-
 def _spawn(descriptor: int, arguments: list[str]) -> subprocess.Popen[bytes]:
-    """The same code as this process runs, and nothing from the folder that it happens to be in."""
+    """Start a process on the code that this one runs, never on the current folder's."""
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "service.images.process", str(descriptor), *arguments],
         pass_fds=[descriptor],

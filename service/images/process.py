@@ -1,9 +1,9 @@
 """The process that decodes images, so that a hostile one takes nothing else down with it.
 
-Started by :mod:`service.images.pool` as ``python -m service.images.process``, with one end of a
-socket. It imports numpy, Pillow and what decoding needs. A file that takes too much
-processor time kills it by an alarm, one that takes too much memory fails in it; when the service's
-end of the socket closes, it ends.
+:mod:`service.images.pool` starts it as ``python -m service.images.process`` with one end of a
+socket. It imports numpy, Pillow and what decoding needs. An alarm kills it if a file takes too much
+processor time, and a limit makes a file fail that takes too much memory. It ends when the service
+closes its end of the socket.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SPARE_BYTES = 256 * 2**20
 
 
 def main() -> None:
-    """Decode until the service is gone. Arguments: descriptor, bytes, pixels, seconds."""
+    """Decode until the service is gone. Arguments: descriptor, most bytes, most pixels, seconds."""
     descriptor, max_bytes, max_pixels = map(int, sys.argv[1:4])
     seconds = float(sys.argv[4])
     for ignored in (signal.SIGINT, signal.SIGTERM):  # the service, told to end, still needs it
@@ -66,7 +66,7 @@ def _reply(file: bytes, max_bytes: int, max_pixels: int) -> list[memoryview]:
 
 
 def _receive(service: socket.socket, size: int) -> bytearray | None:
-    """So many bytes, or None when the service is gone."""
+    """Read ``size`` bytes; None if the service is gone."""
     data = bytearray(size)
     rest = memoryview(data)
     while rest:
@@ -89,7 +89,7 @@ def _send(service: socket.socket, parts: list[memoryview]) -> None:
 
 
 def _limit_memory(more_bytes: int) -> None:
-    """Beside what it takes now."""
+    """Allow so much memory beyond what the process takes now."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + more_bytes
     resource.setrlimit(resource.RLIMIT_AS, (most, most))

@@ -1,4 +1,4 @@
-"""Which addresses are the public internet's, by the registries of RFC 6890 and its successors."""
+"""Tells public addresses from all others, by the registries of RFC 6890 and its successors."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What passes between the service and a process that decodes: bytes with a head, nothing pickled.
+"""The format between the service and a decoding process: bytes with a head, nothing pickled.
 
-To the decoder: the file's length, the file. Back: a head, then for an image its SHA-256, its
-features, what is wrong with its file, and its pixels, for a refusal the words of the error as JSON.
+To the decoder go the file's length and the file. Back come a head and, for an image, its SHA-256,
+its features, its file's damage and its pixels; for a refusal, the error as JSON.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from hashlib import sha256
 
 import numpy as np
 
-from probes.pictures import Decoded
+from probes.pictures.decoder import Decoded
 from probes.signals.image_features import IMAGE_FEATURES, image_features
 from probes.types import FloatArray, ImageArray
 from service.errors import Invalid, ServiceError, TooLarge, UnsupportedType
@@ -31,30 +31,30 @@ ERRORS = {kind.__name__: kind for kind in (Invalid, TooLarge, UnsupportedType)}
 
 
 class BrokenReply(Exception):
-    """The decoder said what no decoder of ours says."""
+    """The decoder's reply is not in the format."""
 
 
 def facts_of(file: bytes, decoded: Decoded) -> bytes:
-    """The file's SHA-256, the image's features, and what is wrong with the file."""
+    """Pack the file's SHA-256, the image's features, and the file's damage."""
     damage = (decoded.damage or "").encode()[:MOST_DAMAGE]
     return sha256(file).digest() + image_features(decoded.pixels).tobytes() + damage
 
 
 def words_of(error: ServiceError) -> bytes:
-    """A refusal."""
+    """Pack a refusal."""
     told = [type(error).__name__, error.detail, error.field, error.kind]
     return json.dumps(told).encode()
 
 
 def check_head(image: bool, height: int, width: int, size: int, max_pixels: int) -> None:
-    """Raise BrokenReply unless a reply may begin so: nothing larger is made room for."""
+    """Raise BrokenReply unless a reply may have this head: it bounds the room made for the rest."""
     fits = FACTS_BYTES <= size <= FACTS_BYTES + MOST_DAMAGE and 0 < height * width <= max_pixels
     if not (fits if image else size <= MOST_WORDS and height == width == 0):
         raise BrokenReply(f"a head of {image}, {height}x{width}, {size} bytes")
 
 
 def read_picture(facts: bytes, pixels: ImageArray, file: bytes) -> Picture:
-    """An image's reply. Raises BrokenReply."""
+    """Unpack the reply with an image. Raises BrokenReply."""
     features: FloatArray = np.frombuffer(
         facts, dtype=np.float64, count=len(IMAGE_FEATURES), offset=DIGEST_BYTES
     )
@@ -65,7 +65,7 @@ def read_picture(facts: bytes, pixels: ImageArray, file: bytes) -> Picture:
 
 
 def read_refusal(words: bytes) -> ServiceError:
-    """A refusal's reply. Raises BrokenReply."""
+    """Unpack the reply with a refusal. Raises BrokenReply."""
     try:
         name, detail, field, kind = json.loads(words)
         return ERRORS[name](str(detail), field=field, kind=str(kind))

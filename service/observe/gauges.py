@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from probes.model.certificate import Certificate
 from service import __version__
+from service.observe.promise_gauges import promise_gauges
 
 if TYPE_CHECKING:
     from service.gate.gate import Gate
@@ -60,11 +61,11 @@ class Gauges(Collector):
                 "1 where the self-test before readiness failed",
                 not gate.parity,
             )
-        if gate.keeper is not None:
+        if gate.record_keeping is not None:
             yield _gauge(
                 "vlm_gate_records_failing",
                 "1 while the records' database does not take answers, or is gone",
-                not gate.keeper.recorder.healthy,
+                not gate.record_keeping.recorder.healthy,
             )
 
     def _promise(self) -> Iterator[Metric]:
@@ -76,7 +77,7 @@ class Gauges(Collector):
             threshold.add_metric([kind], value)
         yield threshold
         if gate.rules.promise is not None:
-            yield from gate.rules.promise.collect()
+            yield from promise_gauges(gate.rules.promise)
         policy = gate.rules.policy
         if policy.mode != "certified":
             return

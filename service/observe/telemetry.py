@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache
-from time import perf_counter, time_ns
 from typing import TYPE_CHECKING, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
@@ -26,7 +25,8 @@ from probes.types import (
 )
 
 if TYPE_CHECKING:
-    from service.gate.pipeline import Outcome
+    from service.gate.ask import Outcome
+    from service.gate.stages import Stages
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SHARES = tuple(step / 10 for step in range(1, 11))
@@ -40,45 +40,6 @@ NOT_ESCALATED: Mapping[str, Verdict] = {
     "risk_above_reject": "reject",
 }
 """What a reason decides, if it does not escalate."""
-
-
-class Stages:
-    """Seconds that one request spent in each stage, and when: ``spans``, in Unix nanoseconds."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self.spans: list[tuple[str, int, int]] = []
-        self._started = perf_counter()
-
-    def timed(self, stage: str) -> Timed:
-        """Add the time of the block to ``stage``."""
-        return Timed(self, stage)
-
-    def add(self, stage: str, seconds: float) -> None:
-        """Add seconds that end now to ``stage``."""
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
-        now = time_ns()
-        self.spans.append((stage, now - round(seconds * 1e9), now))
-
-    @property
-    def total(self) -> float:
-        """Seconds since the request came."""
-        return perf_counter() - self._started
-
-
-class Timed:
-    """The block that :meth:`Stages.timed` times."""
-
-    __slots__ = ("_stage", "_stages", "_started")
-
-    def __init__(self, stages: Stages, stage: str) -> None:
-        self._stages, self._stage = stages, stage
-
-    def __enter__(self) -> None:
-        self._started = perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._stages.add(self._stage, perf_counter() - self._started)
 
 
 class Telemetry:
@@ -203,6 +164,14 @@ class Telemetry:
             registry=registry,
         )
         ProcessCollector(registry=registry)
+
+    def records_lost(self, count: int) -> None:
+        """Count answers that are not in the records."""
+        self.records_dropped.inc(count)
+
+    def image_lost(self) -> None:
+        """Count an image for review that could not be kept."""
+        self.images_dropped.inc()
 
     def set_thresholds(self, thresholds: Mapping[str, float]) -> None:
         """Give the risk histogram edges at other thresholds; it begins anew, as after a restart."""

@@ -20,14 +20,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from probes.types import Missing
 from service import __version__
-from service.observe.telemetry import Stages
+from service.gate.stages import Stages
 from service.settings import SettingsError
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
     from probes.types import ModelIdentity
-    from service.gate.pipeline import Outcome
+    from service.gate.ask import Outcome
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -146,7 +146,7 @@ def _tell_generation(
 
 
 class Tracing:
-    """ASGI middleware, the outermost: one server span a request, and ``traceparent`` back.
+    """ASGI middleware: one server span a request, and ``traceparent`` back.
 
     With a tracer the response's ``traceparent`` names this service's span; without one a valid
     ``traceparent`` goes back as it came.

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from probes.labels import LabelRule, judge
+from probes.labels import judge
+from probes.labels.rule import LabelRule
 from service.client import Client
 from service.offline.own_service import local_service
 from testbed.drawing import render

@@ -6,7 +6,6 @@ The folder holds a ``SHA256SUMS`` as ``sha256sum`` writes it; the hash of that f
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,8 @@ from pathlib import Path, PurePosixPath
 
 import fsspec
 import httpx
+
+from probes.atomic_write import replacing
 
 SUMS = "SHA256SUMS"
 PIECE_BYTES = 1 << 20
@@ -69,16 +70,14 @@ def _pieces(url: str) -> Iterator[Iterator[bytes]]:
 
 def _bring(source: str, target: Path, digest: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.part")
     read = hashlib.sha256()
-    with _pieces(source) as pieces, draft.open("wb") as copy:
-        for piece in pieces:
-            read.update(piece)
-            copy.write(piece)
-    if read.hexdigest() != digest:
-        draft.unlink()
-        raise FetchError(f"{source}: its SHA-256 is {read.hexdigest()}, {SUMS} says {digest}")
-    os.replace(draft, target)
+    with replacing(target) as draft:
+        with _pieces(source) as pieces, draft.open("wb") as copy:
+            for piece in pieces:
+                read.update(piece)
+                copy.write(piece)
+        if read.hexdigest() != digest:
+            raise FetchError(f"{source}: its SHA-256 is {read.hexdigest()}, {SUMS} says {digest}")
 
 
 def _parse(text: str) -> Mapping[str, str]:

@@ -17,10 +17,10 @@ import numpy as np
 from scipy.stats import binomtest
 
 from probes.model.bundle import Bundle
+from probes.signals.codec import NOT_ASKED, signals_of
 from probes.signals.question import QuestionModel
 from probes.types import Decision, Interval, Missing, Verdict
 from service.gate.candidate import judge
-from service.gate.recorded_signals import NOT_ASKED, signals_of
 from service.gate.rules import Rules
 from service.records.answer import AnswerRecord
 from service.records.listing import Filter

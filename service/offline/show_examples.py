@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from probes.data.images import load_image
-from probes.data.store import Record, load
+from probes.data.record import Record
+from probes.data.store import load
 from probes.errors import StoreError
 from probes.report.cards import Shown
 from probes.report.report import load_evaluation

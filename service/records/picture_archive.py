@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 import structlog
 
-from service.images.picture import Picture
-from service.observe.telemetry import Telemetry
 from service.records.errors import ImageArchiveError
 from service.records.images import ImageArchive
 
@@ -23,27 +22,27 @@ class PictureArchive:
 
     Args:
         url: see :class:`~service.records.images.ImageArchive`.
-        telemetry: counts the losses.
+        on_lost: called for each image that is lost, from any thread.
 
     Raises ImageArchiveError: the URL cannot be used.
     """
 
-    def __init__(self, url: str, telemetry: Telemetry) -> None:
+    def __init__(self, url: str, on_lost: Callable[[], None]) -> None:
         self._images = ImageArchive(url)
-        self._lost = telemetry.images_dropped
+        self._on_lost = on_lost
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="images")
         self._lock = threading.Lock()
         self._waiting_bytes = 0
 
-    def submit(self, created: datetime, picture: Picture) -> None:
-        """Keep an image, if there is room to wait."""
-        size = len(picture.file)
+    def submit(self, created: datetime, image_sha256: str, file: bytes) -> None:
+        """Keep an image's file under its hash, if there is room to wait."""
+        size = len(file)
         with self._lock:
             if self._waiting_bytes + size > MOST_BYTES:
-                self._lost.inc()
+                self._on_lost()
                 return
             self._waiting_bytes += size
-        self._thread.submit(self._keep, created, picture.sha256, picture.file)
+        self._thread.submit(self._keep, created, image_sha256, file)
 
     def delete_before(self, cutoff: datetime) -> int:
         """See :meth:`service.records.images.ImageArchive.delete_before`."""
@@ -57,10 +56,10 @@ class PictureArchive:
         try:
             self._images.keep(created, image_sha256, file)
         except ImageArchiveError as error:
-            self._lost.inc()
+            self._on_lost()
             log.warning("image_not_kept", detail=str(error))
         except Exception:  # storage behind fsspec raises what it likes: the edge of a thread
-            self._lost.inc()
+            self._on_lost()
             log.exception("image_not_kept")
         finally:
             with self._lock:

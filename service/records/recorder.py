@@ -98,10 +98,6 @@ class Recorder:
         waiter = asyncio.get_running_loop().create_future()
         return self._put(_Entry(self._kept(record), waiter)) and await waiter
 
-    async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109 - a limit, not a cancellation
-        """Wait until everything queued is written, for at most ``timeout`` seconds."""
-        return await asyncio.to_thread(self.drained, timeout)
-
     async def close(self) -> None:
         """Try once more to write what is queued, count what could not be, and stop."""
         with self._changed:
@@ -153,7 +149,7 @@ class Recorder:
         return False
 
     def drained(self, timeout: float) -> bool:
-        """As :meth:`drain`, in the calling thread."""
+        """Wait until everything queued is written, for at most ``timeout`` seconds."""
         with self._changed:
             self._urgent += 1
             self._changed.notify_all()

@@ -7,7 +7,7 @@ certificate from the same data stands. What a version before 0006 found is a voi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, NotRequired, TypedDict
@@ -97,12 +97,6 @@ def last_changes(store: RecordStore) -> Mapping[str, Change]:
     """The last line of each certificate that has one. Raises RecordsUnavailable."""
     with store.reading(WATCH_MS) as connection:
         return _last_changes(connection)
-
-
-def voided(store: RecordStore, certificates: Iterable[str]) -> frozenset[str]:
-    """Those of the certificates that are void. Raises RecordsUnavailable."""
-    last = last_changes(store)
-    return frozenset(name for name in certificates if name in last and last[name].kind == "void")
 
 
 def voids_of(store: RecordStore, bundle: str) -> list[Change]:

@@ -1,28 +1,19 @@
-"""The shapes at the edge: what a request may say, what a response says. Translated here only."""
+"""A question as it may be asked, and its answer as it is given."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from probes.model.bundle import Bundle
-from probes.model.certificate import Certificate
-from probes.signals.question import QuestionMode
 from probes.types import (
     ConsistencyMode,
     DomainPart,
-    Missing,
-    ModelIdentity,
-    Query,
+    QuestionMode,
     Reason,
     Scope,
     Verdict,
 )
-from service.gate.pipeline import Ask, Outcome
-from service.gate.rules import Rules
-from service.gate.signal_parts import parts_of
-from service.images.picture import Picture
 
 MAX_QUESTION = 2_000
 MAX_SAMPLES = 50
@@ -84,23 +75,6 @@ class AnswerOptions(BaseModel):
         "group stand and fall together in the test of the promise; without it the image is one",
         examples=["part-17"],
     )
-
-    def to_ask(self, picture: Picture, rules: Rules) -> Ask:
-        """With the rules' defaults where the request left the choice."""
-        settings = rules.bundle.generation
-        max_tokens = self.max_tokens or settings.max_tokens
-        return Ask(
-            query=Query(
-                picture.pixels, self.question, max_tokens, picture.features, picture.damage
-            ),
-            self_consistency=self.self_consistency or rules.policy.self_consistency,
-            samples=self.samples or settings.samples,
-            evidence=self.evidence,
-            picture=picture,
-            metadata=self.metadata,
-            group=self.group,
-            rules=rules,
-        )
 
 
 class AnswerRequest(AnswerOptions):
@@ -306,78 +280,3 @@ class AnswerResponse(BaseModel):
     bundle: str
     mode: Literal["enforce", "shadow"] = Field(description="shadow: do not act on it")
     timing: Timing
-
-    @classmethod
-    def from_outcome(
-        cls,
-        outcome: Outcome,
-        *,
-        request_id: str,
-        bundle: Bundle,
-        mode: Literal["enforce", "shadow"],
-        timing: Timing,
-    ) -> AnswerResponse:
-        """Translate what the pipeline gave."""
-        decision, score = outcome.decision, outcome.assessment.score
-        return cls(
-            id=request_id,
-            answer=outcome.generation.answer,
-            decision=decision.decision,
-            reason=decision.reason,
-            risk=Risk(
-                score=None if isinstance(score, Missing) else score,
-                status=score.reason if isinstance(score, Missing) else "ok",
-                accept_below=decision.accept_below,
-                reject_above=decision.reject_above,
-            ),
-            signals=SignalsBody.model_validate(parts_of(outcome.assessment.signals)),
-            certificate=certificate_body(outcome.certificate),
-            model=model_body(bundle.model),
-            bundle=bundle.id,
-            mode=mode,
-            timing=timing,
-        )
-
-
-def certificate_body(certificate: Certificate | Missing) -> CertificateBody | MissingPart:
-    """A certificate in force, or why there is none."""
-    if isinstance(certificate, Missing):
-        return MissingPart(missing=certificate.reason)
-    return CertificateBody(
-        id=certificate.id,
-        valid=True,
-        alpha=certificate.alpha,
-        delta=certificate.delta,
-        n=certificate.n,
-        expires=certificate.expires,
-        scope=certificate.scope,
-        test=certificate.test,
-        unit=certificate.unit,
-        old_kind=certificate.old,
-        estimand=certificate.estimand,
-        most_per_group=certificate.most_per_group,
-        groups=certificate.groups,
-        level=certificate.level,
-    )
-
-
-def model_body(identity: ModelIdentity) -> ModelBody:
-    """What the caller is told of the model."""
-    return ModelBody(name=identity.name, revision=identity.revision)
-
-
-def inlined(schema: dict[str, Any]) -> dict[str, Any]:
-    """A JSON schema with its definitions put where they are referred to (OpenAPI has no $defs)."""
-    definitions = schema.pop("$defs", {})
-
-    def resolve(part: Any) -> Any:
-        if isinstance(part, list):
-            return [resolve(one) for one in part]
-        if not isinstance(part, dict):
-            return part
-        if "$ref" in part:
-            return resolve(definitions[part["$ref"].rpartition("/")[2]])
-        return {key: resolve(value) for key, value in part.items()}
-
-    resolved: dict[str, Any] = resolve(schema)
-    return resolved

@@ -1,20 +1,16 @@
-"""The OpenAI shape of a question and its answer. What the gate cannot do is refused by name."""
+"""The OpenAI shape of a question and its answer. It refuses by name what the gate cannot do."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from probes.types import ConsistencyMode, Reason, Verdict
-from service.errors import Invalid
 from service.schemas.answer import (
     MAX_SAMPLES,
     MAX_TOKENS,
-    AnswerRequest,
-    AnswerResponse,
     CertificateBody,
     MissingPart,
     Risk,
@@ -108,73 +104,6 @@ class ChatRequest(_Strict):
     samples: int | None = Field(None, ge=1, le=MAX_SAMPLES)
     evidence: bool = False
 
-    def locate(self) -> tuple[Place, Place]:
-        """The question and the image, and where they stand.
-
-        Raises:
-            Invalid: not one user message with one text and one image.
-        """
-        if (self.stream_options or {}).get("include_usage"):
-            raise _refused(
-                "stream_options.include_usage",
-                "the engine does not count the prompt's tokens; leave it out",
-            )
-        for number, message in enumerate(self.messages):
-            if message.role != "user":
-                raise _refused(
-                    f"messages.{number}.role",
-                    f"{message.role!r} messages are not read: the gate was certified on bare "
-                    "questions; put everything into one user message",
-                )
-        if len(self.messages) > 1:
-            raise _refused(
-                "messages", "there are several user messages; a request is one question: send one"
-            )
-        return self._place("text", "question"), self._place("image_url", "image")
-
-    def _place(self, kind: Literal["text", "image_url"], what: str) -> Place:
-        found = [
-            (f"messages.0.content.{number}.{kind}", part)
-            for number, part in enumerate(self.messages[0].content)
-            if part.type == kind
-        ]
-        if len(found) != 1:
-            count = "no" if not found else f"{len(found)}"
-            raise _refused(
-                "messages.0.content",
-                f"there are {count} parts of type {kind!r}; send exactly one {what}",
-            )
-        field, part = found[0]
-        if kind == "text" and part.text is not None:
-            return Place(field=field, value=part.text)
-        if kind == "image_url" and part.image_url is not None:
-            return Place(field=f"{field}.url", value=part.image_url.url)
-        raise _refused(field, f"it is missing; send the {what} there")
-
-    def to_request(self, question: str, image: str) -> AnswerRequest:
-        """The same question in the gate's own shape. Raises pydantic's ValidationError."""
-        return AnswerRequest(
-            question=question,
-            image=image,
-            self_consistency=self.self_consistency,
-            samples=self.samples,
-            evidence=self.evidence,
-            max_tokens=self.max_completion_tokens or self.max_tokens,
-            metadata=self.metadata or {},
-            group=self.group,
-        )
-
-
-class Place(NamedTuple):
-    """A value, and the name of the field that it stood in."""
-
-    field: str
-    value: str
-
-
-def _refused(field: str, why: str) -> Invalid:
-    return Invalid(f"'{field}': {why}", field=field, kind="not_supported")
-
 
 class Reliability(BaseModel):
     """What is thought of the answer: the fields of ``POST /v1/answer`` under the same names."""
@@ -214,51 +143,3 @@ class Completion(BaseModel):
     system_fingerprint: str = Field(description="the bundle")
     choices: list[Choice]
     reliability: Reliability
-
-    @classmethod
-    def from_answer(
-        cls, answer: AnswerResponse, finish_reason: Literal["stop", "length"], created: int
-    ) -> Completion:
-        """Translate the gate's own response."""
-        return cls(
-            id=answer.id,
-            created=created,
-            model=answer.model.name,
-            system_fingerprint=answer.bundle,
-            choices=[Choice(message=Said(content=answer.answer), finish_reason=finish_reason)],
-            reliability=reliability(answer),
-        )
-
-
-def reliability(answer: AnswerResponse) -> Reliability:
-    """The part of an answer that the OpenAI shape has no place for."""
-    return Reliability.model_construct(
-        **{name: getattr(answer, name) for name in Reliability.model_fields}
-    )
-
-
-class Chunks:
-    """The events of one streamed completion."""
-
-    def __init__(self, request_id: str, model: str, bundle: str, created: int) -> None:
-        self._head = {
-            "id": request_id,
-            "object": "chat.completion.chunk",
-            "created": created,
-            "model": model,
-            "system_fingerprint": bundle,
-        }
-
-    def text(self, answer: str) -> Iterator[dict[str, Any]]:
-        """Who speaks, then the whole answer: engines give it at once."""
-        yield self._chunk({"role": "assistant", "content": ""}, None)
-        yield self._chunk({"content": answer}, None)
-
-    def last(self, answer: AnswerResponse, finish_reason: str) -> dict[str, Any]:
-        """The end, with what is thought of the answer."""
-        told = reliability(answer).model_dump(mode="json")
-        return self._chunk({}, finish_reason) | {"reliability": told}
-
-    def _chunk(self, delta: dict[str, str], finish_reason: str | None) -> dict[str, Any]:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return self._head | {"choices": [choice]}

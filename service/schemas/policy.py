@@ -1,17 +1,13 @@
-"""A policy as an operator writes it: the body of ``PUT /v1/policy``, or a TOML file."""
+"""A policy as an operator writes it, and the policy in force."""
 
 from __future__ import annotations
 
-import tomllib
-from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from probes.errors import BundleError
-from probes.model.bundle import Bundle
-from probes.model.policy import Policy, SmallSlices
-from probes.types import ConsistencyMode
+from probes.types import ConsistencyMode, PolicyMode, QuestionMode, SmallSlices
+from service.schemas.answer import CertificateBody, MissingPart, ModelBody
 
 Signal = Literal[
     "hidden_state_probe", "token_confidence", "self_consistency", "attention", "evidence", "domain",
@@ -25,7 +21,7 @@ class PolicyRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    policy: Literal["certified", "manual"] = Field(
+    policy: PolicyMode = Field(
         description="certified: accept_below comes from the certificate and cannot be set here; "
         "manual: both thresholds are set here, and no certificate applies"
     )
@@ -50,71 +46,37 @@ class PolicyRequest(BaseModel):
         "share) or own_or_escalate (none); by default the bundle's",
     )
 
-    def to_policy(self, bundle: Bundle) -> Policy:
-        """The policy, checked against what the bundle's certificates cover.
 
-        Raises BundleError naming the field.
-        """
-        own = bundle.policy
-        required = own.required if self.required is None else tuple(dict.fromkeys(self.required))
-        mode = self.self_consistency or own.self_consistency
-        small = self.small_slices or own.small_slices
-        if self.policy == "certified":
-            self._check_certified(own, required)
-            return Policy("certified", None, own.reject_above, required, mode, small)
-        for name in ("accept_below", "reject_above"):
-            if name not in self.model_fields_set:
-                raise BundleError(
-                    name, "is missing; a manual policy sets both thresholds (null for none)"
-                )
-        try:
-            return Policy("manual", self.accept_below, self.reject_above, required, mode, small)
-        except ValueError as error:
-            raise BundleError("reject_above", f"{error}; correct one of them") from error
+class CandidateBody(BaseModel):
+    """Rules that are scored beside those in force and decide nothing."""
 
-    def _check_certified(self, own: Policy, required: tuple[str, ...]) -> None:
-        if self.accept_below is not None:
-            raise BundleError(
-                "accept_below",
-                "comes from the certificate and cannot be set; leave it out, or send "
-                '"policy": "manual", which no certificate covers',
-            )
-        if "reject_above" in self.model_fields_set and self.reject_above != own.reject_above:
-            raise BundleError(
-                "reject_above",
-                f"the certificates cover {own.reject_above} alone; leave it out, certify a bundle "
-                'with the other one, or send "policy": "manual"',
-            )
-        if lost := sorted(set(own.required) - set(required)):
-            raise BundleError(
-                "required",
-                f'the certificates need {lost}; add them, or send "policy": "manual"',
-            )
-        if more := sorted(set(required) - set(own.required)):
-            raise BundleError(
-                "required",
-                f"the certificates were tested without {more}, and say nothing of the answers that "
-                'would be left; leave it out, or send "policy": "manual"',
-            )
+    bundle: str
+    policy: PolicyMode
+    accept_below: float | None = Field(description="in the default self-consistency mode")
+    reject_above: float | None
 
 
-def read_policy(file: Path, bundle: Bundle) -> Policy:
-    """The policy in a TOML file. Raises BundleError naming the file and the field.
+class PolicyResponse(BaseModel):
+    """The policy in force."""
 
-    TOML has no null: a threshold that is left out of a manual policy is none.
-    """
-    try:
-        fields = tomllib.loads(file.read_text())
-        if fields.get("policy") == "manual":
-            fields = {"accept_below": None, "reject_above": None, **fields}
-        return PolicyRequest.model_validate(fields).to_policy(bundle)
-    except OSError as error:
-        raise BundleError(str(file), f"cannot be read ({error.strerror}); correct it") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise BundleError(f"{file}: {name}", f"{first['msg']}; correct it") from error
-    except ValueError as error:  # tomllib, or no text
-        raise BundleError(str(file), f"is not TOML: {error}; correct it") from error
-    except BundleError as error:
-        raise BundleError(f"{file}: {error.field}", error.message) from error
+    policy: PolicyMode = Field(description="manual: the operator's thresholds, and no certificate")
+    mode: Literal["enforce", "shadow"]
+    accept_below: float | None = Field(description="in the default self-consistency mode")
+    reject_above: float | None
+    required: list[str]
+    self_consistency: ConsistencyMode
+    small_slices: SmallSlices = Field(
+        description="what serves slices too small for a test of their own"
+    )
+    samples: int
+    questions: QuestionMode | MissingPart = Field(
+        description="which questions are within the domain; missing: the bundle is of a format "
+        "without a question side, so all are"
+    )
+    certificates: dict[ConsistencyMode, CertificateBody | MissingPart]
+    loosened_from: float | None = Field(
+        description="alpha before recertify --loosen put a larger one in its place; null otherwise"
+    )
+    bundle: str
+    model: ModelBody
+    candidate: CandidateBody | None = Field(description="VLM_GATE_SHADOW_BUNDLE and _POLICY")

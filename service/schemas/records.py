@@ -1,9 +1,8 @@
-"""The shapes at the edge of the records: outcomes in, recorded answers out."""
+"""An outcome as a reviewer tells it, and an answer as it was recorded."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -15,13 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from probes.errors import DataError
-from probes.labels import check_references
-from probes.labels.rule import parse_rule
-from probes.types import ConsistencyMode, Missing, Reason, Verdict
-from service.records.answer import AnswerRecord
-from service.records.outcome import Outcome
-from service.records.words import rule_on
+from probes.types import ConsistencyMode, Reason, Verdict
 
 MOST_PER_PAGE = 500
 AnswerId = Annotated[str, StringConstraints(min_length=1, max_length=26, pattern="^[0-9A-Za-z]+$")]
@@ -75,37 +68,6 @@ class OutcomeRequest(BaseModel):
             )
         return self
 
-    def rule_text(self) -> str | None:
-        """The rule as it is kept; None without a reference.
-
-        Raises DataError, which names the field, where it cannot judge the reference.
-        """
-        if self.reference is None:
-            if self.rule is not None or self.aliases is not None:
-                raise DataError("rule: judges a reference; give one, or leave the rule out")
-            return None
-        rule = parse_rule("match" if self.rule is None else self.rule, self.aliases)
-        check_references([self.reference], rule)
-        return rule.text
-
-    def outcome(self, caller: str | None) -> Outcome:
-        """As it is recorded; ``caller`` is the authenticated subject, if there is one.
-
-        Raises DataError as :meth:`rule_text`.
-        """
-        named = caller is not None and self.reviewer
-        notes = [text for text in (self.reviewer if named else None, self.note) if text]
-        return Outcome(
-            answer_id=self.id,
-            created=datetime.now(UTC),
-            correct=self.correct,
-            reference=self.reference,
-            reviewer=self.reviewer if caller is None else caller,
-            cannot_tell=self.cannot_tell,
-            rule=self.rule_text(),
-            note=": ".join(notes) or None,
-        )
-
 
 class OutcomeResponse(BaseModel):
     """The outcome is in the records."""
@@ -135,12 +97,6 @@ class RecordedOutcome(BaseModel):
     version: int = Field(description="2 and more for a changed word")
     created: datetime
     counts: bool = Field(description="whether this is the word that counts")
-
-    @classmethod
-    def of(cls, outcome: Outcome, counts: bool) -> RecordedOutcome:
-        """Translate."""
-        same = {name: getattr(outcome, name) for name in cls.model_fields if name != "counts"}
-        return cls(**same, counts=counts)
 
 
 class RecordedRisk(BaseModel):
@@ -187,33 +143,6 @@ class RecordedAnswer(BaseModel):
     )
     audit: RecordedAudit | None = Field(description="null when it could not be drawn")
     outcomes: list[RecordedOutcome]
-
-    @classmethod
-    def of(
-        cls, record: AnswerRecord, outcomes: Sequence[Outcome], *, blind: bool = False
-    ) -> RecordedAnswer:
-        """Translate; ``outcomes`` are this answer's. ``blind``: without them."""
-        same = {
-            name: getattr(record, name)
-            for name in cls.model_fields
-            if name not in {"risk", "audit", "outcomes"}
-        }
-        missing = record.risk.reason if isinstance(record.risk, Missing) else None
-        risk = RecordedRisk(
-            score=None if isinstance(record.risk, Missing) else record.risk,
-            status=missing or "ok",
-            stage=record.stage,
-            accept_below=record.accept_below,
-            reject_above=record.reject_above,
-        )
-        drawn = record.audit_probability
-        audit = None if drawn is None else RecordedAudit(selected=record.audit, probability=drawn)
-        ruling = rule_on(record.answer, record.audit, outcomes)
-        told = [
-            RecordedOutcome.of(one, counts=ruling is not None and one == ruling.outcome)
-            for one in ([] if blind else outcomes)
-        ]
-        return cls(**same, risk=risk, audit=audit, outcomes=told)
 
 
 class AnswerList(BaseModel):

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from probes.data.datasets import Example, load_jsonl
+from probes.data.datasets.example import Example
+from probes.data.datasets.plain import load_jsonl
 from probes.errors import StoreError
 from probes.reproduce.papers import CLAIMS
 from probes.reproduce.reproduce import Plan, merge, reproduce

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from probes.model.folder import read_bundle
-from probes.signals import measure
+from probes.signals.measure import measure
 from probes.types import (
     NOTHING,
     POSITIONS,

@@ -16,7 +16,7 @@ import pytest
 from probes.labels import judge
 from probes.model.bundle import Bundle
 from probes.model.folder import read_bundle
-from probes.signals import measure
+from probes.signals.measure import measure
 from probes.signals.question import QuestionModel
 from probes.types import Domain, Generation, Missing, Query
 from service.engines.base import Engine

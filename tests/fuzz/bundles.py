@@ -19,7 +19,7 @@ from probes.model.bundle import Bundle
 from probes.model.certificate import Certificate
 from probes.model.folder import MANIFEST, SUMS, TENSORS, read_bundle, write_bundle
 from probes.types import CONSISTENCY_MODES, Missing, Query
-from service.schemas.policy import read_policy
+from service.gate.policy_file import read_policy
 from tests.fuzz.folder import folder
 from tests.fuzz.words import has_words
 

@@ -23,7 +23,8 @@ from starlette.datastructures import Headers
 
 from probes.data.datasets import load_dataset
 from probes.errors import DataError
-from probes.pictures import Limits, PictureRefused, decode
+from probes.pictures.container import Limits, PictureRefused
+from probes.pictures.decoder import decode
 from service.access.key_file import KeyFileError, load_keys, new_key, save_keys, utc_now
 from service.access.tokens import (
     JwksError,
@@ -35,10 +36,9 @@ from service.access.tokens import (
 )
 from service.errors import ServiceError
 from service.http.body import check_headers, from_form
-from service.http.form_body import read_form
 from service.http.json_body import read_model
-from service.images.decode import decode_base64
-from service.images.fetch_url import is_url
+from service.http.translate_chat import locate, to_answer_request
+from service.images.data_uri import decode_base64, is_url
 from service.schemas.answer import AnswerRequest
 from service.schemas.chat import ChatRequest
 from service.schemas.policy import PolicyRequest
@@ -91,7 +91,7 @@ def read_multipart(data: bytes) -> None:
     headers = Headers(raw=[(b"content-type", kind)])
     try:
         check_headers(headers)
-        from_form(read_form(headers["content-type"], body))
+        from_form(headers["content-type"], body)
     except ServiceError as error:
         _told(error)
 
@@ -141,8 +141,8 @@ def read_json_body(data: bytes) -> None:
         if isinstance(asked, AnswerRequest) and not is_url(asked.image):
             decode_base64(asked.image, MOST_BYTES)
         if isinstance(asked, ChatRequest):
-            question, image = asked.locate()
-            asked.to_request(question.value, image.value)
+            question, image = locate(asked)
+            to_answer_request(asked, question.value, image.value)
     except ServiceError as error:
         _told(error)
     except ValidationError:

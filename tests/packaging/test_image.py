@@ -106,7 +106,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Path:
         IMAGE / "install.sh",
         folder / "wheels",
         target,
-        "transformers",
+        "transformers,train",
         constraints,
         PIP_OPTIONS="--no-deps --no-index",
     )

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from probes.data.collect import collect
-from probes.data.datasets import Example, load_jsonl
+from probes.data.datasets.example import Example
+from probes.data.datasets.plain import load_jsonl
 from probes.data.store import Arrays, Store, Writer
 from probes.fit.train import train
 from probes.guarantee.certify import certify

@@ -84,7 +84,7 @@ class Line:
 
     async def reason(self) -> str:
         """Why the next answer is decided as it is, after the audits were read."""
-        self._gate.keeper.settle()
+        self._gate.record_keeping.settle()
         self._gate.rules.promise.read()
         return str((await self.ask(self.accepted[-1]))["reason"])
 

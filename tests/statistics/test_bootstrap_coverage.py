@@ -5,16 +5,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from probes.stats.metrics import (
-    aurc,
-    auroc,
-    brier,
-    cluster_bootstrap,
-    e_aurc,
-    effective_reliability,
-    paired_difference,
-    point_biserial,
-)
+from probes.stats.bootstrap import cluster_bootstrap, paired_difference
+from probes.stats.metrics import aurc, auroc, brier, e_aurc, effective_reliability, point_biserial
 from probes.types import Interval
 
 RUNS = pytest.mark.parametrize(

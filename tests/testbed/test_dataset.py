@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from probes.data.datasets import load_jsonl
+from probes.data.datasets.plain import load_jsonl
 from probes.data.images import load_image
 from testbed.dataset import write_dataset
 from testbed.drawing import render

@@ -11,11 +11,8 @@ import re
 from pathlib import Path
 from typing import Literal, get_args
 
-from probes.data.datasets.example import Example as Example
 from probes.data.datasets.example import Loaded, gather
-from probes.data.datasets.example import Problem as Problem
 from probes.data.datasets.lines import read_bytes
-from probes.data.datasets.plain import load_jsonl as load_jsonl
 from probes.data.datasets.plain import read_csv, read_jsonl
 from probes.data.datasets.pope import read_pope
 from probes.data.datasets.vqa import annotations_beside, read_vqa

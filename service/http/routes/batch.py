@@ -27,7 +27,7 @@ from service.http.batch_lines import Line, Lines
 from service.http.body import check_headers, media_type, parse_ask
 from service.http.idempotency import HEADER
 from service.http.problems import problem_body, problem_responses
-from service.http.routes.answer import give_answer
+from service.http.routes.answer import admit
 from service.observe.tracing import RequestSpan
 from service.schemas.answer import AnswerRequest
 
@@ -73,11 +73,11 @@ async def post_batch(request: Request) -> Response:
         )
     gate: Gate = request.app.state.gate
     gate.check_ready()
-    return _Answers(request, gate)
+    return _LinesOut(request, gate)
 
 
-class _Answers(Response):
-    """The lines out. Reading goes on while writing waits, so no sender can be locked out.
+class _LinesOut(Response):
+    """Writes the lines out. It reads on while a write waits, so no sender is locked out.
 
     Lines being worked on are bounded by ``batch_concurrency``, answers that wait for their reader
     by ``batch_lines``.
@@ -125,7 +125,7 @@ class _Answers(Response):
         raise ClientDisconnect
 
     async def _begin(self, group: asyncio.TaskGroup, line: Line) -> asyncio.Task[bytes]:
-        """Work on a line as soon as there is a place; what it holds is let go after that."""
+        """Start on a line as soon as there is a place, and release what it holds at the end."""
         try:
             await self._slots.acquire()
         except asyncio.CancelledError:
@@ -136,19 +136,19 @@ class _Answers(Response):
             self._slots.release()
             self._gate.held.close(line.arrival)
 
-        task = group.create_task(self._answer(line))
+        task = group.create_task(self._line_out(line))
         task.add_done_callback(ended)
         return task
 
-    async def _answer(self, line: Line) -> bytes:
-        """One line out. Only a fault of ours is logged; the rest is told."""
+    async def _line_out(self, line: Line) -> bytes:
+        """Make one line out: an answer or a problem. Only a fault of ours is logged."""
         request, span = self._as_request(line)
         state: dict[str, Any] = request.scope["state"]
         try:
             if isinstance(line.content, ServiceError):
                 raise line.content
             await self._wait_for_room()
-            answer, _ = await give_answer(request, parse_ask)
+            answer, _ = await admit(request, parse_ask)
             told = answer.model_dump(mode="json")
         except Exception as error:
             if not isinstance(error, ServiceError):
@@ -157,7 +157,7 @@ class _Answers(Response):
                     "the service failed; its operator finds why in the log under " + state["id"]
                 )
             state["kind"] = error.kind
-            self._gate.telemetry.rejected.labels(error.kind).inc()
+            request.app.state.telemetry.rejected.labels(error.kind).inc()
             told = problem_body(error, state["id"])
         finally:
             if span is not None:

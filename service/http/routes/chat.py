@@ -16,16 +16,18 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from probes.types import Generation
 from service.errors import Invalid, NotFound, ServiceError, UnsupportedType
+from service.gate.ask import Ask, Outcome
 from service.gate.gate import Gate
-from service.gate.pipeline import Ask, Outcome
-from service.http.body import ask_of, media_type
-from service.http.idempotency import HEADER, once
+from service.http.body import ask_of, media_type, take_body
+from service.http.idempotency import HEADER, once_per_key
 from service.http.json_body import read_model
 from service.http.openai_errors import error_body, error_responses
+from service.http.openapi import request_body
 from service.http.problems import problem_body
-from service.http.routes.answer import give_answer
-from service.schemas.answer import AnswerRequest, AnswerResponse, inlined
-from service.schemas.chat import ChatRequest, Chunks, Completion
+from service.http.routes.answer import admit
+from service.http.translate_chat import Chunks, locate, to_answer_request, to_completion
+from service.schemas.answer import AnswerRequest, AnswerResponse
+from service.schemas.chat import ChatRequest, Completion
 
 log = structlog.get_logger("service.http.routes.chat")
 router = APIRouter(tags=["openai"])
@@ -53,29 +55,17 @@ async def get_model(name: str, request: Request) -> Response:
     return JSONResponse(_model(gate))
 
 
-_REQUEST_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": inlined(ChatRequest.model_json_schema()),
-            }
-        },
-    }
-}
-
-
 @router.post(
     "/v1/chat/completions",
     response_model=Completion,
     responses=error_responses((400, 404, 413, 415, 422, 503, 504))
     | {200: {"content": {"text/event-stream": {}}}},
-    openapi_extra=_REQUEST_BODY,
+    openapi_extra=request_body({"application/json": ChatRequest}),
     summary="The same as /v1/answer in the OpenAI shape, with a `reliability` object beside it",
 )
 async def post_completion(request: Request) -> Response:
     """One user message with one text and one image; what the gate cannot do is refused."""
-    return await once(request, _Completion(request).reply)
+    return await once_per_key(request, _Completion(request).reply)
 
 
 class _Completion:
@@ -84,7 +74,7 @@ class _Completion:
     def __init__(self, request: Request) -> None:
         self._request = request
         self._gate: Gate = request.app.state.gate
-        self._asked: ChatRequest | None = None
+        self._stream = False
         self._bundle = self._gate.bundle
         self._generated: asyncio.Future[Generation] = asyncio.Future()
         # A stream that is kept under a key is kept whole.
@@ -92,21 +82,21 @@ class _Completion:
 
     async def reply(self) -> Response:
         """The response. A stream that need not be held begins as soon as there is an answer."""
-        answering = asyncio.create_task(give_answer(self._request, self._parse))
+        answering = asyncio.create_task(admit(self._request, self._parse))
         either: set[asyncio.Future[Any]] = {answering, self._generated}
         _end_with_request(answering)
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not answering.done():
             return StreamingResponse(self._early(answering), headers=_NO_CACHE, media_type=_EVENTS)
         answer, outcome = await answering
-        if self._asked is not None and self._asked.stream:
+        if self._stream:
             events = b"".join(self._events(answer, outcome))
             return Response(events, headers=_NO_CACHE, media_type=_EVENTS)
         ended = outcome.generation.finish_reason
-        body = Completion.from_answer(answer, ended, int(time.time()))
+        body = to_completion(answer, ended, int(time.time()))
         return Response(body.model_dump_json(), media_type="application/json")
 
-    async def _parse(self, request: Request, body: bytes, gate: Gate) -> Ask:
+    async def _parse(self, request: Request, gate: Gate) -> Ask:
         kind = media_type(request.headers)
         if kind != "application/json":
             raise UnsupportedType(
@@ -114,21 +104,21 @@ class _Completion:
                 field="Content-Type",
                 kind="unsupported_body",
             )
-        self._asked, own = asked, _ = await gate.parse(len(body), lambda: self._read(body, gate))
+        self._stream, own = await gate.parse(len(request.state.body), self._read)
         ask = await ask_of(own, gate, request.state.caller.id)
         self._bundle = ask.rules.bundle
-        if asked.stream and not self._hold:
+        if self._stream and not self._hold:
             return replace(ask, on_generation=self._generated.set_result)
         return ask
 
-    def _read(self, body: bytes, gate: Gate) -> tuple[ChatRequest, AnswerRequest]:
-        """The request as it came, and in the gate's own shape."""
+    def _read(self) -> tuple[bool, AnswerRequest]:
+        """Whether a stream is asked for, and the request in the gate's own shape."""
         try:
-            asked = read_model(ChatRequest, body)
-            _check_model(asked.model, gate)
-            question, image = asked.locate()
+            asked = read_model(ChatRequest, take_body(self._request))
+            _check_model(asked.model, self._gate)
+            question, image = locate(asked)
             self._request.state.fields = {"question": question.field, "image": image.field}
-            return asked, asked.to_request(question.value, image.value)
+            return bool(asked.stream), to_answer_request(asked, question.value, image.value)
         except ValidationError as error:
             raise Invalid.from_validation(error) from error
 
@@ -140,7 +130,7 @@ class _Completion:
     async def _early(
         self, answering: asyncio.Task[tuple[AnswerResponse, Outcome]]
     ) -> AsyncIterator[bytes]:
-        """The answer now, the decision when it is known; an error is then the last event."""
+        """Send the answer now, the decision once it is known. An error is the last event."""
         bundle = self._bundle
         request_id = self._request.state.id
         chunks = Chunks(request_id, bundle.model.name, bundle.id, int(time.time()))
@@ -152,7 +142,7 @@ class _Completion:
             self._request.state.kind = error.kind
             yield _event(error_body(problem_body(error, request_id), {}))
         except Exception:
-            # The status is sent; Access could only cut the stream off.
+            # The status is sent; the request log could only cut the stream off.
             log.exception("failed", id=request_id)
             self._request.state.kind = "internal_error"
             told = ServiceError("the service failed after its answer; do not use the answer")
@@ -163,7 +153,7 @@ class _Completion:
 
 
 def _end_with_request(answering: asyncio.Task[Any]) -> None:
-    """What is not done when the request ends is given up: whoever sent it has hung up."""
+    """Cancel the work when the request ends before it: the caller has hung up."""
     request = asyncio.current_task()
     assert request is not None
     request.add_done_callback(lambda _: answering.cancel())

@@ -1,4 +1,4 @@
-"""Is it alive, is it ready: for Kubernetes, and under the Open Inference Protocol's names."""
+"""Liveness and readiness, for Kubernetes and under the Open Inference Protocol's names."""
 
 from __future__ import annotations
 
@@ -41,6 +41,6 @@ async def ready(request: Request) -> Response:
     body: dict[str, Any] = {"ready": state == "ready", "state": state} | (
         {"detail": why} if why else {}
     )
-    if gate.keeper is not None:
-        body["records"] = gate.keeper.health
+    if gate.record_keeping is not None:
+        body["records"] = gate.record_keeping.health
     return JSONResponse(body, 200 if state == "ready" else 503)

@@ -8,10 +8,10 @@ from service.gate.gate import Gate
 from service.gate.reload import reload_bundle, replace_policy
 from service.http.body import read_small_body
 from service.http.json_body import read_model
+from service.http.openapi import request_body
 from service.http.problems import problem_responses
-from service.schemas.answer import inlined
-from service.schemas.policy import PolicyRequest
-from service.schemas.policy_response import PolicyResponse
+from service.http.translate import to_policy_response
+from service.schemas.policy import PolicyRequest, PolicyResponse
 
 router = APIRouter(tags=["policy"])
 admin = APIRouter(tags=["policy"])
@@ -21,20 +21,13 @@ admin = APIRouter(tags=["policy"])
 async def get_policy(request: Request) -> PolicyResponse:
     """What decides now."""
     gate: Gate = request.app.state.gate
-    return PolicyResponse.from_rules(gate.rules, gate.settings.mode)
+    return to_policy_response(gate.rules, gate.settings.mode)
 
 
 @admin.put(
     "/v1/policy",
     responses=problem_responses((413, 422, 503)),
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {"schema": inlined(PolicyRequest.model_json_schema())},
-            },
-        }
-    },
+    openapi_extra=request_body({"application/json": PolicyRequest}),
     summary="Put another policy in force until the next reload or restart",
 )
 async def put_policy(request: Request) -> PolicyResponse:
@@ -42,7 +35,7 @@ async def put_policy(request: Request) -> PolicyResponse:
     gate: Gate = request.app.state.gate
     asked = read_model(PolicyRequest, await read_small_body(request, gate))
     rules = await replace_policy(gate, asked)
-    return PolicyResponse.from_rules(rules, gate.settings.mode)
+    return to_policy_response(rules, gate.settings.mode)
 
 
 @admin.post(
@@ -54,4 +47,4 @@ async def post_reload(request: Request) -> PolicyResponse:
     """What decides from now on; after an error it is what decided before."""
     gate: Gate = request.app.state.gate
     rules = await reload_bundle(gate)
-    return PolicyResponse.from_rules(rules, gate.settings.mode)
+    return to_policy_response(rules, gate.settings.mode)

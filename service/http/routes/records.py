@@ -1,4 +1,4 @@
-"""What was answered, and what it turned out to be: read answers, tell outcomes."""
+"""``/v1/answers`` and ``/v1/outcomes``: read recorded answers, tell what they turned out to be."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Query, Request
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
-from probes.errors import DataError
 from probes.types import Reason, Verdict
 from service.access.authenticator import ANONYMOUS, Caller
 from service.errors import Invalid, NotFound
 from service.gate.gate import Gate
 from service.http.body import read_small_body
 from service.http.json_body import read_model
+from service.http.openapi import request_body
 from service.http.problems import problem_responses
+from service.http.translate_records import to_outcome, to_recorded_answer
 from service.records.answer import AnswerRecord
 from service.records.errors import InvalidRecord, UnknownAnswer
 from service.records.listing import Filter
@@ -35,12 +36,6 @@ from service.schemas.records import (
 router = APIRouter(tags=["records"])
 Result = TypeVar("Result")
 PROBLEMS = problem_responses((400, 404, 413, 422, 503, 504))
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": OutcomeRequest.model_json_schema()}},
-    }
-}
 
 
 def _written_out(value: Any) -> Any:
@@ -97,18 +92,14 @@ class ListQuery(BaseModel):
     "/v1/outcomes",
     response_model=OutcomeResponse,
     responses=PROBLEMS,
-    openapi_extra=_BODY,
+    openapi_extra=request_body({"application/json": OutcomeRequest}),
     summary="Tell what an answer turned out to be",
 )
 async def post_outcome(request: Request) -> OutcomeResponse:
     """The same word twice from one reviewer is kept once; another word is kept beside it."""
     body = await read_small_body(request, request.app.state.gate)
     told = read_model(OutcomeRequest, body or b"null")
-    try:
-        outcome = told.outcome(_subject(request))
-    except DataError as error:  # the rule cannot judge the reference
-        field = str(error).partition(":")[0].replace("references", "reference")
-        raise Invalid(str(error), field=field, kind="invalid_field") from error
+    outcome = to_outcome(told, _subject(request))
 
     def tell(store: RecordStore) -> OutcomeResponse:
         status = store.add_outcome(outcome)
@@ -124,7 +115,7 @@ async def post_outcome(request: Request) -> OutcomeResponse:
 
 
 def _subject(request: Request) -> str | None:
-    """Who tells, where the service asks; None where anybody may call."""
+    """The caller's subject; None where the service asks for no keys."""
     caller: Caller = request.state.caller
     return None if caller is ANONYMOUS else caller.owner or caller.id
 
@@ -137,7 +128,7 @@ async def get_answer(request: Request, id: str) -> RecordedAnswer:
         record = store.get(id) if id.isalnum() and len(id) <= 26 else None
         if record is None:
             raise UnknownAnswer(f"there is no answer {id[:26]!r} in the records")
-        return RecordedAnswer.of(record, store.outcomes_of([id]))
+        return to_recorded_answer(record, store.outcomes_of([id]))
 
     return await _read(request, find)
 
@@ -153,7 +144,7 @@ async def list_answers(request: Request, query: Annotated[ListQuery, Query()]) -
         for outcome in store.outcomes_of(list(told)):
             told[outcome.answer_id].append(outcome)
         answers = [
-            RecordedAnswer.of(record, told[record.id], blind=second)
+            to_recorded_answer(record, told[record.id], blind=second)
             for record in page.answers
             if not second or _due(record, told[record.id], me)
         ]
@@ -168,10 +159,10 @@ def _due(record: AnswerRecord, words: list[Outcome], me: str | None) -> bool:
 
 
 async def _read(request: Request, work: Callable[[RecordStore], Result]) -> Result:
-    """Ask the records; an answer that is just being written is waited for."""
+    """Read the records, and wait for an answer that is just being written."""
     gate: Gate = request.app.state.gate
-    keeper = gate.keeper
-    if keeper is None:
+    record_keeping = gate.record_keeping
+    if record_keeping is None:
         raise NotFound(
             "this service keeps no records; its operator sets VLM_GATE_RECORDS_URL",
             kind="records_off",
@@ -181,12 +172,12 @@ async def _read(request: Request, work: Callable[[RecordStore], Result]) -> Resu
         try:
             return work(store)
         except UnknownAnswer:
-            keeper.settle()
+            record_keeping.settle()
             return work(store)
 
     try:
         async with asyncio.timeout(gate.settings.deadline_seconds):
-            return await keeper.read(patient)
+            return await record_keeping.read(patient)
     except TimeoutError as error:
         raise gate.deadline() from error
     except UnknownAnswer as error:

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from probes.data.shards import Column, Row, each, fill
+from probes.data.bounded import gather_bounded
+from probes.data.shards import Column, Row, fill
 from probes.errors import StoreError
 from probes.types import Missing
 
@@ -76,7 +77,7 @@ def test_another_setup_and_a_damaged_shard_are_refused(tmp_path: Path) -> None:
         run(folder, Squares())
 
 
-def test_each_keeps_the_order_and_the_limit() -> None:
+def test_bounded_work_keeps_the_order_and_the_limit() -> None:
     inside, most = 0, 0
 
     async def work(item: int) -> int:
@@ -87,7 +88,7 @@ def test_each_keeps_the_order_and_the_limit() -> None:
         inside -= 1
         return item * 10
 
-    assert asyncio.run(each(range(9), work, 3)) == [item * 10 for item in range(9)]
+    assert asyncio.run(gather_bounded(range(9), work, 3)) == [item * 10 for item in range(9)]
     assert most == 3
 
 
@@ -98,4 +99,4 @@ def test_the_first_error_ends_it() -> None:
         return item
 
     with pytest.raises(ValueError, match="two"):
-        asyncio.run(each(range(5), work, 2))
+        asyncio.run(gather_bounded(range(5), work, 2))

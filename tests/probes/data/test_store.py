@@ -17,16 +17,17 @@ import pytest
 from PIL import Image
 
 from probes.data.collect import collect, dataset_hash
-from probes.data.columns import measure_columns, measure_distance, measure_risk
-from probes.data.datasets import Example
+from probes.data.columns import StoreView, measure_risk
+from probes.data.datasets.example import Example
 from probes.data.images import load_image
 from probes.data.store import load
 from probes.errors import DataError, QuestionRefused, StoreError
-from probes.pictures import Limits
+from probes.pictures.container import Limits
 from probes.readouts import default_layers
-from probes.signals import measure
+from probes.signals.consistency import measure_consistency
+from probes.signals.measure import measure
 from probes.signals.sampling import CHUNK, draw_chunk, image_hash, sample_seed
-from probes.types import GenerationSettings, HiddenStateProbe, Missing, Query, SampleSet
+from probes.types import GenerationSettings, HiddenStateProbe, Missing, Query
 from tests.probes.pictures.cases import cases
 from tests.probes.pictures.damaged import damaged, lost
 
@@ -104,7 +105,7 @@ def test_a_run_that_broke_goes_on_and_ends_the_same(
         np.testing.assert_array_equal(resumed.hidden(place), whole.hidden(place))
 
 
-def test_a_blank_companion_has_the_same_examples_and_other_states(
+def test_a_blank_run_has_the_same_examples_and_other_states(
     examples: tuple[Example, ...], tmp_path: Path
 ) -> None:
     real = gather(examples, tmp_path / "real")
@@ -264,16 +265,17 @@ def test_sampling_is_the_same_for_the_same_request() -> None:
 
 def test_columns_of_a_store_are_what_measure_gives_in_service(run: Any) -> None:
     bundle, engine = run.certified, synthetic.SyntheticEngine()
-    columns = measure_columns(run.store, bundle.probe, bundle.kinds)
-    distance, _ = measure_distance(run.store, bundle.probe, bundle.domain)
-    first, second = (measure_risk(columns, m) for m in (bundle.stage_one, bundle.stage_two))
+    view = StoreView(run.store, bundle)
+    distance, _ = view.distance
+    first, second = (measure_risk(view.columns, m) for m in (bundle.stage_one, bundle.stage_two))
     for row in range(0, len(run.store.records), 97):
         record = run.store.records[row]
         query = Query(load_image(Path(record.image_path)), record.question, 8)
         generation = asyncio.run(engine.generate(query, bundle.readout))
-        samples = SampleSet(record.samples, 6)
-        for given, risk in ((None, first), (samples, second)):
-            signals = measure(query, generation, bundle, given)
+        measured = measure(query, generation, bundle)
+        sampled = measure_consistency(generation.answer, record.samples, 6)
+        for consistency, risk in ((measured.self_consistency, first), (sampled, second)):
+            signals = dataclasses.replace(measured, self_consistency=consistency)
             assert isinstance(signals.hidden_state_probe, HiddenStateProbe)
             assert not isinstance(signals.domain, Missing)
             assert bundle.assess(signals).score == pytest.approx(risk[row], abs=1e-6)

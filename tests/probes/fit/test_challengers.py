@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from probes.data.blank_run import blank_rows
-from probes.data.columns import states
 from probes.data.splits import splits_of
 from probes.data.store import Store, Writer
 from probes.errors import StoreError
@@ -95,7 +94,7 @@ def test_where_only_an_mlp_sees_it_a_linear_probe_ships_and_the_table_says_so(
     store = made_up(run.store, tmp_path / "store", "real", np.column_stack([first, second]), wrong)
     fit = np.arange(count) % 5 < 3
     select = ~fit
-    hidden, _ = states(store, (2, "prompt_last"))
+    hidden = store.hidden((2, "prompt_last"))
     probe = fit_linear_probe(
         hidden[fit], wrong[fit], layer=2, position="prompt_last", regularisation=0.1
     )

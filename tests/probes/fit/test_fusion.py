@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probes.data.columns import measure_columns, measure_risk
+from probes.data.columns import StoreView, measure_risk
 from probes.data.store import Store
 from probes.fit.fusion import BY_KIND, CANDIDATES, by_kind, choose_fusion, fit_risk_model
 from probes.fit.train import train
 from probes.model.bundle import Bundle
-from probes.model.risk import FEATURES
 from probes.report.risk_words import has_probe, made_of
+from probes.signals.catalogue import FEATURES
 from probes.stats.metrics import auroc
 from probes.types import (
     Domain,
@@ -147,21 +147,21 @@ def test_offline_and_in_service_the_same(by_kinds: tuple[Store, Bundle]) -> None
     """Of a loaded bundle, with the kind told from the question by the call that serves."""
     store, bundle = by_kinds
     assert bundle.kinds is not None
-    measured = measure_columns(store, bundle.probe, bundle.kinds)
-    risk = measure_risk(measured, bundle.stage_one)
+    columns = StoreView(store, bundle).columns
+    risk = measure_risk(columns, bundle.stage_one)
     assert np.isfinite(risk).all()
     for row in range(0, len(store.records), 97):
         record = store.records[row]
-        columns = {name: measured.columns[name] for name in FEATURES}
-        one = signals(columns, row, bundle.kinds.tell(record.question))
+        values = {name: columns.values[name] for name in FEATURES}
+        one = signals(values, row, bundle.kinds.tell(record.question))
         assert bundle.assess(one).score == pytest.approx(risk[row])
 
 
 def test_a_question_of_unknown_words_is_never_accepted(by_kinds: tuple[Store, Bundle]) -> None:
     store, bundle = by_kinds
     assert bundle.kinds is not None
-    columns = measure_columns(store, bundle.probe).columns
-    one = signals(dict(columns), 0, bundle.kinds.tell("xyzzy"))
+    values = StoreView(store, bundle).columns.values
+    one = signals(dict(values), 0, bundle.kinds.tell("xyzzy"))
     assessment = bundle.assess(one)
     assert assessment.score == Missing("unknown_words")
     decision = bundle.policy.decide(assessment, Missing("no_certificate"))

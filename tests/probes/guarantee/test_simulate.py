@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from probes.data.columns import StoreView
 from probes.data.splits import splits_of
 from probes.guarantee.betting import bound_bet, try_threshold
 from probes.guarantee.composed import (
@@ -32,7 +33,7 @@ def test_every_answer_is_accepted_escalated_or_rejected(run: Any, mode: Any) -> 
     assert 0 < row.rejected < 0.5
     assert row.guaranteed == Missing("not_tested")
     rows = splits_of(run.store, bundle) == "select"
-    accepted = policy_risk(stage_risks(run.store, bundle), bundle, mode)[rows] <= 0.1
+    accepted = policy_risk(stage_risks(StoreView(run.store, bundle)), bundle, mode)[rows] <= 0.1
     assert row.coverage == accepted.mean()
     assert row.risk == run.store.wrong[rows][accepted].mean()
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from probes.data.columns import StoreView
 from probes.data.splits import splits_of
 from probes.guarantee.certify import _observed, certify
 from probes.guarantee.composed import policy_risk, stage_risks
@@ -114,7 +115,7 @@ def test_small_slices_share_a_certificate_that_says_so(sliced: Bundle) -> None:
 def test_what_calibration_saw_of_each_small_slice(run: Any) -> None:
     """One observed error per slice, within its bounds."""
     splits = splits_of(run.store, run.trained)
-    risk = policy_risk(stage_risks(run.store, run.trained), run.trained, "never")
+    risk = policy_risk(stage_risks(StoreView(run.store, run.trained)), run.trained, "never")
     names = slice_names(run.store.records, Slicing("kind", "task"))
     made = run.certified.certificates["never"].to_dict()
     plain = {key: value for key, value in made.items() if key not in ("id", "seal")}

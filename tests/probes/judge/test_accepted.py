@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from probes.data.columns import StoreView
 from probes.data.splits import splits_of
 from probes.guarantee.composed import modes_of
 from probes.judge.accepted import above_alpha, accepted_table
@@ -25,7 +26,7 @@ def test_rows(run: Any) -> np.ndarray:
 
 def test_kinds_add_up_to_all_answers(run: Any, test_rows: np.ndarray) -> None:
     table = accepted_table(
-        run.store, run.certified, test_rows, policy_risks(run.store, run.certified)
+        run.store, run.certified, test_rows, policy_risks(StoreView(run.store, run.certified))
     )
     assert {row["self_consistency"] for row in table} == set(run.certified.certificates)
     for mode, certificate in run.certified.certificates.items():
@@ -54,7 +55,7 @@ def test_a_slice_is_judged_by_the_certificate_that_serves_it(
         *run.certified.attempts, CertificateAttempt(0.10, "never", own, ("defect",)),
     )  # fmt: skip
     sliced = replace(run.certified, attempts=attempts, slicing=Slicing("kind", "kind"))
-    risks = policy_risks(run.store, sliced)
+    risks = policy_risks(StoreView(run.store, sliced))
     table = accepted_table(run.store, sliced, test_rows, risks)
     rows = {row["name"]: row for row in table if row["self_consistency"] == "never"}
     defect = np.array([record.kind == "defect" for record in run.store.records]) & test_rows
@@ -69,7 +70,9 @@ def test_a_slice_is_judged_by_the_certificate_that_serves_it(
 def test_without_a_certificate_there_is_nothing_to_tell(run: Any, test_rows: np.ndarray) -> None:
     assert modes_of(run.trained)
     assert (
-        accepted_table(run.store, run.trained, test_rows, policy_risks(run.store, run.trained))
+        accepted_table(
+            run.store, run.trained, test_rows, policy_risks(StoreView(run.store, run.trained))
+        )
         == []
     )
     assert shown({"accepted": []}).rows == shown({}).rows == ()

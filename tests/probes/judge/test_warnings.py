@@ -17,7 +17,7 @@ from probes.data.store import Store, Writer
 from probes.fit.train import train
 from probes.guarantee.certify import certify
 from probes.judge.evaluate import evaluate
-from probes.judge.warnings import flags
+from probes.judge.warnings import find_warnings
 from probes.report.report import warnings
 from probes.types import Interval, Missing
 from service.cli import app
@@ -33,7 +33,7 @@ def judged(store: Store, out: Path, blank: Store | None = None) -> tuple[Any, di
 
 
 def names(evaluation: dict[str, Any]) -> list[str]:
-    return [flag["name"] for flag in evaluation["flags"]]
+    return [one["name"] for one in evaluation["flags"]]
 
 
 @pytest.fixture
@@ -98,10 +98,10 @@ def test_a_kind_whose_accepted_answers_err_more_than_alpha_is_flagged() -> None:
         "certificates": [{"alpha": 0.1, "certificate": {}}],
         "accepted": [row, {**row, "name": "open", "error": missing}],
     }  # fmt: skip
-    (flag,) = flags(evaluation)
-    assert flag["name"] == "accepted_above_alpha"
-    assert "of kind count 30.0% [20.0%, 40.0%] are wrong" in flag["text"]
-    assert flags({**evaluation, "serving_alpha": 0.25}) == [
+    (warning,) = find_warnings(evaluation)
+    assert warning["name"] == "accepted_above_alpha"
+    assert "of kind count 30.0% [20.0%, 40.0%] are wrong" in warning["text"]
+    assert find_warnings({**evaluation, "serving_alpha": 0.25}) == [
         {"name": "no_certificate", "text": "no certificate: nothing is accepted automatically"}
     ]
 

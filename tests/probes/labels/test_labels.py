@@ -1,8 +1,8 @@
 import pytest
 
 from probes.errors import DataError
-from probes.labels import LABEL_RULES, Label, check_references, judge
-from probes.labels.rule import parse_rule
+from probes.labels import Label, check_references, judge
+from probes.labels.rule import LABEL_RULES, parse_rule
 from probes.types import Missing
 from tests.label_cases import CASES, Case
 

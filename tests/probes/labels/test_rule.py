@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from probes.errors import DataError
-from probes.labels import LABEL_RULES, judge
-from probes.labels.rule import Rule, parse_rule
+from probes.labels import judge
+from probes.labels.rule import LABEL_RULES, Rule, parse_rule
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from probes.labels import LABEL_RULES, check_references, judge
-from probes.labels.rule import parse_rule
+from probes.labels import check_references, judge
+from probes.labels.rule import LABEL_RULES, parse_rule
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "datasets.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| `(\{.*\})` \| (.*) \| (.*) \|$", DOCUMENT, re.MULTILINE)

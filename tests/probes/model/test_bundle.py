@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from probes.data.columns import StoreView
 from probes.errors import BundleError
 from probes.fit.calibrate import fit_isotonic, fit_platt, fit_venn_abers
 from probes.fit.train import train
@@ -127,7 +128,7 @@ def test_format_2_is_still_read_and_has_no_question_side(run: Any, tmp_path: Pat
     rehash(tmp_path / "bundle")
     loaded = read_bundle(tmp_path / "bundle")
     assert (loaded.id, loaded.questions) == (old.id, Missing("no_question_side"))
-    assert stage_risks(run.store, loaded).inside.mean() > 0.8
+    assert stage_risks(StoreView(run.store, loaded)).inside.mean() > 0.8
     with pytest.raises(BundleError, match="train the bundle again"):
         with_questions(loaded, "exact")
 
@@ -162,7 +163,7 @@ def test_what_the_questions_shut_out_the_certificate_does_not_count(run: Any) ->
         run.trained,
         questions=replace(kept, questions=kept.questions[:1], counts=(1,), mode="exact"),
     )
-    inside = stage_risks(run.store, narrow).inside
+    inside = stage_risks(StoreView(run.store, narrow)).inside
     assert not inside[asked != kept.questions[0]].any()
     assert inside[asked == kept.questions[0]].mean() > 0.8
 
@@ -170,7 +171,7 @@ def test_what_the_questions_shut_out_the_certificate_does_not_count(run: Any) ->
 def test_a_degenerate_answer_is_never_accepted_offline(run: Any) -> None:
     records = [replace(one, answer="yes yes yes") for one in run.store.records[:5]]
     store = replace(run.store, records=(*records, *run.store.records[5:]))
-    stages = stage_risks(store, run.trained)
+    stages = stage_risks(StoreView(store, run.trained))
     assert not stages.inside[:5].any()
     assert np.isinf(policy_risk(stages, run.trained, "never")[:5]).all()
 

@@ -2,18 +2,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
-from probes.guarantee.composed import composed_risk
+from probes.guarantee.composed import composed_reject, composed_risk
 from probes.model.certificate import Certificate
-from probes.model.policy import Policy, settled
+from probes.model.policy import Policy, PolicyMode, TwoStages, settled
+from probes.signals.sampling import CHUNK
 from probes.types import (
     CONSISTENCY_MODES,
+    ConsistencyMode,
     Decision,
     Domain,
+    FloatArray,
     HiddenStateProbe,
     ImageDomain,
     Missing,
@@ -21,6 +25,7 @@ from probes.types import (
     SelfConsistency,
     Signals,
     TokenConfidence,
+    Verdict,
 )
 
 CERTIFICATE = Certificate(
@@ -129,30 +134,99 @@ def test_sampling_stops_only_when_nothing_can_change(
     assert settled("yes", samples, 10, decide_at(least)) is expected
 
 
+SAMPLES = 7
+"""Sampled in chunks of :data:`CHUNK`, so that the last one is shorter."""
+
+
+class Answers:
+    """Random answers: both risks, the samples, and whether the policy looks at them at all.
+
+    Risks are rounded, so that many of them lie exactly on a threshold.
+
+    Attributes:
+        first: risk of stage one, (n,); infinite where it is missing.
+        agreeing: per answer and sample, whether it says what the answer does, (n, SAMPLES).
+        table: risk of stage two by the number of agreeing ones, (n, SAMPLES + 1); infinite where it
+            is missing. Any function will do, not only one that falls.
+        inside: of the domain, (n,). empty: the answer says nothing, so no sample agrees with it.
+    """
+
+    def __init__(self, rng: np.random.Generator, count: int) -> None:
+        self.first = rng.random(count).round(1)
+        self.first[rng.random(count) < 0.1] = math.inf
+        self.agreeing = rng.random((count, SAMPLES)) < rng.random((count, 1))
+        self.table = rng.random((count, SAMPLES + 1)).round(1)
+        falling = rng.random(count) < 0.7
+        self.table[falling] = -np.sort(-self.table[falling])
+        self.table[rng.random(count) < 0.1] = math.inf
+        self.inside = rng.random(count) < 0.8
+        self.empty = rng.random(count) < 0.1
+
+    @property
+    def second(self) -> FloatArray:
+        """Risk of stage two with all samples, (n,)."""
+        rows = np.arange(len(self.first))
+        return np.where(self.empty, math.inf, self.table[rows, self.agreeing.sum(axis=1)])
+
+    def assess(self, row: int, signals: Signals) -> RiskAssessment:
+        """As a bundle does: stage two wherever there is any word of samples.
+
+        Where they say nothing there is a risk all the same: that the policy requires them counts.
+        """
+        consistency, score = signals.self_consistency, self.first[row]
+        stage = 1 if consistency == Missing("not_requested") else 2
+        if isinstance(consistency, SelfConsistency):
+            score = self.table[row, round(consistency.agreement * SAMPLES)]
+        return RiskAssessment(Missing("x") if math.isinf(score) else float(score), stage, signals)  # type: ignore[arg-type]
+
+    def decide(
+        self, row: int, policy: Policy, certificate: Certificate | Missing, mode: ConsistencyMode
+    ) -> tuple[Verdict, int]:
+        """What one answer's way through both stages comes to, and how many samples it took."""
+        stages = TwoStages(
+            policy,
+            certificate,
+            partial(self.assess, row),
+            assessment(0.0, inside=bool(self.inside[row])).signals,
+            mode=mode,
+            greedy="I do not know" if self.empty[row] else "yes",
+            planned=SAMPLES,
+        )
+        drawn = 0
+        while stages.unsettled:
+            chunk = self.agreeing[row, drawn : drawn + CHUNK]
+            stages.take(tuple("yes" if one else f"other {i}" for i, one in enumerate(chunk, drawn)))
+            drawn += len(chunk)
+        return stages.decide()[1].decision, drawn
+
+
 @pytest.mark.parametrize("mode", CONSISTENCY_MODES)
 @pytest.mark.parametrize("reject_above", [None, 0.7])
-def test_composed_risk_accepts_what_the_policy_accepts(
-    mode: Any, reject_above: float | None
+@pytest.mark.parametrize("kind", ["certified", "manual"])
+def test_many_at_once_are_decided_as_each_alone(
+    mode: ConsistencyMode, reject_above: float | None, kind: PolicyMode
 ) -> None:
-    rng = np.random.default_rng(0)
-    first, second = rng.random((2, 500)).round(2)
-    first[::17] = math.inf
-    inside = rng.random(500) < 0.8
-    policy = Policy(reject_above=reject_above)
-    risk = composed_risk(first, second, inside, mode, reject_above)
-    for threshold in (0.0, 0.3, 0.5):
-        certificate = replace(CERTIFICATE, threshold=threshold)
-
-        def decide(score: float, row: int, certificate: Certificate = certificate) -> Any:
-            known = Missing("x") if math.isinf(score) else float(score)
-            return assessment(known, inside=bool(inside[row])), certificate
-
-        for row in range(500):
-            one = decide(first[row], row)
-            accepted = policy.decide(*one).decision == "accept"
-            if mode == "always" or (mode == "auto" and policy.middle_band(*one)):
-                accepted = policy.decide(*decide(second[row], row)).decision == "accept"
-            assert accepted == (risk[row] <= threshold)
+    answers, count = Answers(np.random.default_rng(5), 150), 150
+    found = answers.first, answers.second, answers.inside, mode, reject_above
+    risk, drawn = composed_risk(*found), set()
+    for threshold in (0.0, 0.3, 0.7):
+        certified = kind == "certified"
+        policy = Policy(
+            mode=kind, accept_below=None if certified else threshold, reject_above=reject_above
+        )
+        certificate = replace(CERTIFICATE, threshold=threshold) if certified else NONE
+        rejected = composed_reject(*found, threshold)
+        assert not (rejected & (risk <= threshold)).any()
+        for row in range(count):
+            verdict, samples = answers.decide(row, policy, certificate, mode)
+            expected = (
+                "accept" if risk[row] <= threshold else "reject" if rejected[row] else "escalate"
+            )
+            assert verdict == expected, (row, threshold)
+            drawn.add(samples)
+    assert drawn == (
+        {0} if mode == "never" else {CHUNK, SAMPLES} | ({0} if mode == "auto" else set())
+    )
 
 
 def test_composed_risk_needs_the_second_stage() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from probes.model.certificate import Certificate
 from probes.model.policy import Policy
-from probes.model.precedence import PRECEDENCE, RULES
+from probes.model.precedence import RULES
 from probes.types import (
     AnswerForm,
     Domain,
@@ -24,6 +24,7 @@ from probes.types import (
     RiskAssessment,
     Signals,
     TokenConfidence,
+    Verdict,
 )
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "records.md"
@@ -41,6 +42,12 @@ CAUSES: dict[str, dict[str, Any]] = {
     "risk_above_reject": {"risk": 0.9},
     "risk_above_threshold": {"risk": 0.5},
 }
+PRECEDENCE: tuple[tuple[Reason, Verdict], ...] = (
+    *((rule.reason, rule.decision) for rule in RULES[:-1]),
+    ("audit", "escalate"),  # drawn in service, of the answers that the last rule accepts
+    (RULES[-1].reason, RULES[-1].decision),
+)
+"""Every reason with its decision, first to last, the draw of an audit among them."""
 
 
 def reason_of(causes: dict[str, Any]) -> str:

@@ -12,7 +12,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from probes.pictures import Limits, PictureRefused, decode
+from probes.pictures.container import Limits, PictureRefused
+from probes.pictures.decoder import decode
 from tests.probes.pictures.cases import COLOUR, SMOOTH, Pixels, encode, jpeg_plain, jpeg_with
 from tests.probes.pictures.writers import (
     SRGB,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from probes.pictures import Limits, PictureRefused, decode
+from probes.pictures.container import Limits, PictureRefused
+from probes.pictures.decoder import decode
 from tests.probes.pictures.damaged import WHOLE, damaged, lost, outcomes
 
 SEEN = {"PNG", "TIFF, deflate"}

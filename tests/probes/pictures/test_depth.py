@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from probes.pictures import Limits, decode
+from probes.pictures.container import Limits
+from probes.pictures.decoder import decode
 from probes.pictures.png import chunk
 from tests.probes.pictures.writers import Samples, png, rounded, samples, tiff
 

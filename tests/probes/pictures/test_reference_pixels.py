@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from probes.pictures import Limits, decode
+from probes.pictures.container import Limits
+from probes.pictures.decoder import decode
 from tests.probes.pictures.cases import cases
 
 

@@ -6,7 +6,8 @@ from scipy.stats import chi2
 from probes.errors import TrainingError
 from probes.fit.domain import fit_domain
 from probes.model.probe import LinearProbe
-from probes.signals.domain import IMAGE_FEATURES, DomainModel, image_features, measure_domain
+from probes.signals.domain import DomainModel, measure_domain
+from probes.signals.image_features import IMAGE_FEATURES, image_features
 from probes.signals.question import QuestionModel
 from probes.types import Domain, FloatArray, ImageArray, ImageDomain, Missing, Query, Trace
 

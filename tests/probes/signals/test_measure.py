@@ -3,9 +3,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from probes.model.probe import LinearProbe
-from probes.signals import measure
 from probes.signals.domain import DomainModel
 from probes.signals.image_features import IMAGE_FEATURES
+from probes.signals.measure import measure
 from probes.signals.question import QuestionModel
 from probes.signals.question_kind import KindModel
 from probes.types import (
@@ -14,8 +14,6 @@ from probes.types import (
     Missing,
     Query,
     Readout,
-    SampleSet,
-    SelfConsistency,
     Trace,
 )
 
@@ -53,16 +51,10 @@ ANSWER = Generation("yes", (7,), "stop", TRACE)
 
 
 def test_every_signal_is_measured() -> None:
-    signals = measure(QUERY, ANSWER, INSTRUMENTS, SampleSet(("yes", "no"), planned=10))
+    signals = measure(QUERY, ANSWER, INSTRUMENTS)
     missing = {f.name for f in fields(signals) if isinstance(getattr(signals, f.name), Missing)}
-    assert missing == {"evidence", "question_kind"}
-    consistency = signals.self_consistency
-    assert isinstance(consistency, SelfConsistency)
-    assert (consistency.agreement, consistency.stopped_early) == (0.5, True)
-
-
-def test_without_samples_self_consistency_was_not_requested() -> None:
-    assert measure(QUERY, ANSWER, INSTRUMENTS).self_consistency == Missing("not_requested")
+    assert missing == {"self_consistency", "evidence", "question_kind"}
+    assert signals.self_consistency == Missing("not_requested")
 
 
 def test_an_empty_answer_keeps_what_the_prompt_tells() -> None:

@@ -5,8 +5,8 @@ import pytest
 
 from probes.errors import TrainingError
 from probes.fit.questions import FEW_QUESTIONS, fit_questions
-from probes.signals.question import QuestionMode, QuestionModel, measure_question
-from probes.types import QuestionDomain
+from probes.signals.question import QuestionModel, measure_question
+from probes.types import QuestionDomain, QuestionMode
 
 PARTS, SIDES = ("screw", "washer", "seal", "label", "hole"), ("left of", "right of", "above")
 

@@ -14,10 +14,11 @@ from probes.signals.sampling import CHUNK, sample_seed
 from probes.types import ConsistencyMode, Missing, Query, SelfConsistency
 from service.engines.base import EngineError
 from service.engines.fake import FakeEngine
-from service.gate.pipeline import Ask, Outcome, answer
+from service.gate.ask import Ask, Outcome
+from service.gate.pipeline import run
 from service.gate.rules import Rules
+from service.gate.stages import Stages
 from service.images.picture import Picture
-from service.observe.telemetry import Stages
 
 pytestmark = pytest.mark.anyio
 QUERY = Query(np.full((48, 64, 3), 200, np.uint8), "Is it whole?")
@@ -106,7 +107,7 @@ def ask(engine: Watched, bundled):
             rules=Rules(bundle, bundle.policy),
         )
         async with asyncio.timeout(20):
-            return await answer(asked, engine, stages or Stages())
+            return await run(asked, engine, stages or Stages())
 
     return one
 

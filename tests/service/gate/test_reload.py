@@ -339,7 +339,7 @@ async def test_a_policy_file_is_in_force_from_the_start(serve, folders, png, tmp
 )
 def test_a_policy_file_that_cannot_be_used_is_named(bundled, tmp_path, text, said) -> None:
     from probes.errors import BundleError
-    from service.schemas.policy import read_policy
+    from service.gate.policy_file import read_policy
 
     file = tmp_path / "policy.toml"
     if text is not None:
@@ -350,7 +350,7 @@ def test_a_policy_file_that_cannot_be_used_is_named(bundled, tmp_path, text, sai
 
 
 async def test_the_documents_policy_is_one(serve, bundled, tmp_path) -> None:
-    from service.schemas.policy import read_policy
+    from service.gate.policy_file import read_policy
 
     text = DOCUMENT.read_text()
     (toml,) = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
@@ -404,7 +404,7 @@ async def test_a_void_certificate_stays_void_through_a_manual_policy(
         text = (await client.get("/metrics")).text
         assert gate.rules.promise is not promise
         assert gate.rules.promise.drift is promise.drift  # the same bundle's risks
-        assert gate.keeper.promise is gate.rules.promise
+        assert gate.record_keeping.promise is gate.rules.promise
         back = (await client.put("/v1/policy", json={"policy": "certified"})).json()
         after = (await ask(client, png)).json()
     assert (by_hand["reason"], by_hand["certificate"]) == ("audit", {"missing": "manual_policy"})

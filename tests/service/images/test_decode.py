@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from service.errors import Invalid, TooLarge, UnsupportedType
-from service.images.decode import decode_base64, decode_image
+from service.images.data_uri import decode_base64
+from service.images.decode import decode_image
 
 RED = np.zeros((40, 60, 3), dtype=np.uint8)
 RED[..., 0] = 255

@@ -20,8 +20,9 @@ from PIL import Image
 
 from probes.data.images import load_image
 from service.errors import Invalid, TooLarge, UnsupportedType
+from service.images.decoder import PIECE
 from service.images.picture import Picture
-from service.images.pool import PIECE, Decoders
+from service.images.pool import Decoders
 from service.images.wire import (
     FACTS_BYTES,
     BrokenReply,
@@ -33,6 +34,11 @@ from tests.probes.pictures.cases import cases
 
 pytestmark = pytest.mark.anyio
 MOST_BYTES, MOST_PIXELS = 50_000_000, 36_000_000
+
+
+def pids(decoders: Decoders) -> list[int]:
+    """Of the processes that run."""
+    return [decoder.process.pid for decoder in decoders._running]
 
 
 @asynccontextmanager
@@ -102,22 +108,22 @@ async def test_a_refusal_keeps_its_words(file, error, kind):
 
 async def test_an_image_that_takes_too_long_ends_its_decoder_and_no_more(png, large):
     async with decoding(image_seconds=0.1) as decoders:
-        (before,) = decoders.pids
+        (before,) = pids(decoders)
         with pytest.raises(Invalid, match="takes too long"):
             await decoders.decode(large)
         assert (await decoders.decode(png)).pixels.shape == (48, 64, 3)
-        assert decoders.pids != [before]
+        assert pids(decoders) != [before]
         assert not alive(before)
 
 
 async def test_a_decoder_that_is_killed_is_replaced_and_its_image_tried_again(png, large):
     async with decoding() as decoders:
-        (idle,) = decoders.pids
+        (idle,) = pids(decoders)
         os.kill(idle, signal.SIGKILL)
-        await until(lambda: decoders.pids not in ([], [idle]))
+        await until(lambda: pids(decoders) not in ([], [idle]))
         asked = asyncio.create_task(decoders.decode(large))
         await asyncio.sleep(0)
-        os.kill(decoders.pids[0], signal.SIGKILL)
+        os.kill(pids(decoders)[0], signal.SIGKILL)
         assert (await asked).pixels.shape == (6000, 6000, 3)
 
 
@@ -126,7 +132,7 @@ async def test_an_image_that_two_decoders_die_of_is_refused(png, large):
         asked = asyncio.create_task(decoders.decode(large))
         seen: list[int] = []
         while not asked.done():
-            new = [pid for pid in decoders.pids if pid not in seen]
+            new = [pid for pid in pids(decoders) if pid not in seen]
             if new and not decoders._idle and not decoders._lines:
                 seen += new
                 os.kill(new[0], signal.SIGKILL)
@@ -146,19 +152,19 @@ async def test_who_gives_up_gets_out_of_the_way(png, large):
         queued.cancel()
         await asyncio.gather(working, queued, return_exceptions=True)
         assert not decoders._lines
-        (before,) = decoders.pids
+        (before,) = pids(decoders)
         assert (await decoders.decode(png)).pixels.shape == (48, 64, 3)
-        assert decoders.pids == [before]
+        assert pids(decoders) == [before]
 
 
 async def test_limits_and_signals(png):
     async with decoding() as decoders:
-        (pid,) = decoders.pids
+        (pid,) = pids(decoders)
         assert resource.prlimit(pid, resource.RLIMIT_AS)[0] < 5 * 2**30
         for sent in (signal.SIGTERM, signal.SIGINT):  # a whole group is told; it still is needed
             os.kill(pid, sent)
         await decoders.decode(png)
-        assert decoders.pids == [pid]
+        assert pids(decoders) == [pid]
     assert not alive(pid)
 
 
@@ -208,7 +214,7 @@ async def test_a_service_whose_decoder_dies_answers_on(serve, png):
         form = {"data": {"question": "Is it whole?"}}
         gate = client._transport.app.state.gate
         first = await client.post("/v1/answer", **form, files={"image": png})
-        (pid,) = gate._decoders.pids
+        (pid,) = pids(gate._decoders)
         os.kill(pid, signal.SIGKILL)
         second = await client.post("/v1/answer", **form, files={"image": png})
         bad = await client.post("/v1/answer", **form, files={"image": b"nonsense"})
@@ -251,10 +257,10 @@ async def test_one_caller_never_holds_the_last_decoder(png, large):
 async def test_a_stopped_decoder_is_replaced_and_its_image_decoded(png, monkeypatch):
     monkeypatch.setattr("service.images.pool.WATCH_SECONDS", 0.05)
     async with decoding(1) as decoders:
-        (before,) = decoders.pids
+        (before,) = pids(decoders)
         os.kill(before, signal.SIGSTOP)
         assert (await decoders.decode(png)).pixels.shape == (48, 64, 3)
-        assert before not in decoders.pids
+        assert before not in pids(decoders)
         assert not alive(before)
         assert decoders.working
 
@@ -262,12 +268,12 @@ async def test_a_stopped_decoder_is_replaced_and_its_image_decoded(png, monkeypa
 async def test_idle_ones_that_stop_are_seen(png, monkeypatch):
     monkeypatch.setattr("service.images.pool.WATCH_SECONDS", 0.05)
     async with decoding(2) as decoders:
-        before = decoders.pids
+        before = pids(decoders)
         await until(lambda: decoders.working)
         for pid in before:
             os.kill(pid, signal.SIGSTOP)
         await until(lambda: not decoders.working)
-        await until(lambda: decoders.working and not set(before) & set(decoders.pids))
+        await until(lambda: decoders.working and not set(before) & set(pids(decoders)))
         assert (await decoders.decode(png)).pixels.shape == (48, 64, 3)
 
 
@@ -277,7 +283,7 @@ async def test_readiness_knows_and_the_service_mends_itself(serve, png, monkeypa
     async with serve(decode_processes=2) as client:
         gate = client._transport.app.state.gate
         assert (await client.get("/readyz")).status_code == 200
-        for pid in gate._decoders.pids:
+        for pid in pids(gate._decoders):
             os.kill(pid, signal.SIGSTOP)
         asked = asyncio.create_task(client.post("/v1/answer", **form, files={"image": png}))
         await until(lambda: not gate._decoders.working)
@@ -291,7 +297,7 @@ async def test_a_request_whose_image_was_not_decoded_in_time_is_told_so(serve, p
     form = {"data": {"question": "Is it whole?"}}
     async with serve(decode_processes=1, deadline_seconds=3) as client:
         gate = client._transport.app.state.gate
-        os.kill(gate._decoders.pids[0], signal.SIGSTOP)
+        os.kill(pids(gate._decoders)[0], signal.SIGSTOP)
         told = await client.post("/v1/answer", **form, files={"image": png})
     assert told.status_code == 504
     assert "image was still being fetched or decoded" in told.json()["detail"]

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from probes.data.datasets import load_jsonl
+from probes.data.datasets.plain import load_jsonl
 from probes.data.partition import merge, take_shard
 from probes.data.store import load
 from probes.errors import DataError, StoreError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,8 +16,15 @@ from service.records.answer import AnswerRecord, question_hash
 from service.records.outcome import Outcome
 from service.records.store import RecordStore
 from service.records.tables import answers
+from service.records.voids import last_changes
 
 START = datetime.now(UTC) - timedelta(days=30)
+
+
+def voided(store: RecordStore, certificates: Iterable[str]) -> frozenset[str]:
+    """Those of the certificates that are void."""
+    last = last_changes(store)
+    return frozenset(name for name in certificates if name in last and last[name].kind == "void")
 
 
 def answered(**changes: Any) -> AnswerRecord:

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.gate.record_keeping import Keeper
+from service.gate.record_keeping import RecordKeeping
 from service.observe.telemetry import Telemetry
 from service.records import database_file
 from service.records.answer import AnswerRecord
@@ -222,7 +222,7 @@ def test_a_folder_that_cannot_be_written_ends_the_start(
     settings = Settings(records_url=f"sqlite:///{path}", state_folder=tmp_path / "keys")
     break_it(path, monkeypatch)
     with pytest.raises(RecordsError, match=message) as caught:
-        Keeper(settings, Telemetry({}))
+        RecordKeeping(settings, Telemetry({}))
     assert str(path) in str(caught.value)
     assert "can be written" in str(caught.value)
 

@@ -83,7 +83,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def gate_of(app: FastAPI) -> Gate:
     gate: Gate = app.state.gate
-    assert gate.keeper is not None
+    assert gate.record_keeping is not None
     return gate
 
 
@@ -145,7 +145,7 @@ async def test_answers_go_on_through_an_outage_and_are_written_after_it(
     app = make(url)
     async with serving(app) as client:
         before = (await ask(client)).json()["id"]
-        recorder = gate_of(app).keeper.recorder
+        recorder = gate_of(app).record_keeping.recorder
         await until(lambda: recorder.depth == 0)
         with outage():
             during = [(await ask(client)).json()["id"] for _ in range(5)]
@@ -169,10 +169,10 @@ async def test_strict_refuses_while_nothing_can_be_kept(
         assert open_store(url, migrated=False).get(told) is not None  # at once: it is committed
         with outage():
             first = asyncio.create_task(ask(client))  # finds out, and waits for its commit
-            await until(lambda: not gate_of(app).keeper.recorder.healthy)
+            await until(lambda: not gate_of(app).record_keeping.recorder.healthy)
             second = await ask(client)
             ready = await client.get("/readyz")
-        await until(lambda: gate_of(app).keeper.recorder.accepting)
+        await until(lambda: gate_of(app).record_keeping.recorder.accepting)
         assert (await first).status_code == 200
         after = await ask(client)
     assert (second.status_code, second.json()["type"]) == (
@@ -189,8 +189,8 @@ async def test_what_is_lost_is_counted(url, make, serving, ask, outage: Outage) 
     async with serving(app) as client:
         with outage():
             assert [(await ask(client)).status_code for _ in range(3)] == [200] * 3
-            await until(lambda: not gate_of(app).keeper.recorder.healthy)
-            await gate_of(app).keeper.recorder.close()
+            await until(lambda: not gate_of(app).record_keeping.recorder.healthy)
+            await gate_of(app).record_keeping.recorder.close()
             metrics = (await client.get("/metrics")).text
     assert "vlm_gate_records_dropped_total 3.0" in metrics
 
@@ -231,7 +231,7 @@ async def test_a_bad_key_stops_the_start(make, tmp_path: Path, content: str) -> 
 
 def test_replicas_share_the_key_and_the_secret(make, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'r.db'}"
-    keys = [gate_of(make(url, audit_rate=0.1)).keeper.store.key.id for _ in range(2)]
+    keys = [gate_of(make(url, audit_rate=0.1)).record_keeping.store.key.id for _ in range(2)]
     state = tmp_path / "vlm-gate-state"
     assert set(keys) == {SigningKey.load_or_create(state / "signing-key.pem").id}
     assert len((state / "audit-secret").read_bytes()) == 32

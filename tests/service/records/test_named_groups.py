@@ -17,10 +17,10 @@ import pytest
 from probes.guarantee.recertify import certify_judged
 from probes.model.certificate import NoCertificate
 from service.gate.audit_replay import grouped, groups_of
+from service.offline.export import export_parquet
 from service.offline.recertify import gather
 from service.records.answer import answer_row
 from service.records.audits import Sample
-from service.records.export import export_parquet
 from service.records.outcome import Outcome
 
 pytestmark = pytest.mark.anyio
@@ -61,9 +61,9 @@ WAYS = [by_json, by_form, by_chat, by_batch]
 async def test_it_is_recorded_whichever_way_it_comes(serve, png, tmp_path: Path, ask: Ask) -> None:
     async with serve(records_url=f"sqlite:///{tmp_path / 'records.db'}") as client:
         assert (await ask(client, png, GROUP)).status_code == 200
-        client._transport.app.state.gate.keeper.settle()
+        client._transport.app.state.gate.record_keeping.settle()
         (told,) = (await client.get("/v1/answers")).json()["answers"]
-        store = client._transport.app.state.gate.keeper.store
+        store = client._transport.app.state.gate.record_keeping.store
         export_parquet(store, tmp_path / "out.parquet")
     assert told["group"] == GROUP
     assert pq.read_table(tmp_path / "out.parquet").to_pylist()[0]["group"] == GROUP

@@ -49,7 +49,7 @@ class Line:
 
     async def reason(self) -> str:
         """Why the next answer is decided as it is, after the audits were read."""
-        self.client._transport.app.state.gate.keeper.promise.read()  # type: ignore[attr-defined]
+        self.client._transport.app.state.gate.record_keeping.promise.read()  # type: ignore[attr-defined]
         return str((await self.ask())["reason"])
 
     async def evidence(self) -> float:
@@ -63,7 +63,7 @@ class Line:
         while (told := await self.ask())["reason"] == "audit":
             await self.tell("ann", told, correct=False)
             wrong.append(told)
-            self.client._transport.app.state.gate.keeper.promise.read()  # type: ignore[attr-defined]
+            self.client._transport.app.state.gate.record_keeping.promise.read()  # type: ignore[attr-defined]
         assert told["reason"] == "certificate_void"
         return wrong
 

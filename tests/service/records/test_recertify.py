@@ -173,7 +173,7 @@ async def test_a_void_promise_is_lifted_by_a_person(
         while not gate.rules.void:
             told = await ask(client, number := number + 1)
             await tell(client, told, correct=False)
-            gate.keeper.promise.read()
+            gate.record_keeping.promise.read()
         wrong = number
         for number in range(100, 230):
             told = await ask(client, number)

@@ -58,7 +58,7 @@ def test_what_is_submitted_is_written(url: str, open_store: Open, record: Make) 
         recorder = Recorder(store)
         await recorder.start()
         assert [recorder.submit(one) for one in records] == [True] * 250
-        assert await recorder.drain(LIMIT_SECONDS)
+        assert await asyncio.to_thread(recorder.drained, LIMIT_SECONDS)
         assert (recorder.depth, recorder.lost, recorder.healthy) == (0, 0, True)
         assert recorder.accepting
         await recorder.close()
@@ -162,9 +162,9 @@ def test_a_hanging_database_is_not_healthy(
         await until(inside.is_set)
         assert not recorder.healthy
         assert not recorder.accepting
-        assert not await recorder.drain(0.01)
+        assert not await asyncio.to_thread(recorder.drained, 0.01)
         go_on.set()
-        assert await recorder.drain(LIMIT_SECONDS)
+        assert await asyncio.to_thread(recorder.drained, LIMIT_SECONDS)
         await recorder.close()
 
     asyncio.run(run())
@@ -266,7 +266,7 @@ def test_a_full_database_is_waited_for(tmp_path: Path, open_store: Open, record:
         assert [recorder.submit(one) for one in many] == [True] * 20
         await until(lambda: not recorder.healthy)
         pages["most"] = 1_000_000
-        assert await recorder.drain(LIMIT_SECONDS)
+        assert await asyncio.to_thread(recorder.drained, LIMIT_SECONDS)
         assert (recorder.healthy, recorder.lost) == (True, 0)
         await recorder.close()
 
@@ -305,7 +305,7 @@ async def _fill_and_free(store: RecordStore, ballast: Path, record: Make) -> Non
     assert [recorder.submit(one) for one in many] == [True] * 100
     await until(lambda: not recorder.healthy)
     await asyncio.to_thread(ballast.unlink)
-    assert await recorder.drain(LIMIT_SECONDS)
+    assert await asyncio.to_thread(recorder.drained, LIMIT_SECONDS)
     assert (recorder.healthy, recorder.lost) == (True, 0)
     await recorder.close()
 
@@ -325,7 +325,7 @@ def test_a_database_that_is_away_from_the_start(
         assert not recorder.healthy
         if comes:
             folder.mkdir()
-            assert await recorder.drain(LIMIT_SECONDS)
+            assert await asyncio.to_thread(recorder.drained, LIMIT_SECONDS)
         await recorder.close()
 
     asyncio.run(run(comes=False))

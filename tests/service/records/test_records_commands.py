@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from click.testing import Result
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import delete, update
 from typer.testing import CliRunner
@@ -19,7 +19,7 @@ from service.records.head import SigningKey
 from service.records.store import RecordStore
 from service.records.tables import answers, heads, outcomes, tails
 
-Run = Callable[..., Result]
+Run = Callable[..., Any]
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from service.records.certificates import loaded
 from service.records.outcome import Outcome
 from service.records.retention import delete_before
 from service.records.verify import verify
-from service.records.voids import last_changes, voided
+from service.records.voids import last_changes
 from service.records.words import rule_on
-from tests.service.records.line import START, dated, read, with_claim
+from tests.service.records.line import START, dated, read, voided, with_claim
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ from service.records.retention import delete_before
 from service.records.store import RecordStore
 from service.records.tables import outcomes, voids
 from service.records.verify import verify
-from service.records.voids import last_changes, voided
-from tests.service.records.line import START, Line, dated, read
+from service.records.voids import last_changes
+from tests.service.records.line import START, Line, dated, read, voided
 
 SETTINGS: dict[str, Any] = {"deadline_days": 10}
 

@@ -10,7 +10,7 @@ import jwt
 import pytest
 from fastapi import Depends, FastAPI
 
-from service.access.authenticator import OPEN_PATHS, Authenticator, ScopeNeeded
+from service.access.authenticator import Authenticator
 from service.access.key_file import SCOPES, load_keys, new_key, revoke, save_keys, utc_now
 from service.access.tokens import (
     COOLDOWN_SECONDS,
@@ -21,6 +21,7 @@ from service.access.tokens import (
     subject_id,
 )
 from service.app import create_app
+from service.http.authentication import OPEN_PATHS, ScopeNeeded
 from service.settings import Settings, SettingsError
 
 pytestmark = pytest.mark.anyio

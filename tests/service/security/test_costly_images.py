@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from probes.pictures import Limits, PictureRefused, decode
+from probes.pictures.container import Limits, PictureRefused
+from probes.pictures.decoder import decode
 from tests.probes.pictures.cases import COLOUR, SMOOTH, encode, jpeg_with
 from tests.probes.pictures.writers import bmp, chunk, exif, png, tiff
 

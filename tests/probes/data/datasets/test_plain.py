@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from probes.data.datasets import load_dataset, load_jsonl
+from probes.data.datasets import load_dataset
+from probes.data.datasets.plain import load_jsonl
 from probes.data.images import load_image
 from probes.errors import DataError
 

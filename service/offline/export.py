@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from probes.atomic_write import replacing
 from probes.types import Missing
 from service.records.answer import AnswerRecord
 from service.records.canonical import canonical_json
@@ -70,22 +70,17 @@ def export_parquet(store: RecordStore, path: Path, where: Filter | None = None) 
         RecordsUnavailable: the database does not work now.
         OSError: the file cannot be written.
     """
-    draft = path.with_name(f".{path.name}.partial")
     count, after = 0, ""
-    try:
-        with pq.ParquetWriter(draft, SCHEMA) as writer:
-            while True:
-                page = store.page(where, limit=PAGE_ROWS, after=after)
-                rulings = store.rulings(page.answers)
-                rows = [_row(record, rulings.get(record.id)) for record in page.answers]
-                writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
-                count += len(rows)
-                if page.next is None:
-                    break
-                after = page.next
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with replacing(path) as draft, pq.ParquetWriter(draft, SCHEMA) as writer:
+        while True:
+            page = store.page(where, limit=PAGE_ROWS, after=after)
+            rulings = store.rulings(page.answers)
+            rows = [_row(record, rulings.get(record.id)) for record in page.answers]
+            writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
+            count += len(rows)
+            if page.next is None:
+                break
+            after = page.next
     return count
 
 
