@@ -3,6 +3,7 @@ file that there is not."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -36,3 +37,17 @@ def test_every_file_that_a_page_names_is_there(page: Path) -> None:
         assert target.startswith("https://") or (page.parent / target).exists(), target
     for path in re.findall(r"`((?:service|probes|tests|deploy|helm)/[\w./-]+)`", text):
         assert (ROOT / path).exists(), path
+
+
+def test_the_times_of_decision_21_are_those_measured() -> None:
+    measured = json.loads((ROOT / "benchmarks" / "results" / "logistic_path.json").read_text())
+    (page,) = (DOCS / "decisions").glob("0021-*")
+    for table in measured["tables"]:
+        fits = table["ours"], table["scikit_learn"]
+        cells = [
+            f"{table['width']:,}",
+            table["columns"],
+            *(str(fit["cpu_seconds"]) for fit in fits),
+            *(f"{fit['gradient']:.1e}" for fit in fits),
+        ]
+        assert f"| {' | '.join(cells)} |" in page.read_text(encoding="utf-8")
