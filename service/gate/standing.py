@@ -8,22 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from probes.monitor.ranking import audited_auroc
+from probes.signals.catalogue import SCORES
 from probes.types import Interval, Missing
 from service.records.audits import Audit
-
-SIGNALS: Mapping[str, tuple[str, str, int]] = {
-    "hidden_state_probe": ("hidden_state_probe", "logit", 1),
-    "token_confidence": ("token_confidence", "mean_logprob", -1),
-    "first_token_entropy": ("token_confidence", "first_token_entropy", 1),
-    "first_token_margin": ("token_confidence", "margin", -1),
-    "self_consistency": ("self_consistency", "agreement", -1),
-    "attention_spatial_entropy": ("attention", "spatial_entropy", 1),
-    "attention_top30_mass": ("attention", "top30_mass", -1),
-    "attention_image_mass": ("attention", "image_mass", -1),
-    "attention_clusters": ("attention", "clusters", 1),
-    "domain_distance": ("domain", "distance", 1),
-}
-"""Name as in the offline report -> signal, its field, and the sign that makes higher riskier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +36,7 @@ def auroc_of(audits: Sequence[Audit]) -> Mapping[str, Interval | Missing]:
     """How well each signal ranks wrong above right among the audits that were judged."""
     judged = [(audit, w) for audit in audits if not isinstance(w := audit.wrong, Missing)]
     found: dict[str, Interval | Missing] = {}
-    for name in ("risk", *SIGNALS):
+    for name in ("risk", *SCORES):
         rows = [
             (score, wrong, _probability(audit))
             for audit, wrong in judged
@@ -64,9 +51,9 @@ def auroc_of(audits: Sequence[Audit]) -> Mapping[str, Interval | Missing]:
 def _score(audit: Audit, name: str) -> float | Missing:
     if name == "risk":
         return audit.record.risk
-    signal, part, sign = SIGNALS[name]
-    value = audit.record.signals.get(signal, {}).get(part)
-    return Missing("not_recorded") if value is None else sign * float(value)
+    score = SCORES[name]
+    value = audit.record.signals.get(score.signal, {}).get(score.field)
+    return Missing("not_recorded") if value is None else score.sign * float(value)
 
 
 def _probability(audit: Audit) -> float:

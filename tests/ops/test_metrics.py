@@ -15,10 +15,11 @@ from prometheus_client import CollectorRegistry
 from deploy.grafana.boards import BOARDS
 from probes.model.folder import read_bundle
 from probes.monitor.drift import RiskHistogram
+from probes.signals.catalogue import SCORES
 from probes.types import Interval, Reason
 from service.app import create_app
 from service.engines.fake import FakeEngine
-from service.gate.standing import SIGNALS, Standing
+from service.gate.standing import Standing
 from service.settings import PREFIX, Settings, embedded
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +48,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> CollectorRegistry:
     gate.engine_started = gate.parity = True
     promise = gate.record_keeping.promise
     known = Interval(0.5, 0.4, 0.6)
-    promise.standing = Standing(known, dict.fromkeys(SIGNALS, known), 3, 1, 0.3)
+    promise.standing = Standing(known, dict.fromkeys(SCORES, known), 3, 1, 0.3)
     assert isinstance(promise.drift.reference, RiskHistogram)
     for number in range(settings.drift_window):
         promise.observe(0.1, str(number))
