@@ -189,6 +189,21 @@ class Gate:
         self.image_urls.close()
         log.info("closed")
 
+    def check_ready(self) -> None:
+        """Raise Unavailable unless questions can be answered now."""
+        if self._state != "ready":
+            kind = "not_ready" if self._state == "starting" else "self_test_failed"
+            why = f"not ready: {self.why}; GET /readyz tells when"
+            raise Unavailable(why, kind=kind, retry_after=5)
+        if self.engine.hung:
+            raise Unavailable(
+                "the engine hangs; send the request to another instance",
+                kind="engine_hung",
+                retry_after=5,
+            )
+        if self.record_keeping is not None:
+            self.record_keeping.check()
+
     async def parse(self, size: int, work: Callable[[], Result]) -> Result:
         """Parse something of so many bytes: what is large goes to a thread, off the event loop."""
         return work() if size <= SMALL_BYTES else await self.aside(work)
@@ -212,21 +227,6 @@ class Gate:
                 kind="damaged_image",
             )
         return picture
-
-    def check_ready(self) -> None:
-        """Raise Unavailable unless questions can be answered now."""
-        if self._state != "ready":
-            kind = "not_ready" if self._state == "starting" else "self_test_failed"
-            why = f"not ready: {self.why}; GET /readyz tells when"
-            raise Unavailable(why, kind=kind, retry_after=5)
-        if self.engine.hung:
-            raise Unavailable(
-                "the engine hangs; send the request to another instance",
-                kind="engine_hung",
-                retry_after=5,
-            )
-        if self.record_keeping is not None:
-            self.record_keeping.check()
 
     async def run_and_record(self, ask: Ask, stages: Stages, answer_id: str) -> Outcome:
         """Run the pipeline and keep a record; returns what the caller is told.
