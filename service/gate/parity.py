@@ -1,4 +1,4 @@
-"""The self-test before the service says ready: does the engine read what it read in training?"""
+"""The self-test before the service is ready: does the engine read what it read in training?"""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def deviation(expected: FloatArray, found: FloatArray) -> float:
 
 
 class ParityError(Exception):
-    """The engine reads something else than when the bundle was trained."""
+    """The engine reads something other than it did when the bundle was trained."""
 
 
 async def check_parity(engine: Engine, rules: Rules) -> None:

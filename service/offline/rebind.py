@@ -25,7 +25,7 @@ CHANGES = ("engine", "dtype")
 
 @dataclass(frozen=True, slots=True)
 class Rebound:
-    """What was found.
+    """What a check on another engine found.
 
     Args:
         bundle: the new one.
