@@ -33,8 +33,8 @@ from service.settings import Settings
 
 log = structlog.get_logger("service.gate.gate")
 Result = TypeVar("Result")
-PARSERS = 2
-"""Threads."""
+ASIDE = 2
+"""Threads for what is not parsing: images without decoder processes, other rules."""
 SMALL_BYTES = 2**16
 """Parsed in less time than handing it to a thread would take."""
 State = Literal[
@@ -74,7 +74,9 @@ class Gate:
         if settings.records_database is not None:
             self.record_keeping = RecordKeeping(settings, observer)
             self.follow(self.with_promise(self.rules))
-        self._parsers = ThreadPoolExecutor(PARSERS, thread_name_prefix="parse")
+        # One: parsing holds the interpreter, so two would only hold more bodies and the loop up.
+        self._parser = ThreadPoolExecutor(1, thread_name_prefix="parse")
+        self._aside = ThreadPoolExecutor(ASIDE, thread_name_prefix="aside")
         self._decoders = (
             Decoders(settings.decode_processes, settings.max_image_bytes, settings.max_pixels)
             if settings.decode_processes
@@ -185,7 +187,8 @@ class Gate:
         await self.engine.close()
         if self._decoders is not None:
             await self._decoders.close()
-        self._parsers.shutdown()
+        self._parser.shutdown()
+        self._aside.shutdown()
         self.image_urls.close()
         log.info("closed")
 
@@ -205,12 +208,14 @@ class Gate:
             self.record_keeping.check()
 
     async def parse(self, size: int, work: Callable[[], Result]) -> Result:
-        """Parse ``size`` bytes; large ones on a thread, off the event loop."""
-        return work() if size <= SMALL_BYTES else await self.aside(work)
+        """Parse ``size`` bytes; large ones wait for the thread that parses, off the event loop."""
+        if size <= SMALL_BYTES:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._parser, work)
 
     async def aside(self, work: Callable[[], Result]) -> Result:
         """Run something on a thread, off the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._parsers, work)
+        return await asyncio.get_running_loop().run_in_executor(self._aside, work)
 
     async def decode(self, file: bytes, caller: str) -> Picture:
         """Decode an image file; callers take turns. Raises TooLarge, UnsupportedType, Invalid."""
