@@ -54,7 +54,7 @@ def load_dataset(
 
 
 def detect_format(path: Path) -> Format:
-    """Tell the format by the name's end and the first records. Raises DataError when it cannot."""
+    """Detect the format from the file's suffix and first records, or raise DataError."""
     if path.suffix.lower() in (".csv", ".tsv"):
         return "csv"
     head = read_bytes(path)[:_HEAD_BYTES]
