@@ -53,14 +53,14 @@ class BaseAccuracy:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Return warnings of labels that may be broken."""
+        """Warnings of labels that may be broken."""
         found = []
         if self.below_majority:
             found.append(
                 f"accuracy of kind {self.kind} ({self.accuracy:.1%}) is below always answering "
                 f"{self.majority_answer!r} ({self.majority_rate:.1%}); check the labels"
             )
-        if self.kind == "all":  # the rest is told per kind
+        if self.kind == "all":  # the others are reported per kind
             return tuple(found)
         if self.abstentions or self.unparsed:
             found.append(

@@ -190,8 +190,8 @@ def _standard(
 ) -> FloatArray:
     """Standardise a feature for the penalty: mean 0 and scale 1 over all answers.
 
-    A feature of one kind alone keeps its mean and scale over all kinds, so that the penalty on a
-    rare kind is not as weak as that on a common one.
+    A feature of one kind alone takes the feature's mean and scale over all kinds, so that the
+    penalty on a rare kind is not as weak as that on a common one.
     """
     feature, kind = split_feature(name)
     if kind is None:

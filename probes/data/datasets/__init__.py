@@ -1,6 +1,6 @@
 """Labelled questions about images, in the formats they are published in.
 
-``pope`` and ``vqa`` are the published files; ``jsonl`` and ``csv`` are plain tables of one's own.
+``pope`` and ``vqa`` are the published files; ``jsonl`` and ``csv`` are a site's own plain tables.
 Images are looked for in a folder, a tar or a parquet file (:mod:`probes.data.images`).
 """
 

@@ -11,7 +11,7 @@ from probes.errors import DataError
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _SEPARATOR = re.compile(r'"?sep=(.)"?(\r\n|\r|\n|$)', re.IGNORECASE)
-"""The first line by which Excel is told the delimiter."""
+"""A first line that names the delimiter to Excel."""
 Row = Mapping[str, str] | DataError
 
 

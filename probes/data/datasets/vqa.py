@@ -63,7 +63,7 @@ def read_vqa(
     for place, record in enumerate(questions, start=1):
         try:
             key = number(_object(record), "question_id")
-            if key not in broken:  # its annotation's problem is told already
+            if key not in broken:  # its annotation's problem is reported already
                 yield f"question {place}", _example(images, subtype, key, record, known)
         except DataError as error:
             yield f"question {place}", error
