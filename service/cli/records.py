@@ -88,7 +88,7 @@ def export(
     until: Day = None,
 ) -> None:
     """Write answers, each with its latest outcome, to a Parquet file."""
-    from service.records.export import export_parquet
+    from service.offline.export import export_parquet
     from service.records.listing import Filter
 
     with open_records() as store:

@@ -11,18 +11,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
 import structlog
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from probes.model.bundle import Bundle
-from probes.model.certificate import FROM_RECORDS
 from probes.monitor.drift import WINDOW, DriftMonitor, RiskHistogram
 from probes.monitor.error_rate import ErrorMonitor
 from probes.signals.codec import signals_of
@@ -36,10 +33,10 @@ from service.gate.audit_replay import (
     with_overdue,
     without_single_words,
 )
+from service.gate.promised import Promised
 from service.gate.standing import Standing, auroc_of
 from service.records.audits import Audit, AuditTrail, Claim, Sample
-from service.records.certificates import Loaded, loaded, write_loaded
-from service.records.errors import RecordsUnavailable
+from service.records.certificates import loaded, write_loaded
 from service.records.store import RecordStore
 from service.records.voids import (
     Basis,
@@ -57,8 +54,6 @@ READ_SECONDS = 10.0
 UNREAD_SECONDS = 300.0
 """Where the last look is longer ago, the promise does not count: thirty looks in a row failed, so
 this is no restart of the database, and what others found since then nobody here knows."""
-UNTESTED = (0.5, 0.05)
-"""Alpha and delta where no certificate is in force: only the interval, at 95 %, is of use."""
 
 State = Literal["unread", "stands", "suspected", "void"]
 """``suspected``: void by single words, of which a second reviewer has to confirm some."""
@@ -78,7 +73,7 @@ class _Found:
     suspected: bool
 
 
-class Promise(Collector):
+class Promise:
     """The state of the bundle's certificates, tested together as one promise.
 
     They share alpha and delta, and each says that of the answers accepted under it at most alpha
@@ -111,17 +106,10 @@ class Promise(Collector):
         self._confirmed = confirmed
         self.bundle = bundle.id
         self._bundle = bundle
-        found = (*bundle.certificates.values(), *bundle.slice_certificates.values())
-        certified = found if (mode or bundle.policy.mode) == "certified" else ()
-        self._certified = certified
-        self._certificates = frozenset(certificate.id for certificate in certified)
-        self._alpha, self._delta = min(
-            ((certificate.alpha, certificate.delta) for certificate in certified), default=UNTESTED
-        )
-        self._data = frozenset(name for one in certified for name in one.known_by)
-        self._own: frozenset[Claim] = frozenset(
-            (bundle.id, name) for name in self._certificates or {None}
-        )
+        self._promised = Promised.of(bundle, mode)
+        self._certificates = self._promised.certificates
+        self._alpha, self._delta = self._promised.rates
+        self._data, self._own = self._promised.data, self._promised.claims
         self._siblings: dict[Claim, float] = {}  # loaded before, on the same data: their alphas
         self._trail = AuditTrail(store, bundle.id, self._certificates or {None})
         self._others: dict[frozenset[Claim], AuditTrail] = {}
@@ -191,17 +179,8 @@ class Promise(Collector):
         """Other certificates on the same data that a service has loaded; tells of these first."""
         known = loaded(self._store)
         if self.state == "unread":
-            new = (
-                Loaded((self.bundle, one.id), one.known_by, self._alpha, self._delta)
-                for one in self._certified
-                if (self.bundle, one.id) not in known
-            )
-            write_loaded(self._store, new)
-        siblings = {
-            claim: one.alpha
-            for claim, one in known.items()
-            if claim not in self._own and not one.data.isdisjoint(self._data)
-        }
+            write_loaded(self._store, self._promised.loaded(known.keys()))
+        siblings = self._promised.siblings(known)
         if siblings != self._siblings:
             self._siblings = siblings
             self._trail = AuditTrail(self._store, self.bundle, self._certificates, siblings)
@@ -214,17 +193,9 @@ class Promise(Collector):
         return [void for void in last.values() if void.kind == "void" and self._concerns(void)]
 
     def _concerns(self, void: Change) -> bool:
-        """Whether a void is that of a certificate here, or of one on the same data.
-
-        A version before 0007 did not write down the data. There a bundle can be certified on one
-        run alone, so all its certificates but those from records are on the same data.
-        """
-        if void.certificate in self._certificates:
-            return True
-        if void.data:
-            return not void.data.isdisjoint(self._data)
-        if void.bundle is not None or any(name.startswith(FROM_RECORDS) for name in self._data):
-            return False
+        """As :meth:`Promised.concerned_by`; the records tell where that knows not."""
+        if (concerned := self._promised.concerned_by(void)) is not None:
+            return concerned
         if void.certificate not in self._audited:
             self._audited[void.certificate] = was_audited(
                 self._store, void.certificate, self.bundle
@@ -365,34 +336,6 @@ class Promise(Collector):
                 filled.update(risk, record.group or record.image_sha256)
         if self.drift.empty:
             self.drift = filled
-
-    def collect(self) -> Iterable[Metric]:
-        """The gauges; a number that is not known is left out."""
-        yield from self.standing.collect()
-        yield GaugeMetricFamily(
-            "vlm_gate_promise_read_age_seconds",
-            "Seconds since the audits were last read; nothing is accepted above 300",
-            self.age,
-        )
-        ratio = Missing("no_reference") if self.drift is None else self.drift.ratio()
-        if not isinstance(ratio, Missing):
-            drift = GaugeMetricFamily(
-                "vlm_gate_risk_drift_ratio",
-                "Drift of the risks against the bundle's reference; about 1 without drift",
-            )
-            drift.add_metric([], ratio)
-            yield drift
-
-
-def try_to_read(promise: Promise) -> None:
-    """:meth:`Promise.read`; a database that does not work now is told to the log."""
-    try:
-        promise.read()
-    except RecordsUnavailable as error:
-        log.warning("audits_not_read", detail=str(error))
-    except Exception:  # a thread's edge; what cannot be checked does not count as fine
-        promise.state = "unread"
-        log.exception("audits_not_read")
 
 
 def _drift(bundle: Bundle, window: int) -> DriftMonitor | None:

@@ -20,7 +20,7 @@ from probes.types import Missing
 from service.errors import Overloaded, Unavailable
 from service.gate.ask import Ask, Outcome
 from service.gate.observer import Observer
-from service.gate.promise import READ_SECONDS, Promise, try_to_read
+from service.gate.promise import READ_SECONDS, Promise
 from service.gate.stages import Stages
 from service.gate.to_record import to_record
 from service.records.audit_secret import load_or_create_secret
@@ -246,6 +246,17 @@ def _observe(outcome: Outcome, ask: Ask) -> None:
         unasked = replace(assessment.signals, self_consistency=Missing("not_requested"))
         assessment = rules.bundle.assess(unasked)
     promise.observe(assessment.score, ask.group or ask.picture.sha256)
+
+
+def try_to_read(promise: Promise) -> None:
+    """:meth:`Promise.read`; a database that does not work now is told to the log."""
+    try:
+        promise.read()
+    except RecordsUnavailable as error:
+        log.warning("audits_not_read", detail=str(error))
+    except Exception:  # a thread's edge; what cannot be checked does not count as fine
+        promise.state = "unread"
+        log.exception("audits_not_read")
 
 
 def open_store(settings: Settings) -> RecordStore:

@@ -1,12 +1,11 @@
-"""What the audits say so far, and its gauges."""
+"""What the audits say so far."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from prometheus_client.core import GaugeMetricFamily, Metric
 
 from probes.monitor.ranking import audited_auroc
 from probes.signals.catalogue import SCORES
@@ -31,34 +30,6 @@ class Standing:
     judged: int
     awaiting: int
     evidence: float | None = None
-
-    def collect(self) -> Iterator[Metric]:
-        """The gauges; a number that is not known is left out."""
-        error = GaugeMetricFamily(
-            "vlm_gate_audit_error_ratio",
-            "Error rate of accepted answers by random audits, over the whole past",
-            labels=["bound"],
-        )
-        auroc = GaugeMetricFamily(
-            "vlm_gate_signal_auroc",
-            "How well each signal ranks wrong above right among audited answers",
-            labels=["signal", "bound"],
-        )
-        _fill(error, [], self.error)
-        for name, interval in self.auroc.items():
-            _fill(auroc, [name], interval)
-        awaiting = GaugeMetricFamily("vlm_gate_audits_awaiting", "Audits that nobody has judged")
-        awaiting.add_metric([], self.awaiting)
-        judged = GaugeMetricFamily("vlm_gate_audits_judged", "Audits with an outcome")
-        judged.add_metric([], self.judged)
-        yield from (error, auroc, awaiting, judged)
-        if self.evidence is not None:
-            evidence = GaugeMetricFamily(
-                "vlm_gate_promise_evidence_ratio",
-                "Evidence of the audits against the promise, over what voids it; 1 is void",
-            )
-            evidence.add_metric([], self.evidence)
-            yield evidence
 
 
 def auroc_of(audits: Sequence[Audit]) -> Mapping[str, Interval | Missing]:
@@ -88,9 +59,3 @@ def _score(audit: Audit, name: str) -> float | Missing:
 def _probability(audit: Audit) -> float:
     assert audit.record.audit_probability is not None  # recorded with every draw
     return audit.record.audit_probability
-
-
-def _fill(family: GaugeMetricFamily, labels: list[str], interval: Interval | Missing) -> None:
-    if not isinstance(interval, Missing):
-        for bound in ("estimate", "lower", "upper"):
-            family.add_metric([*labels, bound], getattr(interval, bound))

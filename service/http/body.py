@@ -150,21 +150,23 @@ def _too_large(limit: int) -> TooLarge:
     )
 
 
-async def parse_ask(request: Request, body: bytes, gate: Gate) -> Ask:
-    """Parse and decode a body. Raises Malformed, TooLarge, UnsupportedType and Invalid."""
+async def parse_ask(request: Request, gate: Gate) -> Ask:
+    """Parse and decode the body in ``request.state.body``, which is gone once it is parsed.
+
+    Raises Malformed, TooLarge, UnsupportedType and Invalid.
+    """
     kind = media_type(request.headers)
-    if not body:
+    size = len(request.state.body)
+    if not size:
         raise Malformed(
             "the body is empty; send a question and an image", field="body", kind="empty_body"
         )
     if kind == "application/json":
-        asked = await gate.parse(len(body), partial(read_model, AnswerRequest, body))
-        del body
+        asked = await gate.parse(size, lambda: read_model(AnswerRequest, take_body(request)))
         return await ask_of(asked, gate, request.state.caller.id)
     if kind == "multipart/form-data":
         sent = request.headers["content-type"]
-        options, data = await gate.parse(len(body), partial(from_form, sent, body))
-        del body
+        options, data = await gate.parse(size, lambda: from_form(sent, take_body(request)))
         return to_ask(options, await gate.decode(data, request.state.caller.id), gate.rules)
     raise UnsupportedType(
         f"the body's type {kind!r} is not read; send application/json or multipart/form-data",

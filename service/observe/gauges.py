@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from probes.model.certificate import Certificate
 from service import __version__
+from service.observe.promise_gauges import promise_gauges
 
 if TYPE_CHECKING:
     from service.gate.gate import Gate
@@ -76,7 +77,7 @@ class Gauges(Collector):
             threshold.add_metric([kind], value)
         yield threshold
         if gate.rules.promise is not None:
-            yield from gate.rules.promise.collect()
+            yield from promise_gauges(gate.rules.promise)
         policy = gate.rules.policy
         if policy.mode != "certified":
             return

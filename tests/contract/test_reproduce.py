@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from probes.data.datasets import load_dataset
 from probes.data.datasets.example import Example
-from probes.data.datasets.plain import load_jsonl
 from probes.errors import StoreError
 from probes.reproduce.papers import CLAIMS
 from probes.reproduce.reproduce import Plan, merge, reproduce
@@ -59,7 +59,7 @@ def write_data(folder: Path, images: int) -> tuple[Example, ...]:
             )  # fmt: skip
     path = folder / "questions.jsonl"
     path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    examples, problems = load_jsonl(path)
+    examples, problems = load_dataset(path)
     assert not problems
     return examples
 

@@ -6,6 +6,9 @@ import re
 import socket
 import subprocess
 import sys
+from pathlib import Path
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
 def test_demo_prints_table_and_accuracies_and_leaves_nothing() -> None:
@@ -18,11 +21,13 @@ def test_demo_prints_table_and_accuracies_and_leaves_nothing() -> None:
     )
     assert done.returncode == 0, done.stderr
     text = done.stdout
+    (shown,) = re.findall(r"`make demo` ends with\n\n```\n(.*?)```", README, re.DOTALL)
     assert len(re.findall(r"line 2000\d\d", text)) >= 24
     assert len(re.findall(r"\.(?:png|jpg)", text)) >= 6
     every = accuracy(text, r"accuracy of all \d+ answers: ([\d.]+)%")
     accepted = accuracy(text, r"accuracy of the \d+ accepted: ([\d.]+)%")
     assert accepted > every
+    assert text.rstrip().splitlines()[-4:] == shown.strip().splitlines()
     port = re.search(r"http://127\.0\.0\.1:(\d+)", text)
     assert port is not None
     with socket.socket() as client:

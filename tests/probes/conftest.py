@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from probes.data.collect import collect
+from probes.data.datasets import load_dataset
 from probes.data.datasets.example import Example
-from probes.data.datasets.plain import load_jsonl
 from probes.data.store import Arrays, Store, Writer
 from probes.fit.train import train
 from probes.guarantee.certify import certify
@@ -142,7 +142,7 @@ def write_dataset(folder: Path, images: int, questions: int, seed: int = 0) -> P
 
 
 def examples_of(path: Path) -> tuple[Example, ...]:
-    examples, problems = load_jsonl(path)
+    examples, problems = load_dataset(path)
     assert problems == ()
     return examples
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from probes.data.datasets.plain import load_jsonl
+from probes.data.datasets import load_dataset
 from probes.data.images import load_image
 from testbed.dataset import write_dataset
 from testbed.drawing import render
@@ -22,7 +22,7 @@ def test_written_twice_is_the_same_and_loads(tmp_path: Path, domain: Domain) -> 
     assert len(files) == 7
     for file in files:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
-    examples, problems = load_jsonl(tmp_path / "one" / "questions.jsonl")
+    examples, problems = load_dataset(tmp_path / "one" / "questions.jsonl")
     assert not problems
     assert len(examples) == 18
     pixels = load_image(examples[0].image_path)

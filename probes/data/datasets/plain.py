@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from probes.data.datasets.example import Example, Found, Loaded, gather, image, text
+from probes.data.datasets.example import Example, Found, image, text
 from probes.data.datasets.lines import read_bytes, read_lines
 from probes.data.datasets.sheet import Row, read_sheet
 from probes.errors import DataError
@@ -27,14 +27,6 @@ from probes.labels.rule import Rule, parse_rule
 
 COLUMNS = ("image", "question", "answers", "slice", "id", "rule", "kind", "aliases", "group")
 _REQUIRED = ("image", "question", "answers")
-
-
-def load_jsonl(path: Path) -> Loaded:
-    """Read JSON lines whose images lie beside the file.
-
-    Raises DataError when the file cannot be read at all.
-    """
-    return gather(read_jsonl(path, path.parent))
 
 
 def read_jsonl(path: Path, images: Path) -> Found:

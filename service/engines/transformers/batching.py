@@ -133,7 +133,7 @@ class Batcher(Generic[Item, Result]):
         while batch := self._next_batch():
             running = [each for each in batch if each.future.set_running_or_notify_cancel()]
             if running:
-                self._answer(running)
+                self._run_batch(running)
 
     def _next_batch(self) -> list[_Ticket[Item, Result]]:
         """The next tickets of one kind, in their order; nothing once closed."""
@@ -168,13 +168,13 @@ class Batcher(Generic[Item, Result]):
         self._queue = left
         return batch
 
-    def _answer(self, batch: Sequence[_Ticket[Item, Result]]) -> None:
+    def _run_batch(self, batch: Sequence[_Ticket[Item, Result]]) -> None:
         try:
             results = self._run([ticket.item for ticket in batch])
         except Exception as error:  # it must reach the request, not end the thread
             if len(batch) > 1:
                 for ticket in batch:
-                    self._answer([ticket])
+                    self._run_batch([ticket])
                 return
             failure = error if isinstance(error, EngineError) else _failure(error)
             batch[0].future.set_exception(failure)

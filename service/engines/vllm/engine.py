@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import math
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -31,6 +30,7 @@ from service.engines.vllm.check import agrees, check_both_ways, sample_query, wo
 from service.engines.vllm.options import VllmOptions, engine_arguments
 from service.engines.vllm.plan import Plan, Plans, check_readout
 from service.engines.vllm.prompts import Prompts
+from service.engines.vllm.rendering import Rendering
 from service.engines.vllm.start import load, on_cpu
 from service.engines.vllm.traces import trace_of
 from service.engines.vllm_plugin.compat import failures, refusals
@@ -69,10 +69,6 @@ class VllmEngine:
         self._layers = layers
         self._attention_layers = attention_layers
         self._queue_size = queue_size
-        self._rendered: WeakKeyDictionary[Query, Any] = WeakKeyDictionary()
-        """Of the queries that somebody still holds: samples need the greedy answer's prompt."""
-        self._rendering: WeakKeyDictionary[Query, asyncio.Lock] = WeakKeyDictionary()
-        """Samples may be asked for beside the greedy answer; its prompt is rendered once."""
         self._open = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -80,8 +76,8 @@ class VllmEngine:
         self._llm: Any = None
         self._prompts: Prompts | None = None
         self._plans: Plans | None = None
+        self._rendering: Rendering | None = None
         self._identity: ModelIdentity | None = None
-        self._context = 0
         self._chunks_on_cpu = False
         self.attention_missing: str | None = None
         """Why attention is not read, if it is not."""
@@ -112,7 +108,7 @@ class VllmEngine:
         self._prompts = prompts
         self._chunks_on_cpu = on_cpu() and bool(arguments.get("enable_chunked_prefill"))
         config = self._llm.vllm_config.model_config
-        self._context = config.max_model_len
+        self._rendering = Rendering(self._llm, prompts, config.max_model_len)
         dtype = str(config.dtype).removeprefix("torch.")
         try:
             self._identity = identify(
@@ -150,20 +146,15 @@ class VllmEngine:
         packed = (output.kv_transfer_params or {}).get(KEY)
         if packed is None:
             raise EngineError("vLLM gave an answer without what was read of it")
+        trace = trace_of(
+            Record.unpack(packed), readout, plan, tokens=len(tokens), ended=ended, grid=grid,
+            attention_layers=self._attention_layers, attention_missing=self.attention_missing,
+        )  # fmt: skip
         return Generation(
             answer=prompts.text(tokens),
             token_ids=tokens,
             finish_reason="stop" if ended else "length",
-            trace=trace_of(
-                Record.unpack(packed),
-                readout,
-                plan,
-                tokens=len(tokens),
-                ended=ended,
-                grid=grid,
-                attention_layers=self._attention_layers,
-                attention_missing=self.attention_missing,
-            ),
+            trace=trace,
             queue_seconds=started - entered,
             generate_seconds=time.perf_counter() - started,
         )
@@ -183,20 +174,10 @@ class VllmEngine:
         self._enter()
         try:
             prompt = await self._render(query)
+            drawn = partial(self._sampling, query, prompt, temperature=temperature, top_p=top_p)
             async with asyncio.TaskGroup() as group:
                 tasks = [
-                    group.create_task(
-                        self._run(
-                            prompt,
-                            self._sampling(
-                                query,
-                                prompt,
-                                temperature=temperature,
-                                top_p=top_p,
-                                seed=sample_seed(seed, index),
-                            ),
-                        )
-                    )
+                    group.create_task(self._run(prompt, drawn(seed=sample_seed(seed, index))))
                     for index in range(count)
                 ]
         except* EngineError as errors:
@@ -243,7 +224,7 @@ class VllmEngine:
         if llm is None:
             return
         await self._idle.wait()  # also when vLLM has died: its requests have failed then
-        self._llm = None
+        self._llm = self._rendering = None
         # On this thread: vLLM's task that waits for answers must not see its engine go.
         llm.shutdown()
 
@@ -264,34 +245,8 @@ class VllmEngine:
             self._idle.set()
 
     async def _render(self, query: Query) -> Any:
-        """The query as the engine core takes it. Raises QueryRefused."""
-        async with self._rendering.setdefault(query, asyncio.Lock()):
-            if query not in self._rendered:
-                self._rendered[query] = await self._render_anew(query)
-            return self._rendered[query]
-
-    async def _render_anew(self, query: Query) -> Any:
-        llm, prompts = self._llm, self._prompts
-        assert prompts is not None
-        bare = await asyncio.to_thread(prompts.prompt, query)
-        self._check_length(len(bare["prompt_token_ids"]), query)
-        try:
-            [rendered] = await llm.renderer.render_cmpl_async([bare])
-        except refusals() as error:
-            raise QueryRefused(f"question: vLLM refuses the prompt: {error}") from error
-        tokens: list[int] = rendered["prompt_token_ids"]
-        self._check_length(len(tokens), query)
-        if prompts.attend_both_ways:
-            # The keys of the image depend on the question: only the same prompt may find them.
-            rendered["cache_salt"] = hashlib.sha256(np.array(tokens).tobytes()).hexdigest()
-        return rendered
-
-    def _check_length(self, tokens: int, query: Query) -> None:
-        if tokens + query.max_tokens > self._context:
-            raise QueryRefused(
-                f"question: {tokens} prompt tokens and max_tokens {query.max_tokens} exceed the "
-                f"model's {self._context}; shorten the question"
-            )
+        assert self._rendering is not None
+        return await self._rendering.render(query)
 
     def _sampling(
         self, query: Query, prompt: Any, wish: Mapping[str, Any] | None = None, **settings: Any

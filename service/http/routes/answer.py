@@ -17,7 +17,7 @@ from service.gate.arrival import Arrival
 from service.gate.ask import Ask, Outcome
 from service.gate.gate import Gate
 from service.gate.stages import Stages
-from service.http.body import parse_ask, read_body, take_body
+from service.http.body import parse_ask, read_body
 from service.http.idempotency import once_per_key
 from service.http.openapi import request_body
 from service.http.problems import problem_responses
@@ -28,8 +28,8 @@ router = APIRouter(tags=["answers"])
 PATHS = ("/v1/answer", "/answer")
 TIMEOUT = "X-Request-Timeout"
 """The header that says how long a caller is willing to wait."""
-Parse = Callable[[Request, bytes, Gate], Awaitable[Ask]]
-"""Reads a body as a question: (request, body, gate) to Ask."""
+Parse = Callable[[Request, Gate], Awaitable[Ask]]
+"""Reads the body that lies in ``request.state.body`` as a question: (request, gate) to Ask."""
 
 _REQUEST_BODY = request_body({"application/json": AnswerRequest, "multipart/form-data": AnswerForm})
 
@@ -104,7 +104,7 @@ async def _serve_in_turn(request: Request, parse: Parse, seconds: float) -> tupl
         async with admission.turn(place) as waited:
             stages.add("queue", waited)
             with stages.timed("decode"):
-                ask = await parse(request, take_body(request), gate)
+                ask = await parse(request, gate)
             gate.held.shrink(arrival, arrival.size)
             return ask, await gate.run_and_record(ask, stages, request.state.id)
 

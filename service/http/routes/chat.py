@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import structlog
@@ -19,7 +18,7 @@ from probes.types import Generation
 from service.errors import Invalid, NotFound, ServiceError, UnsupportedType
 from service.gate.ask import Ask, Outcome
 from service.gate.gate import Gate
-from service.http.body import ask_of, media_type
+from service.http.body import ask_of, media_type, take_body
 from service.http.idempotency import HEADER, once_per_key
 from service.http.json_body import read_model
 from service.http.openai_errors import error_body, error_responses
@@ -97,7 +96,7 @@ class _Completion:
         body = to_completion(answer, ended, int(time.time()))
         return Response(body.model_dump_json(), media_type="application/json")
 
-    async def _parse(self, request: Request, body: bytes, gate: Gate) -> Ask:
+    async def _parse(self, request: Request, gate: Gate) -> Ask:
         kind = media_type(request.headers)
         if kind != "application/json":
             raise UnsupportedType(
@@ -105,19 +104,18 @@ class _Completion:
                 field="Content-Type",
                 kind="unsupported_body",
             )
-        self._stream, own = await gate.parse(len(body), partial(self._read, body, gate))
-        del body
+        self._stream, own = await gate.parse(len(request.state.body), self._read)
         ask = await ask_of(own, gate, request.state.caller.id)
         self._bundle = ask.rules.bundle
         if self._stream and not self._hold:
             return replace(ask, on_generation=self._generated.set_result)
         return ask
 
-    def _read(self, body: bytes, gate: Gate) -> tuple[bool, AnswerRequest]:
+    def _read(self) -> tuple[bool, AnswerRequest]:
         """Whether a stream is asked for, and the request in the gate's own shape."""
         try:
-            asked = read_model(ChatRequest, body)
-            _check_model(asked.model, gate)
+            asked = read_model(ChatRequest, take_body(self._request))
+            _check_model(asked.model, self._gate)
             question, image = locate(asked)
             self._request.state.fields = {"question": question.field, "image": image.field}
             return bool(asked.stream), to_answer_request(asked, question.value, image.value)

@@ -21,14 +21,14 @@ SCRIPT = """
 import asyncio, sys
 from pathlib import Path
 from probes.data.collect import collect
-from probes.data.datasets import load_jsonl
+from probes.data.datasets import load_dataset
 from probes.types import GenerationSettings
 from service.engines.fake import FakeEngine
 
 async def go():
     engine = FakeEngine(layers=4, hidden_size=int(sys.argv[3]), latency_seconds=float(sys.argv[4]))
     await engine.start()
-    examples, _ = load_jsonl(Path(sys.argv[1]) / "questions.jsonl")
+    examples, _ = load_dataset(Path(sys.argv[1]) / "questions.jsonl")
     settings = GenerationSettings(max_tokens=8, samples=2)
     print("ready", flush=True)
     await collect(examples, engine, Path(sys.argv[2]), generation=settings, shard_size=8)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from probes.monitor.audit import choose_audit
-from probes.monitor.drift import DriftMonitor, RiskHistogram
+from probes.monitor.drift import DRIFT_LIMIT, DriftMonitor, RiskHistogram
 from probes.monitor.error_rate import BETS, MOST_ANSWERS, Draw, ErrorMonitor, log_capital, spread
 from probes.monitor.ranking import audited_auroc
 from probes.stats.metrics import auroc
@@ -286,13 +286,39 @@ def test_questions_on_one_image_weigh_as_much_as_they_differ() -> None:
     assert three.ratio() == pytest.approx(one.ratio())
 
 
-@pytest.mark.parametrize("questions", [1, 10])
-def test_one_still_scene_says_nothing(questions: int) -> None:
-    """A thousand answers on one frame, and ten questions in turn."""
-    monitor = DriftMonitor(RiskHistogram((0.1, 0.4), (700, 200, 100)))
+SCENES = {
+    "one frame": (1, 1),
+    "ten questions in turn on one frame": (10, 1),
+    "two frames in turn": (1, 2),
+    "four questions on each of five frames": (4, 5),
+    "ninety-nine frames": (1, 99),
+}
+"""Questions on each frame, and frames, in turn."""
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_a_still_scene_says_nothing(name: str) -> None:
+    """A thousand answers whose risks are as in the reference, again and again."""
+    questions, frames = SCENES[name]
+    risks = np.random.default_rng(0).random(questions * frames)
+    monitor = DriftMonitor(RiskHistogram((0.7, 0.9), (700, 200, 100)))
     for number in range(1000):
-        monitor.update(0.05 * (number % questions), "the frame")
+        frame = number % len(risks) // questions
+        monitor.update(float(risks[number % len(risks)]), f"frame {frame}")
     assert monitor.ratio() == Missing("too_few_images")
+
+
+@pytest.mark.parametrize("risk", [0.1, 0.8, 0.95])
+def test_a_still_scene_among_others_is_one_image_of_many(risk: float) -> None:
+    """Half of the answers are on one frame."""
+    monitor = DriftMonitor(RiskHistogram((0.7, 0.9), (700, 200, 100)))
+    rng = np.random.default_rng(0)
+    for number in range(500):
+        monitor.update(float(rng.random()), f"image {number}")
+        monitor.update(risk, "the frame")
+    ratio = monitor.ratio()
+    assert not isinstance(ratio, Missing)
+    assert ratio < DRIFT_LIMIT
 
 
 def test_the_same_image_later_is_the_same_image() -> None:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from probes.data.datasets.plain import load_jsonl
+from probes.data.datasets import load_dataset
 from probes.data.partition import merge, take_shard
 from probes.data.store import load
 from probes.errors import DataError, StoreError
@@ -108,7 +108,7 @@ def test_parts_of_other_settings_are_refused(runs: Path, dataset: Path, tmp_path
 
 
 def test_every_image_falls_to_exactly_one_worker(dataset: Path) -> None:
-    examples, _ = load_jsonl(dataset)
+    examples, _ = load_dataset(dataset)
     parts = [take_shard(examples, f"{index}/4") for index in range(4)]
     assert sorted(one.id for part in parts for one in part) == sorted(one.id for one in examples)
     images = [{one.image_path for one in part} for part in parts]
@@ -118,13 +118,13 @@ def test_every_image_falls_to_exactly_one_worker(dataset: Path) -> None:
 
 @pytest.mark.parametrize("shard", ["2/2", "-1/2", "1", "1/0", "a/b", "0/2/3"])
 def test_what_is_no_shard_is_refused(dataset: Path, shard: str) -> None:
-    examples, _ = load_jsonl(dataset)
+    examples, _ = load_dataset(dataset)
     with pytest.raises(DataError, match="write i/n"):
         take_shard(examples, shard)
 
 
 def test_more_workers_than_images_are_told(dataset: Path) -> None:
-    examples, _ = load_jsonl(dataset)
+    examples, _ = load_dataset(dataset)
     with pytest.raises(DataError, match=f"there are {IMAGES} images"):
         take_shard(examples, "20/21")
 

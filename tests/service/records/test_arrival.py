@@ -12,11 +12,14 @@ from threading import Thread
 import pytest
 from sqlalchemy import Connection, select, text, update
 
-from service.gate.promise import UNREAD_SECONDS, try_to_read
+from service.gate.promise import UNREAD_SECONDS
+from service.gate.record_keeping import try_to_read
+from service.observe.promise_gauges import promise_gauges
 from service.offline.recertify import gather
 from service.records import audits
 from service.records.audits import AuditTrail
 from service.records.errors import RecordsUnavailable
+from service.records.outcome import Outcome
 from service.records.retention import delete_before
 from service.records.store import RecordStore
 from service.records.tables import answers
@@ -110,6 +113,36 @@ def test_nothing_comes_to_stand_before_what_was_read(store, lines) -> None:
     assert [sample.number for sample in trail.samples] == list(range(1, 21))
 
 
+def told(*words: tuple[float, bool, str]) -> list[tuple[timedelta, bool, str]]:
+    return [(timedelta(seconds=error), right, reviewer) for error, right, reviewer in words]
+
+
+MINUTE, DAY = 60, 24 * 3600
+TOLD: dict[str, list[tuple[timedelta, bool, str]]] = {
+    "a correction by a right clock": told((0, False, "ann"), (1, True, "ann")),
+    "a correction, a minute behind": told((0, False, "ann"), (-MINUTE, True, "ann")),
+    "a correction in 1970": told((0, True, "ann"), (-20_000 * DAY, False, "ann")),
+    "another reviewer, 20 days behind": told((0, False, "ann"), (-20 * DAY, True, "bob")),
+    "behind a word 400 days ahead": told((400 * DAY, True, "ann"), (0, False, "bob")),
+    "clocks that run backwards": told((0, True, "ann"), (-1, True, "bob"), (-2, False, "carl")),
+}
+"""What a clock is wrong by, the word, and whose it is, in the order in which they are told."""
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_the_word_that_is_told_last_counts(store, lines, record, name) -> None:
+    kept, now = record(), datetime.now(UTC)
+    store.append_answers([kept])
+    for number, (error, right, reviewer) in enumerate(TOLD[name]):
+        word = Outcome(kept.id, now + error, correct=right, reviewer=reviewer)
+        assert lines[number % 2].store.add_outcome(word) == "added"
+    words = [right for _, right, _ in TOLD[name]]
+    assert [word.correct for word in store.outcomes_of([kept.id])] == words
+    ((_, counts),) = store.judged()
+    assert counts is not None
+    assert counts.correct is words[-1]
+
+
 def test_records_of_before_come_first_by_their_own_time(store, lines) -> None:
     old = drawn(lines, CLOCKS["running backwards"], [None] * 4)
     with store.writing() as connection:
@@ -185,7 +218,7 @@ def test_a_replica_that_is_cut_off_stops_counting(
         promise._looked -= seconds
         try_to_read(promise)
         assert (promise.state, promise.void) == (state, state != "stands")
-        (age,) = (one for one in promise.collect() if one.name.endswith("read_age_seconds"))
+        (age,) = (one for one in promise_gauges(promise) if one.name.endswith("read_age_seconds"))
         assert seconds <= age.samples[0].value < seconds + 60
     try_to_read(promise)
     assert promise.state == ("void" if wrongs else "stands")

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from probes.types import Missing
+from service.offline.export import SCHEMA, export_parquet
 from service.records.answer import AnswerRecord
-from service.records.export import SCHEMA, export_parquet
 from service.records.listing import Filter
 from service.records.outcome import Outcome
 from service.records.store import RecordStore
@@ -21,7 +21,7 @@ Make = Callable[..., AnswerRecord]
 def test_every_answer_is_exported_with_its_latest_outcome(
     store: RecordStore, record: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.records.export.PAGE_ROWS", 2)
+    monkeypatch.setattr("service.offline.export.PAGE_ROWS", 2)
     records = [record(), record(risk=Missing("engine_error")), record(decision="accept")]
     store.append_answers(records)
     told = datetime(2026, 5, 1, tzinfo=UTC)

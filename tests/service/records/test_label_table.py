@@ -15,10 +15,10 @@ from probes.labels.abstention import abstains
 from probes.labels.rule import parse_rule
 from probes.model.policy import Policy
 from service.gate.rules import Rules
+from service.offline.export import export_parquet
 from service.offline.recertify import gather
 from service.offline.replay import replay
 from service.records.audits import AuditTrail
-from service.records.export import export_parquet
 from service.records.outcome import Outcome
 from service.records.store import RecordStore
 from service.records.words import judge

@@ -17,10 +17,10 @@ import pytest
 from probes.guarantee.recertify import certify_judged
 from probes.model.certificate import NoCertificate
 from service.gate.audit_replay import grouped, groups_of
+from service.offline.export import export_parquet
 from service.offline.recertify import gather
 from service.records.answer import answer_row
 from service.records.audits import Sample
-from service.records.export import export_parquet
 from service.records.outcome import Outcome
 
 pytestmark = pytest.mark.anyio

@@ -20,8 +20,14 @@ from service.records.store import RecordStore
 Open = Callable[..., RecordStore]
 Make = Callable[..., AnswerRecord]
 ENCRYPTION = 80877103, 80877104
-ALLOWED = {"user", "database", "client_encoding", "application_name", "datestyle", "timezone"}
-"""What PgBouncer lets through unasked."""
+NAMES = {"user", "database"}
+POOLERS = {
+    "PgBouncer": NAMES | {"client_encoding", "application_name", "datestyle", "timezone"},
+    "one that knows an encoding": NAMES | {"client_encoding"},
+    "one that knows a program's name": NAMES | {"application_name"},
+    "one that knows nothing": NAMES,
+}
+"""Start-up parameters that each lets through; PgBouncer as it comes."""
 
 
 class Pooler(socketserver.BaseRequestHandler):
@@ -41,7 +47,7 @@ class Pooler(socketserver.BaseRequestHandler):
         body = self.request.recv(length - 8, socket.MSG_WAITALL)
         names = [name.decode() for name in body.rstrip(b"\0").split(b"\0")[::2]]
         self.server.asked.append(names)
-        refused = [name for name in names if name not in ALLOWED]
+        refused = [name for name in names if name not in self.server.allowed]
         if refused:
             words = f"unsupported startup parameter: {refused[0]}".encode()
             fields = b"SFATAL\0C08P01\0M" + words + b"\0\0"
@@ -66,12 +72,13 @@ def pump(source: socket.socket, target: socket.socket) -> None:
 
 
 @pytest.fixture
-def pooled(postgres) -> Iterator[tuple[str, list[list[str]]]]:
+def pooled(postgres, request: pytest.FixtureRequest) -> Iterator[tuple[str, list[list[str]]]]:
     """URL of an empty database behind the pooler, and what each connection asked for."""
     direct = postgres.empty_database()
     folder = direct.rpartition("host=")[2]
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Pooler) as server:
         server.behind, server.asked = f"{folder}/.s.PGSQL.5432", []  # type: ignore[attr-defined]
+        server.allowed = POOLERS[getattr(request, "param", "PgBouncer")]  # type: ignore[attr-defined]
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         port = server.server_address[1]
@@ -80,6 +87,7 @@ def pooled(postgres) -> Iterator[tuple[str, list[list[str]]]]:
         thread.join()
 
 
+@pytest.mark.parametrize("pooled", POOLERS, indirect=True)
 def test_a_pooler_that_refuses_options_is_enough(pooled, open_store: Open, record: Make) -> None:
     url, asked = pooled
     store = open_store(url)

@@ -14,7 +14,9 @@ from probes.model.policy import Policy
 from probes.monitor.drift import RiskHistogram
 from probes.monitor.error_rate import Draw, ErrorMonitor
 from probes.types import Interval, Missing
-from service.gate.promise import Promise, try_to_read
+from service.gate.promise import Promise
+from service.gate.record_keeping import try_to_read
+from service.observe.promise_gauges import promise_gauges
 from service.records.chain import append, lock_tail
 from service.records.outcome import Outcome
 from service.records.retention import delete_before
@@ -286,12 +288,12 @@ def test_the_drift_is_shown_where_the_bundle_has_a_reference(store, bundle) -> N
     assert Promise(store, bundle).drift is None
     reference = RiskHistogram((0.5,), (500, 500)).to_dict()
     promise = Promise(store, replace(bundle, training={"risk_reference": reference}))
-    names = {family.name for family in promise.collect()}
+    names = {family.name for family in promise_gauges(promise)}
     assert "vlm_gate_risk_drift_ratio" not in names  # the window is not full
     promise.observe(Missing("signal_unavailable"), "none")
     for number in range(1000):
         promise.observe(0.9, str(number))
-    samples = {family.name: family.samples for family in promise.collect()}
+    samples = {family.name: family.samples for family in promise_gauges(promise)}
     assert samples["vlm_gate_risk_drift_ratio"][0].value == pytest.approx(500)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from probes.data.datasets import load_dataset
-from probes.data.datasets.plain import load_jsonl
 from probes.data.images import load_image
 from probes.errors import DataError
 
@@ -20,7 +19,7 @@ HEAD = "image,question,answers,slice"
 
 def test_json_lines(write_lines: WriteLines) -> None:
     line = write_lines("d.jsonl", [GOOD, {**GOOD, "id": "b", "slice": "line 3", "kind": "k"}])
-    (first, second), problems = load_jsonl(line)
+    (first, second), problems = load_dataset(line)
     assert problems == ()
     assert (first.id, first.kind, first.slice, first.rule) == ("line-1", "match", "all", "match")
     assert (second.id, second.kind, second.slice) == ("b", "k", "line 3")
@@ -35,7 +34,7 @@ def test_the_rule_is_what_the_line_names_and_never_guessed(write_lines: WriteLin
         {**GOOD, "answers": ["3 mm"], "rule": {"rule": "number", "tolerance": 0.5}},
         {**GOOD, "answers": ["two"], "aliases": {"two": ["a pair"]}},
     ]
-    examples, problems = load_jsonl(write_lines("d.jsonl", lines))
+    examples, problems = load_dataset(write_lines("d.jsonl", lines))
     assert problems == ()
     assert [one.rule for one in examples] == [
         "match",
@@ -49,16 +48,16 @@ def test_the_rule_is_what_the_line_names_and_never_guessed(write_lines: WriteLin
 
 def test_lines_to_ignore_are_left_out(write_lines: WriteLines) -> None:
     ignored = {**GOOD, "rule": "ignore", "answers": ["?"]}
-    examples, problems = load_jsonl(write_lines("d.jsonl", [GOOD, ignored]))
+    examples, problems = load_dataset(write_lines("d.jsonl", [GOOD, ignored]))
     assert ([one.id for one in examples], problems) == (["line-1"], ())
     with pytest.raises(DataError, match="no records to judge"):
-        load_jsonl(write_lines("e.jsonl", [ignored]))
+        load_dataset(write_lines("e.jsonl", [ignored]))
 
 
 def test_lines_end_at_line_ends_only(write_lines: WriteLines) -> None:
     mark = b"\xef\xbb\xbf"
     strange = '{"image": "a.png", "question": "Is\u2028it\x85red?", "answers": ["red"]}\r'.encode()
-    (example,), problems = load_jsonl(write_lines("d.jsonl", [mark + strange, b"", b"  "]))
+    (example,), problems = load_dataset(write_lines("d.jsonl", [mark + strange, b"", b"  "]))
     assert problems == ()
     assert example.question == "Is\u2028it\x85red?"
 
@@ -190,7 +189,7 @@ def test_half_a_surrogate_pair_is_a_problem_of_its_line(
     write_lines: WriteLines, field: str
 ) -> None:
     odd = {**GOOD, field: "\udfff"}
-    (example,), (problem,) = load_jsonl(write_lines("d.jsonl", [odd, GOOD]))
+    (example,), (problem,) = load_dataset(write_lines("d.jsonl", [odd, GOOD]))
     assert example.id == "line-2"
     assert "surrogate" in str(problem)
 
