@@ -1,4 +1,4 @@
-"""What an engine reads of an answer: the layers by default, and one reading for two bundles."""
+"""What an engine reads of an answer: the default layers, and one readout for two bundles."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class SharedReadout:
         return cls(whole, (first, second), (columns, behind))
 
     def part(self, generation: Generation, index: int) -> Generation:
-        """An answer as if only the part with this index (0 or 1) had been read."""
+        """Return an answer as if the engine had read only the part with this index (0 or 1)."""
         wanted, columns = self.parts[index], self.columns[index]
         trace = generation.trace
         readouts = {
@@ -94,5 +94,5 @@ def _attention(trace: Trace, layers: tuple[int, ...]) -> AttentionMaps | Missing
 
 
 def default_layers(layers: int) -> tuple[int, ...]:
-    """Hidden states to read: after a quarter, half, three quarters and all of the decoder."""
+    """Return the hidden states after a quarter, half, three quarters and all of the decoder."""
     return tuple(sorted({max(1, round(layers * part / 4)) for part in (1, 2, 3, 4)}))

@@ -1,7 +1,7 @@
-"""How often the model is right, beside how often one answer to everything would be.
+"""How often the model is right, beside how often one answer to every question would be.
 
-A model below the latter is seldom that bad: more often the labels are broken, as where "Yes, there
-is" counts as wrong. So this is what is looked at first.
+A model below the latter is rarely that bad. More often the labels are broken, as where "Yes, there
+is" counts as wrong, so look at this first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ENOUGH = 10
 
 @dataclass(frozen=True, slots=True)
 class BaseAccuracy:
-    """Of one kind of question, or of ``all``.
+    """How often the model is right on one kind of question, or on ``all``.
 
     Args:
         accuracy: share of right answers.
@@ -31,7 +31,7 @@ class BaseAccuracy:
         abstentions: answers that say they give none; they count as wrong.
         unparsed: other answers that hold nothing the rule reads; they count as wrong too.
         degenerate: answers that nobody could mean, such as loops; the gate never accepts one.
-        one_reading: what every answer was read as, where the references differ; else empty.
+        one_reading: the one reading of every answer, where the references differ; else empty.
         plain_yes_no: every reference is yes or no, and rule ``match`` judges them.
     """
 
@@ -48,19 +48,19 @@ class BaseAccuracy:
 
     @property
     def below_majority(self) -> bool:
-        """One answer to every question would be right more often."""
+        """Whether one answer to every question would be right more often."""
         return self.accuracy < self.majority_rate
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What shows that labels may be broken."""
+        """Warnings of labels that may be broken."""
         found = []
         if self.below_majority:
             found.append(
                 f"accuracy of kind {self.kind} ({self.accuracy:.1%}) is below always answering "
                 f"{self.majority_answer!r} ({self.majority_rate:.1%}); check the labels"
             )
-        if self.kind == "all":  # the rest is told per kind
+        if self.kind == "all":  # the others are reported per kind
             return tuple(found)
         if self.abstentions or self.unparsed:
             found.append(
@@ -86,7 +86,7 @@ class BaseAccuracy:
 
 
 def base_accuracy(records: Sequence[Record]) -> tuple[BaseAccuracy, ...]:
-    """Of all answers, then per kind of question in alphabetical order."""
+    """Return the base accuracy of all answers, then of each kind in alphabetical order."""
     kinds = sorted({record.kind for record in records})
     parts = {"all": list(records)} | {
         kind: [record for record in records if record.kind == kind] for kind in kinds

@@ -1,4 +1,4 @@
-"""A run with blank images: which of its answers belongs to which of the real run's."""
+"""Pairs the answers of a run with blank images with those of the real run."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def check_blank_run(store: Store, blank: Store) -> None:
 def blank_rows(
     store: Store, blank: Store, place: Place
 ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Row in ``blank`` of every answer of ``store``, (n,), and whether there is one, (n,).
+    """Find the row in ``blank`` of every answer of ``store``, (n,), and whether it has one, (n,).
 
-    One that was not read at this place counts as none; its row is 0.
+    A row whose hidden state was not read at this place counts as none and is given as 0.
     """
     check_blank_run(store, blank)
     if place not in blank.setup.readouts:

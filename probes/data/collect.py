@@ -1,4 +1,4 @@
-"""Examples and an engine to a store: ask every question, read everything, label the answers."""
+"""Collects a store: asks an engine every question, reads its signals and labels the answers."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def collect(
     in_flight: int = IN_FLIGHT,
     progress: Callable[[int], None] | None = None,
 ) -> Store:
-    """Collect a run into a folder; one that was cut off goes on where it stopped.
+    """Collect a run into a folder; a run that was cut off resumes where it stopped.
 
     An example whose image cannot be decoded or is damaged, or whose question the engine refuses, is
     left out, and named in the store with its line and the reason: the service accepts no answer
@@ -124,7 +124,7 @@ async def collect(
 
 
 def dataset_hash(examples: Sequence[Example]) -> str:
-    """SHA-256 of the examples in order; images by their encoded bytes."""
+    """Return the SHA-256 of the examples in order, with each image's encoded bytes."""
     digest = hashlib.sha256()
     images: dict[Path, str] = {}
     for one in examples:
@@ -139,7 +139,7 @@ def dataset_hash(examples: Sequence[Example]) -> str:
 
 
 def _file_hash(path: Path) -> str:
-    """SHA-256 of an image's file; empty where it cannot be read, which leaves its examples out."""
+    """Return an image file's SHA-256, or "" for one that cannot be read."""
     try:
         return hashlib.sha256(read_image(path)).hexdigest()
     except DataError:
@@ -202,7 +202,7 @@ def _append(
 
 
 def _stacked(rows: Sequence[NDArray[Any]], shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
-    """Rows above each other, (n, *shape), also where there is none."""
+    """Stack rows, (n, *shape); n may be 0."""
     return np.stack(rows) if rows else np.zeros((0, *shape), dtype=kind)
 
 

@@ -1,4 +1,4 @@
-"""A store seen through a bundle: every signal of every answer, as columns.
+"""Every signal of every answer of a store, as columns computed with a bundle.
 
 The vectorised twin of :func:`probes.signals.measure.measure`; a test holds the two together.
 """
@@ -110,7 +110,7 @@ class StoreView:
 
 
 def measure_columns(store: Store, probe: LinearProbe, kinds: KindModel | None = None) -> Columns:
-    """The columns before there is a bundle; see :attr:`StoreView.columns`."""
+    """Compute the columns of :attr:`StoreView.columns` while there is no bundle yet."""
     place = probe.layer, probe.position
     logits = probe.logit(_project(probe, store.hidden(place)))
     return _columns(store, logits, store.present(place), kinds)
@@ -140,7 +140,7 @@ def _columns(
 
 
 def _with_kinds(columns: Columns, store: Store, model: KindModel) -> Columns:
-    """The columns, and per kind of question what counts for that kind alone."""
+    """Add, for each kind of question, columns that are zero for answers of other kinds."""
     told = {one: model.tell(one) for one in {record.question for record in store.records}}
     found = [told[record.question] for record in store.records]
     have = np.array([not isinstance(one, Missing) for one in found], dtype=bool)
@@ -156,14 +156,14 @@ def _with_kinds(columns: Columns, store: Store, model: KindModel) -> Columns:
 
 
 def measure_proper(store: Store) -> NDArray[np.bool_]:
-    """Whether each answer is one that a person could mean, not degenerate, (n,)."""
+    """Return whether each answer is one that a person could mean, not degenerate, (n,)."""
     answers = [record.answer for record in store.records]
     proper = {answer: measure_form(answer).degenerate is None for answer in set(answers)}
     return np.array([proper[answer] for answer in answers], dtype=bool)
 
 
 def _project(probe: LinearProbe, hidden: NDArray[np.float16]) -> FloatArray:
-    """A block of answers at a time, for in float64 all of them would not fit well."""
+    """Project a block of answers at a time: all of them in float64 would take too much memory."""
     blocks = [hidden[start : start + BLOCK] for start in range(0, len(hidden), BLOCK)]
     return np.concatenate([probe.project(block) for block in blocks])
 

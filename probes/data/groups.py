@@ -1,6 +1,6 @@
-"""Which answers stand and fall together: those of one image, one named group or one scene.
+"""Groups of answers that depend on each other: those of one image, one named group or one scene.
 
-Splits, bootstraps and certificates take the groups as independent of each other, never the answers
+Splits, bootstraps and certificates treat groups as independent of each other, never the answers
 in one.
 """
 
@@ -54,7 +54,7 @@ class Groups:
         return float((sizes[self.of_images] > 1).mean())
 
     def likeness(self) -> dict[str, Any]:
-        """How much the images look alike, as JSON takes it (but for what is missing)."""
+        """Describe how much the images look alike, as plain JSON apart from missing values."""
         near = self.nearest()
         return {
             "images": len(self.images),
@@ -78,10 +78,10 @@ class Groups:
 
 
 def group(records: Sequence[Record], looks: Looks | Missing) -> Groups:
-    """Put together what has one content hash, one name or one look.
+    """Group images that share a content hash, a name or a look.
 
-    Images that both have a name are not compared by their looks: pictures of unlike parts may well
-    look alike, and who named them knows.
+    Two named images are never compared by their looks: pictures of different parts may well
+    look alike, and the person who named them knows.
 
     Args:
         records: n answers. looks: of their images, (n, 16, 16, 3).
@@ -105,7 +105,7 @@ def group(records: Sequence[Record], looks: Looks | Missing) -> Groups:
 
 
 def warnings_of(groups: Groups, records: Sequence[Record]) -> list[str]:
-    """What a person should know before the groups are used; nothing where no image was joined."""
+    """Return what a person should know before using the groups; nothing where none was joined."""
     if isinstance(groups.pairs, Missing) or not groups.pairs:
         return []
     shown = sorted(groups.pairs, key=lambda pair: pair.distance)[:SHOWN]
@@ -125,7 +125,7 @@ def warnings_of(groups: Groups, records: Sequence[Record]) -> list[str]:
 def _by_name(
     names: Sequence[str | None], image_of: NDArray[np.intp], count: int
 ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Images with a name in common, as labels, and which have one, (images,) each."""
+    """Return labels that images with one name share, and which have a name, (images,) each."""
     first: dict[str, int] = {}
     pairs = [
         (first.setdefault(name, int(image)), int(image))
@@ -146,7 +146,7 @@ def _ends(pairs: Sequence[Pair]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 def _told(
     labels: NDArray[np.intp], hashes: NDArray[np.str_], names: Sequence[str | None]
 ) -> list[str]:
-    """The text of each label."""
+    """Return each group's label as text."""
     told: dict[int, tuple[bool, str]] = {}
     for label, image, name in zip(labels.tolist(), hashes.tolist(), names, strict=True):
         one = (True, image) if name is None else (False, name)

@@ -1,4 +1,4 @@
-"""Images in a folder, in a tar or in a parquet file, each by one path.
+"""Reads images from a folder, a tar or a parquet file, each by one path.
 
 An archive is named like a folder: ``val2014.tar/val2014/a.jpg``, ``images.parquet/a.jpg``. So one
 path says where an image is, in a dataset, in a run and for a bundle's golden examples.
@@ -54,7 +54,7 @@ def read_image(path: Path) -> bytes:
 
 
 def has_image(path: Path) -> bool:
-    """Whether there is such a file or such a member of an archive. Raises as `open_archive`."""
+    """Return whether a file or an archive's member exists. Raises as :func:`open_archive`."""
     place = _archive_of(path)
     if place is not None:
         return open_archive(place).has(_key(path, place))
@@ -65,7 +65,7 @@ def has_image(path: Path) -> bool:
 
 
 def check_source(path: Path) -> None:
-    """Raises DataError unless images can be looked for in this folder, tar or parquet file."""
+    """Raise DataError unless this is a folder, a tar or a parquet file to read images from."""
     if path.is_dir() or _archive_of(path) is not None:
         return
     if not path.is_file():
@@ -88,7 +88,7 @@ class TarImages:
         self._places = {_clean(one.name): (one.offset_data, one.size) for one in files}
 
     def has(self, name: str) -> bool:
-        """Whether there is such a file in it."""
+        """Return whether the archive holds a file of this name."""
         return name in self._places
 
     def read(self, name: str) -> bytes:
@@ -170,7 +170,7 @@ class ParquetImages:
 
 
 def open_archive(path: Path) -> TarImages | ParquetImages:
-    """An archive, its names read once. Raises DataError when it cannot be read."""
+    """Open an archive and read its names once. Raises DataError when it cannot be read."""
     try:
         found = path.stat()
     except OSError as error:
@@ -184,7 +184,7 @@ def _open_archive(path: Path, _mtime: int, _size: int) -> TarImages | ParquetIma
 
 
 def _archive_of(path: Path) -> Path | None:
-    """The archive that a path leads into."""
+    """Return the archive that a path leads into."""
     for parent in path.parents:
         if parent.suffix in (".tar", ".parquet") and parent.is_file():
             return parent

@@ -1,4 +1,4 @@
-"""Images that show one scene: found by how they look, whatever their bytes are.
+"""Finds images that show one scene by how they look, whatever their bytes are.
 
 Frames of one scene (noise, another exposure, JPEG, a few pixels of motion) have other hashes, and
 their answers are wrong together. An image's look is 16 x 16 cells of brightness and colour. Two
@@ -53,9 +53,9 @@ def look(image: ImageArray) -> Looks:
 
 
 def join(looks: Looks, labels: NDArray[np.intp], named: NDArray[np.bool_]) -> list[Pair]:
-    """Pairs of images that look alike and are not together yet: enough to connect all of them.
+    """Find pairs of images that look alike and are not grouped yet: enough to connect them all.
 
-    Two images that both have a name are left as they are: who named them knows. All pairs are
+    Two named images are left as they are: the person who named them knows. All pairs are
     looked at in blocks, by one matrix product each, and only what is near in it is compared in
     full: 10,000 images of one style take 8 s of one processor, and the time grows with the square.
     The memory is that of the looks and of a block (512 rows by n).
@@ -89,7 +89,7 @@ def join(looks: Looks, labels: NDArray[np.intp], named: NDArray[np.bool_]) -> li
 def connect(
     labels: NDArray[np.intp], first: NDArray[np.intp], second: NDArray[np.intp]
 ) -> NDArray[np.intp]:
-    """Labels after rows ``first`` and ``second`` were put together, pair by pair, (n,)."""
+    """Return the labels after joining rows ``first`` and ``second``, pair by pair, (n,)."""
     size = int(labels.max()) + 1
     edges = coo_array(
         (np.ones(len(first), dtype=bool), (labels[first], labels[second])), shape=(size, size)
@@ -100,7 +100,7 @@ def connect(
 def nearest(looks: Looks, labels: NDArray[np.intp], rows: NDArray[np.intp]) -> NDArray[np.float64]:
     """Distance of each row's look to the nearest of another group, 0 to 2, shape (rows,).
 
-    Unmoved, on 8 x 8 cells: an upper bound of nothing, but what tells how alike a camera's pictures
+    Without shifts, on 8 x 8 cells: no bound on anything, but it shows how alike a camera's pictures
     are. Infinite where there is no other group.
     """
     halves = _cells(looks).reshape(-1, SIDE // 2, 2, SIDE // 2, 2, 3).mean(axis=(2, 4))

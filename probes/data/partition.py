@@ -1,6 +1,6 @@
-"""One worker's part of a dataset, and the parts' stores put together again.
+"""Splits a dataset among workers, and merges the stores that they collect.
 
-All questions on an image fall to one worker, so that parts share no image.
+One worker gets all questions about an image, so the parts share no image.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from probes.types import Missing
 
 
 def take_shard(examples: Sequence[Example], shard: str) -> tuple[Example, ...]:
-    """Every n-th image's examples.
+    """Return the examples of every n-th image.
 
     Args:
         shard: ``i/n`` with i from 0 to n - 1, as an Indexed Job counts its pods.
 
-    Raises DataError when it is not that, or nothing falls to this worker.
+    Raises DataError when it is written otherwise, or when this worker gets no example.
     """
     found = re.fullmatch(r"(\d+)/([1-9]\d*)", shard)
     if found is None or int(found.group(1)) >= int(found.group(2)):
@@ -40,9 +40,9 @@ def take_shard(examples: Sequence[Example], shard: str) -> tuple[Example, ...]:
 
 
 def merge(folders: Sequence[Path], out: Path) -> Store:
-    """One run of the parts, in the order given; they may be collected anywhere.
+    """Merge the parts into one run, in the order given; they may be collected anywhere.
 
-    Its dataset is named by the parts', so the same parts in the same order give the same store.
+    The run's dataset hash comes from the parts', so equal parts in equal order give equal stores.
 
     Args:
         folders: of finished runs of one model, alike but for their dataset. out: a new folder.

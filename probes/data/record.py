@@ -49,7 +49,7 @@ SCHEMA = pa.schema(
 
 
 def to_row(record: Record, folder: Path) -> dict[str, Any]:
-    """On disk the image's path is relative to the run, so that both may be moved together."""
+    """Make a row; the image's path is relative to the run, so that both can move together."""
     row = {name: getattr(record, name) for name in (*_TEXTS, *_MORE)}
     row["image_path"] = os.path.relpath(record.image_path, folder)
     for name in ("confidence", "attention"):

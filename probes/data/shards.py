@@ -1,4 +1,4 @@
-"""Columns measured over many answers, kept in shards, so that a step goes on where it stopped.
+"""Columns measured over many answers and kept in shards, so that a step resumes where it stopped.
 
 A folder of ``00000.safetensors`` and a ``manifest.json`` with what is measured and every shard's
 SHA-256; a shard exists once the manifest names it.
@@ -34,9 +34,9 @@ class Column:
     """One measurement of n answers.
 
     Args:
-        values: of the answers that have it, (m, ...); what is missing has no place here.
+        values: of the answers that have it, (m, ...); missing ones take no row.
         present: which do, (n,), m of them true.
-        missing: how often each reason, why the others have not.
+        missing: how often each reason explains why a value is missing.
     """
 
     values: Values
@@ -57,7 +57,7 @@ async def fill(
 
     Args:
         setup: what is measured and of what, as plain JSON; a folder holds one setup only.
-        measure: some items to one row each; every row has the same names.
+        measure: measures some items, one row each; every row has the same names.
         progress: called with the number of items done since the last call.
 
     Raises StoreError when the folder holds something else or a shard is damaged.
@@ -112,7 +112,7 @@ def _load(folder: Path, shards: Sequence[Mapping[str, Any]]) -> dict[str, Column
 
 
 def _open(folder: Path, setup: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The folder's shards so far."""
+    """Return the shards that the folder holds so far."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / MANIFEST
     if not path.exists():

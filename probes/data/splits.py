@@ -1,4 +1,4 @@
-"""Fit, select, calibrate, test: disjoint by group, which is an image where nothing joins more."""
+"""Splits answers into fit, select, calibrate and test; no group lies in two of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def split_by_image(
     """Give every answer the split of its image, or of the group that its image is in.
 
     A split depends on the seed and the label alone (an image's content hash, where it is alone in
-    its group): adding or dropping others never moves it, and what has one label stays together.
+    its group): adding or dropping other answers never moves it, and a group stays together.
 
     Args:
         groups: label of each answer's group (``Store.groups``), shape (n,).
@@ -51,7 +51,7 @@ def _uniform(group: str, seed: int) -> float:
 
 
 def splits_of(store: Store, bundle: Bundle) -> NDArray[np.str_]:
-    """The split of every answer, as at training. Raises StoreError for another store."""
+    """Return every answer's split, as training made it. Raises StoreError for another store."""
     if store.fingerprint != bundle.data:
         raise StoreError(
             f"store: {store.fingerprint[:12]} is not {bundle.data[:12]}, which the bundle was "
@@ -70,7 +70,7 @@ def splits_of(store: Store, bundle: Bundle) -> NDArray[np.str_]:
 
 
 def groups_digest(store: Store) -> str:
-    """Hash of the images whose split is not that of their own hash, whatever their order."""
+    """Return a hash of the images whose label is not their own hash, in any order."""
     labelled = zip((record.image_hash for record in store.records), store.groups, strict=True)
     joined = sorted({f"{image} {label}" for image, label in labelled if image != label})
     return hashlib.sha256("\n".join(joined).encode()).hexdigest()

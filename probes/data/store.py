@@ -1,9 +1,9 @@
-"""What a collection run leaves: one row per answer, in shards that are never changed.
+"""A store: what a collection run writes, one row per answer, in shards that never change.
 
 A folder of ``shard-00000.safetensors`` (arrays) and ``shard-00000.parquet`` (text and numbers), and
 a ``manifest.json`` with what was collected, every file's SHA-256, and the fingerprint of it all. A
-shard exists once the manifest names it, so a run that was cut off, even by ``kill -9``, goes on
-behind the last one. Hidden states are float16, one tensor per layer and position, and stay on disk
+shard exists once the manifest names it, so a run that was cut off, even by ``kill -9``, resumes
+after the last one. Hidden states are float16, one tensor per layer and position, and stay on disk
 until one of them is asked for: a store may be larger than the memory.
 """
 
@@ -132,17 +132,17 @@ class Store:
 
     @property
     def groups(self) -> NDArray[np.str_]:
-        """Labels of what stands and falls together, (n,): an image's hash where it is alone."""
+        """The label of each answer's group, (n,): its image's hash where the image is alone."""
         return self.grouping.labels
 
     @cached_property
     def grouping(self) -> Groups:
-        """The answers' groups, and why they are what they are."""
+        """The answers' groups, and what joined them."""
         return group(self.records, self.arrays.looks)
 
 
 class Writer:
-    """Appends shards to a folder, going on where an earlier run of the same setup stopped."""
+    """Appends shards to a folder, and resumes where an earlier run of the same setup stopped."""
 
     def __init__(self, folder: Path, setup: Setup) -> None:
         """Raises StoreError when the folder holds another run."""
@@ -168,17 +168,17 @@ class Writer:
 
     @property
     def finished_shards(self) -> int:
-        """How many shards are there already."""
+        """Number of shards written so far."""
         return len(self._shards)
 
     @property
     def rows(self) -> int:
-        """How many answers are there already."""
+        """Number of answers written so far."""
         return sum(shard["rows"] for shard in self._shards)
 
     @property
     def skipped(self) -> Mapping[str, str]:
-        """Per example that was left out, why."""
+        """Why each skipped example was left out, by its id."""
         return self._skipped
 
     def append(

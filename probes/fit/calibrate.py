@@ -82,7 +82,7 @@ def fit_venn_abers(score: FloatArray, wrong: NDArray[np.bool_]) -> VennAbersMap:
 
 
 class _Pools:
-    """Isotonic regression of answers by knot, asked for its value at one answer more.
+    """Isotonic regression by knot that gives its value after one more answer.
 
     Pooling adjacent violators ends the same in any order: so every prefix and every suffix of the
     knots is pooled once, and a further answer pools with its neighbours until nothing violates.
@@ -109,7 +109,7 @@ class _Pools:
             self._stops[start] = stop
 
     def mean_with(self, place: int, wrong: int) -> float:
-        """Value at one answer more: place 2 i is before knot i, 2 i + 1 at it."""
+        """Return the value at one more answer: place 2 i is before knot i, 2 i + 1 at it."""
         left, right = place // 2, (place + 1) // 2
         while True:
             answers = self._answers[right] - self._answers[left] + 1

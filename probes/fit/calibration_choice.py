@@ -1,4 +1,4 @@
-"""Which calibration map is used: chosen by cross-validation, with the table of all three."""
+"""Chooses the calibration map by cross-validation, and keeps the table of all three."""
 
 from __future__ import annotations
 

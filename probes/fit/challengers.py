@@ -1,4 +1,4 @@
-"""Other probes beside the L2 one, and which of them is shipped.
+"""Fits other probes beside the L2 one, and chooses which one ships.
 
 ``l2``       the best layer and position of :mod:`probes.fit.layers`.
 ``l1``       an L1 penalty there, C by cross-validation.
@@ -12,9 +12,9 @@
 ``ensemble`` mean of the L2 probes' log-odds over all layers at the best position.
 ``mlp``      one hidden layer of 64 on the best layer and position.
 
-All are judged on the selection split. The simplest one within noise of the best is shipped, as long
+All are judged on the selection split. The simplest one within noise of the best ships, as long
 as one readout of one layer can serve it: the ensemble and the MLP cannot. Where one of those is
-ahead beyond noise the table says so, and the best linear one is shipped.
+ahead beyond noise the table says so, and the best linear one ships.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ those of all kinds, which only its own answers move them from."""
 
 
 def by_kind(features: tuple[str, ...], kinds: Sequence[str]) -> tuple[str, ...]:
-    """The features, and per kind of question what is added to their weights and the intercept."""
+    """Add features that adjust the weights and the intercept for each kind of question."""
     return (*features, *(f"{name}@{kind}" for kind in kinds for name in (KIND, *features)))
 
 
@@ -89,7 +89,7 @@ def choose_fusion(
     resamples: int = 1000,
     seed: int = 0,
 ) -> tuple[tuple[str, ...], tuple[FusionCandidate, ...]]:
-    """The features of the simplest candidate that is not behind the best one beyond noise.
+    """Choose the features of the simplest candidate that is not behind the best beyond noise.
 
     Args:
         kinds: of question that may have weights of their own; none leaves that candidate out.
@@ -130,7 +130,7 @@ def out_of_fold_auroc(
     wrong: NDArray[np.bool_],
     groups: NDArray[np.str_],
 ) -> float:
-    """What these features alone tell of errors: AUROC of the logistic model, out of fold."""
+    """Return the out-of-fold AUROC of a logistic model on these features alone."""
     return _auroc(_out_of_fold(columns, features, wrong, groups), wrong)
 
 
@@ -188,10 +188,10 @@ def _standard(
     mean: Mapping[str, float],
     scale: Mapping[str, float],
 ) -> FloatArray:
-    """A feature as the penalty meets it: of mean 0 and scale 1 over all answers.
+    """Standardise a feature for the penalty: mean 0 and scale 1 over all answers.
 
-    What counts for one kind alone has its feature's mean and scale over all kinds, so that a rare
-    kind is not held to be as well known as a common one.
+    A feature of one kind alone takes the feature's mean and scale over all kinds, so that the
+    penalty on a rare kind is not as weak as that on a common one.
     """
     feature, kind = split_feature(name)
     if kind is None:

@@ -1,4 +1,4 @@
-"""One probe per layer and position, in parallel, and which of them is best."""
+"""Fits one probe per layer and position, in parallel, and ranks them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Candidate:
 
 
 def read_places(store: Store) -> tuple[list[Place], NDArray[np.bool_]]:
-    """Layers and positions that were read at all, and the answers that have every one of them, (n,)
+    """Return the layers and positions that were read, and which answers have all of them, (n,).
 
     So all candidates meet the same answers. Raises TrainingError when there is none.
     """

@@ -48,7 +48,7 @@ class Standardised:
 
     @staticmethod
     def of(hidden: FloatArray) -> Standardised:
-        """From hidden states (answers, hidden)."""
+        """Standardise hidden states (answers, hidden)."""
         states = np.array(hidden, dtype=np.float32)
         mean = states.mean(axis=0, dtype=np.float64)
         scale = states.std(axis=0, dtype=np.float64)
@@ -58,7 +58,7 @@ class Standardised:
         return Standardised(states, mean, scale)
 
     def apply(self, hidden: FloatArray) -> NDArray[np.float32]:
-        """Other hidden states by the same mean and scale."""
+        """Standardise other hidden states with the same mean and scale."""
         states = np.array(hidden, dtype=np.float32)
         states -= self.mean.astype(np.float32)
         states /= self.scale.astype(np.float32)
@@ -67,7 +67,7 @@ class Standardised:
     def probe(
         self, layer: int, position: Position, weights: FloatArray, intercept: float
     ) -> LinearProbe:
-        """A probe, without components, from weights on these standardised states."""
+        """Make a probe, without components, of weights on these standardised states."""
         return LinearProbe(
             layer=layer,
             position=position,
@@ -108,7 +108,7 @@ def cross_validate(
     layer: int,
     position: Position,
 ) -> tuple[LinearProbe, float]:
-    """The probe at the C of best mean AUROC, cross-validated by image, and that C.
+    """Fit the probe at the C of best mean AUROC, cross-validated by image; return it and that C.
 
     Ties go to the stronger penalty. Folds that lack right or wrong answers do not count.
 
@@ -139,7 +139,7 @@ def cross_validate(
 
 
 def held_out(wrong: NDArray[np.bool_], groups: NDArray[np.str_]) -> list[NDArray[np.bool_]]:
-    """Rows held out per fold, grouped by image; folds with one class on either side left out."""
+    """Return the rows held out per fold, by image; a fold that lacks a class is left out."""
     count = min(FOLDS, int(np.unique(groups).size))
     if count < 2:
         raise TrainingError("cross-validation needs at least two images in the fit split")
@@ -153,7 +153,7 @@ def held_out(wrong: NDArray[np.bool_], groups: NDArray[np.str_]) -> list[NDArray
 
 
 def with_components(probe: LinearProbe, hidden: FloatArray) -> LinearProbe:
-    """The probe with the leading principal directions of the states that it was fitted on."""
+    """Add the leading principal directions of the states that the probe was fitted on."""
     standard = np.array(hidden, dtype=np.float32)
     standard -= probe.mean
     standard /= probe.scale

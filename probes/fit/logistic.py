@@ -169,7 +169,7 @@ class _Problem:
         strength: float,
         open_: NDArray[np.bool_],
     ) -> _State:
-        """Go along a direction as far as the objective falls; fits that are done stay."""
+        """Step along a direction while the objective falls; finished fits stay."""
         weights, intercepts = step
         along = self.spread(weights, intercepts)
         before = self.loss(state.weights, state.logits, strength)

@@ -1,4 +1,4 @@
-"""A store to a bundle without certificates.
+"""Trains a bundle, still without certificates, on a store.
 
 ``fit`` gives the probes' weights; ``select`` gives the probe, fusion, calibration map, the domain's
 limit and the golden examples. ``calibrate`` and ``test`` are not looked at.
@@ -126,7 +126,7 @@ def train(
 def _train_probe(
     store: Store, fit: NDArray[np.bool_], select: NDArray[np.bool_], blank: Store | None, seed: int
 ) -> tuple[LinearProbe, dict[str, Any]]:
-    """The probe, and what was tried for it.
+    """Choose the probe; return it and what was tried.
 
     Only answers that have every readout count, so that candidates meet the same answers.
     """
@@ -143,7 +143,7 @@ def _train_probe(
 
 
 def _train_kinds(store: Store, fit: NDArray[np.bool_]) -> KindModel | Missing:
-    """What tells a question's kind from its words, unless the dataset knows one kind alone."""
+    """Fit what tells a question's kind from its words, unless the dataset has only one kind."""
     records = [store.records[row] for row in np.flatnonzero(fit)]
     return fit_kinds([one.question for one in records], [one.kind for one in records])
 
@@ -151,7 +151,7 @@ def _train_kinds(store: Store, fit: NDArray[np.bool_]) -> KindModel | Missing:
 def _kinds_tried(
     store: Store, columns: Columns, select: NDArray[np.bool_], kinds: KindModel
 ) -> dict[str, Any]:
-    """How well the kinds are told on the selection split, and what they alone tell of errors."""
+    """Measure on the selection split how well kinds are told, and how well they predict errors."""
     features = tuple(f"{KIND}@{kind}" for kind in kinds.kinds)
     rows = select & columns.complete(features)
     told = np.column_stack([columns.values[name] for name in features])[rows].argmax(axis=1)
@@ -174,7 +174,7 @@ def _train_risks(
     kinds: KindModel | None,
     seed: int,
 ) -> tuple[RiskModel, RiskModel | Missing, dict[str, Any]]:
-    """Both stages, and what was tried for them.
+    """Fit both stages; return them and what was tried.
 
     The second stage reads the first one's features and the samples' agreement with the answer.
     """
@@ -225,9 +225,9 @@ def _policy(wanted: Policy, stage_one: RiskModel) -> Policy:
 
 
 def _risk_reference(risk: FloatArray, groups: NDArray[np.str_]) -> dict[str, Any]:
-    """The histogram that a service's risks are compared with, unless it cannot be made.
+    """Make the histogram that a service's risks are compared with, where there is enough data.
 
-    Of the selection split: the calibration split is for thresholds alone.
+    It comes from the selection split: the calibration split is for thresholds alone.
     """
     known = np.isfinite(risk)
     reference = RiskHistogram.of(risk[known], groups[known])
@@ -235,7 +235,7 @@ def _risk_reference(risk: FloatArray, groups: NDArray[np.str_]) -> dict[str, Any
 
 
 def _golden(store: Store, probe: LinearProbe, select: NDArray[np.bool_]) -> tuple[Golden, ...]:
-    """Eight answers of the selection split, picked by the hash of their id, one per image."""
+    """Pick eight answers of the selection split by the hash of their id, one per image."""
     place = (probe.layer, probe.position)
     hidden = store.hidden(place)
     rows = sorted(
@@ -266,7 +266,7 @@ def _split(
 
 
 def _plain(entry: ProbeModel | FusionCandidate | CalibrationCandidate) -> dict[str, Any]:
-    """As JSON takes it: tuples as lists, a missing value as its reason."""
+    """Return plain JSON: tuples become lists, a missing value becomes its reason."""
     return {
         name: list(value)
         if isinstance(value, tuple)

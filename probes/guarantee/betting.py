@@ -47,7 +47,7 @@ BETS = np.linspace(0.02, BOLDEST, 40)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroupedAnswers:
-    """Answers that are tested, at most so many of each group.
+    """The answers that a test counts, at most so many of each group.
 
     Args:
         risk: shape (n,); infinite ones are never accepted.
@@ -104,7 +104,7 @@ class GroupedAnswers:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ladder:
-    """What is fixed before a calibration label is read.
+    """What must be fixed before any calibration label is read.
 
     Args:
         thresholds: strict to loose, shape (at most STEPS,); empty when nothing can be accepted.
@@ -119,7 +119,7 @@ class Ladder:
 
 @dataclass(frozen=True, slots=True)
 class TestedThreshold:
-    """A threshold that was tested: at it, ``wrong`` of ``accepted`` answers were wrong.
+    """A tested threshold, at which ``wrong`` of ``accepted`` answers were wrong.
 
     Args:
         p_value: it passes at every level from this one on.
@@ -144,7 +144,7 @@ def plan_ladder(
     most: int | None = None,
     steps: int = STEPS,
 ) -> Ladder:
-    """Thresholds and bets, from data that is *not* the calibration split.
+    """Plan thresholds and bets on data that is *not* the calibration split.
 
     Quantiles of the risk, from the one at which these answers promise best that the test will pass:
     stricter ones accept too few answers to show anything, and the first failure ends the sequence.
@@ -189,7 +189,7 @@ def plan_ladder(
 def fixed_sequence(
     answers: GroupedAnswers, ladder: Ladder, alpha: float, level: float
 ) -> TestedThreshold | None:
-    """The loosest threshold before the first that fails, or None when the first fails.
+    """Return the loosest threshold before the first that fails, or None when the first fails.
 
     Raises ValueError when thresholds fall, a bet could cost everything, or alpha or level is not
     between 0 and 1.
@@ -222,7 +222,7 @@ def try_threshold(
 def error_bound(
     accepted: FloatArray, wrong: FloatArray, *, bet: float, level: float, uniform: float = 1.0
 ) -> float:
-    """The largest error rate of accepted answers that these groups do not exclude.
+    """Return the largest error rate of accepted answers that these groups do not exclude.
 
     The test above, inverted over alpha: the wealth grows with alpha for a fixed bet, so all rates
     above the bound are rejected. It is too low with chance at most ``level``.
@@ -245,7 +245,7 @@ def error_bound(
 def error_interval(
     accepted: FloatArray, wrong: FloatArray, *, bet: float, level: float = 0.05
 ) -> Interval:
-    """Error rate of accepted answers with bounds, both of which hold with chance 1 - ``level``.
+    """Return the accepted answers' error rate with bounds that hold with chance 1 - ``level``.
 
     Arguments as :func:`error_bound`; the lower bound is the same bet on the other side. Needs at
     least one accepted answer.
@@ -265,7 +265,7 @@ def error_interval(
 def bound_bet(
     accepted: FloatArray, wrong: FloatArray, *, level: float, count: int, most: int
 ) -> float:
-    """A bet for :func:`error_bound`, from groups that it is not to be used on.
+    """Choose a bet for :func:`error_bound` on groups other than those it is used on.
 
     Args:
         count: groups that it is to be used on. most: answers of each that count.
@@ -275,7 +275,7 @@ def bound_bet(
 
 
 def blind_bet(spread: float, largest: float, *, level: float, count: int) -> float:
-    """A bet that nothing was tried for: sqrt(2 log(1 / level) / (count E[Z^2])).
+    """Return a bet without any data to try it on: sqrt(2 log(1 / level) / (count E[Z^2])).
 
     It makes passing likeliest where the log-wealth is about normal (2010.09686, section 4).
 
@@ -288,7 +288,7 @@ def blind_bet(spread: float, largest: float, *, level: float, count: int) -> flo
 
 
 def groups_needed(accepted: FloatArray, wrong: FloatArray, alpha: float, level: float) -> float:
-    """About how many groups like these would show that the error rate is at most alpha.
+    """Estimate how many groups like these would show that the error rate is at most alpha.
 
     By the fastest growth of the log-wealth among bets; infinite where it does not grow.
     """
@@ -299,7 +299,7 @@ def groups_needed(accepted: FloatArray, wrong: FloatArray, alpha: float, level: 
 
 
 def largest_group(groups: ArrayLike) -> int:
-    """Answers of the largest group; 1 where there are none."""
+    """Return the number of answers in the largest group; 1 where there are none."""
     return int(np.unique(np.asarray(groups), return_counts=True)[1].max(initial=1))
 
 

@@ -1,4 +1,4 @@
-"""A bundle to the same bundle with certificates, tested on the ``calibrate`` split."""
+"""Certifies a bundle: tests its promises on the ``calibrate`` split and writes it with them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def certify(
     share: Share | None = None,
     questions: QuestionMode | None = None,
 ) -> Bundle:
-    """Try for every certificate and write the bundle with them to a new folder.
+    """Test every claim, and write the bundle with its certificates to a new folder.
 
     Thresholds and bets are fixed on the selection split; the groups of the calibration split test
     them. Each self-consistency mode is another composed policy and gets its own certificate, as
@@ -112,7 +112,7 @@ def certify(
 def claims_of(
     bundle: Bundle, alpha: float, also: Sequence[float] = ()
 ) -> list[tuple[float, ConsistencyMode]]:
-    """Every (alpha, mode) of one run, in the order in which they spend from delta."""
+    """Return every (alpha, mode) of one run, in the order in which they spend from delta."""
     own = bundle.policy.self_consistency
     modes = sorted(modes_of(bundle), key=lambda mode: mode != own)  # stable: the others as listed
     levels = [alpha, *sorted({*also} - {alpha}, reverse=True)]
@@ -120,7 +120,7 @@ def claims_of(
 
 
 def fresh_shares() -> Share:
-    """Shares of claims on data on which nothing was tried: 0.8, 0.1, 0.05, ...; less than 1."""
+    """Give the shares of claims on fresh data: 0.8, 0.1, 0.05, ...; together less than 1."""
     shares = (FIRST_SHARE if n == 0 else (1 - FIRST_SHARE) / 2**n for n in count())
     return lambda claim: next(shares)
 
@@ -133,7 +133,7 @@ def _observed(
     calibrate: NDArray[np.bool_],
     certificate: Certificate,
 ) -> dict[str, Interval]:
-    """What calibration saw of each slice of a certificate alone; none where nothing is accepted."""
+    """Return each slice's error rate in calibration, for the slices that share a certificate."""
     seen: dict[str, Interval] = {}
     most = certificate.most_per_group
     for name in certificate.slices or ():
@@ -165,7 +165,7 @@ def _attempt(
     created: datetime,
     valid_days: int,
 ) -> Certificate | NoCertificate:
-    """One test: thresholds from the answers of ``ladder``, tested on those of ``tested``."""
+    """Run one test: thresholds from the answers of ``ladder``, tested on those of ``tested``."""
     if slices is not None and not tested.any():
         return NoCertificate("too_few_answers", 0, 0, level=level, delta=delta)
     groups = store.groups[tested]

@@ -1,4 +1,4 @@
-"""The promise on accepted answers: what a certificate says, and how one is had.
+"""The promise on accepted answers: what a certificate says, and the test that gives one.
 
 "Of accepted answers at most alpha are wrong", for a random accepted answer from groups like those
 of calibration, independent of each other; with chance 1 - delta over calibration draws. The test is
@@ -102,7 +102,7 @@ def certify(
 def _none(
     answers: GroupedAnswers, ladder: Ladder, alpha: float, delta: float, level: float
 ) -> NoCertificate:
-    """What to say when the first threshold failed."""
+    """Return what to report when the first threshold failed."""
     if len(ladder.thresholds) == 0:
         return NoCertificate("too_few_answers", 0, answers.count, level=level, delta=delta)
     first = float(ladder.thresholds[0])

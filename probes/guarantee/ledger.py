@@ -1,6 +1,6 @@
-"""What was tried on the same data: every claim that is tested on it spends from one delta.
+"""The ledger of claims: everything tested on the same data spends from one delta.
 
-Of many certificates tried for on one set of data the best one holds less often than it says. So
+Of many certificates tested on one set of data, the best one holds less often than it says. So
 the first claim may spend 80 % of delta and each later one half of what is left: 10 %, 5 %, ...;
 all of them together at most delta (the union bound, as alpha-spending has it). A claim that was
 made before gets the share that it had.
@@ -50,7 +50,7 @@ class Try:
 
 
 class Ledger:
-    """The tries on one set of data, in every folder that keeps them; the union counts."""
+    """The tries on one set of data, kept in several folders; their union counts."""
 
     def __init__(
         self,
@@ -64,14 +64,14 @@ class Ledger:
             data: :func:`anchors` of the data, or one name, such as a bundle's lineage. Tries that
                 have one of them in common are tries on the same data.
             folders: the run's and the person's own. One that can be written is enough.
-            warn: told of a folder that cannot be written.
+            warn: called with a message about a folder that cannot be written.
         """
         self._data = (data,) if isinstance(data, str) else tuple(data)
         self._folders = tuple(dict.fromkeys(folders))
         self._warn = warn
 
     def share(self, claim: Mapping[str, Any]) -> float:
-        """The part of delta that this claim may spend, written down before it is told.
+        """Return the part of delta that this claim may spend, after writing the claim down.
 
         Raises StoreError when no folder can be written or a ledger cannot be read.
         """
@@ -101,11 +101,11 @@ class Ledger:
 
     @property
     def tries(self) -> tuple[Try, ...]:
-        """Every try on this data that can be seen, first to last."""
+        """Every try on this data that the folders hold, first to last."""
         return tuple(self._read().values())
 
     def _read(self) -> dict[str, Try]:
-        """By the claim; of a claim that two folders have otherwise the smaller share counts."""
+        """Read all tries by claim; where two folders differ, the smaller share counts."""
         found: dict[str, Try] = {}
         for folder in self._folders:
             for name, one in self._in(folder / LEDGER):
@@ -127,7 +127,7 @@ class Ledger:
 
     @contextmanager
     def _locked(self, folder: Path) -> Iterator[Path | None]:
-        """The folder's ledger, nobody else's meanwhile; None where it cannot be written."""
+        """Lock the folder's ledger for this block; None where it cannot be written."""
         with ExitStack() as stack:
             try:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -141,7 +141,7 @@ class Ledger:
 
 
 def told(tries: Sequence[Try]) -> str:
-    """What was spent, and what cannot be known."""
+    """Say what was spent, and what cannot be known."""
     spent = sum(one.share for one in tries)
     return (
         f"{len(tries)} claims were tested on these images; together they may spend {spent:.1%} of "
@@ -150,10 +150,10 @@ def told(tries: Sequence[Try]) -> str:
 
 
 def anchors(images: Iterable[str], model: str) -> tuple[str, ...]:
-    """By what the data of a run are known again: a sketch of its images.
+    """Return a sketch of a run's images, by which its data are recognised later.
 
     Args:
-        images: content hash of each answer's image, in any order, as often as one likes.
+        images: content hash of each answer's image, in any order; repeats do not matter.
         model: revision of the model that answered.
     """
     names = {hashlib.sha256(f"{model}:{image}".encode()).hexdigest()[:16] for image in images}
@@ -161,7 +161,7 @@ def anchors(images: Iterable[str], model: str) -> tuple[str, ...]:
 
 
 def _share(before: int) -> float:
-    """Of the claim that comes after this many others: 0.8, 0.1, 0.05, ...; together at most 1."""
+    """Return the share of the claim after so many others: 0.8, 0.1, 0.05, ..."""
     return FIRST_SHARE if before == 0 else (1 - FIRST_SHARE) / 2**before
 
 

@@ -1,4 +1,4 @@
-"""A new certificate for a bundle that serves, from answers that people judged.
+"""Certifies a serving bundle anew, on answers that people judged.
 
 The calibration split of training belongs to the time before; after a certificate is void, or has
 ended, the answers given since are the evidence (docs/decisions/0006). Thresholds are fixed
@@ -47,7 +47,7 @@ def certify_judged(
     unit: Literal["group", "image"] = "group",
     seed: int = 0,
 ) -> Certificate | NoCertificate:
-    """Test whether accepted answers of mode ``never`` are wrong at most at the rate alpha.
+    """Test whether at most the share alpha of the answers accepted in mode ``never`` is wrong.
 
     The bet is the one for about one accepted answer per group: nothing is known of the spread
     before the labels are read.
@@ -55,7 +55,7 @@ def certify_judged(
     Args:
         risk: of answers that the policy accepts at ``limit``, each chosen without regard to its
             outcome, shape (n,).
-        wrong: shape (n,); who is not judged counts as wrong.
+        wrong: shape (n,); an answer that nobody judged counts as wrong.
         groups: of each answer, shape (n,): its image's hash, where nothing larger is known.
         unit: ``image`` where some of them are no more than that.
         limit: loosest threshold to test; those above were never accepted, so nothing is known.
@@ -97,7 +97,7 @@ def certify_judged(
 
 
 def with_certificate(bundle: Bundle, certificate: Certificate | NoCertificate, out: Path) -> Bundle:
-    """Write the bundle with this certificate alone to a new folder. Raises DataError without one.
+    """Write the bundle with only this certificate to a new folder. Raises DataError without one.
 
     The certificates of other modes belonged to the promise that was broken, and are left out. An
     alpha larger than before stays marked as such, however often it is certified again.

@@ -1,6 +1,6 @@
-"""What a policy would do: coverage, risk and escalation for a threshold, an error rate or a load.
+"""Simulates a policy: coverage, risk and escalation for a threshold, an error rate or a load.
 
-Trying thresholds looks at the selection split alone. What is called guaranteed is tested on the
+Trying thresholds looks only at the selection split. A guarantee is tested on the
 calibration split, at thresholds that the selection split fixed; each line holds by itself with
 confidence 1 - delta, so choose what is wanted before looking, not the best of many lines.
 """
@@ -65,11 +65,11 @@ class Simulator:
         self._most = min(MOST_PER_GROUP, largest_group(store.groups[self._select]))
 
     def at_threshold(self, threshold: float | None) -> Simulated:
-        """What the threshold does; nothing is guaranteed of one that was tried out."""
+        """Simulate a threshold, without any guarantee."""
         return self._row(threshold, Missing("not_tested"))
 
     def at_alpha(self, alpha: float, level: float) -> Simulated:
-        """The threshold that a certificate of this error rate has, tested at this level."""
+        """Simulate the threshold of a certificate of this error rate, tested at this level."""
         tested = self._calibration()
         rows = self._select
         ladder = plan_ladder(
@@ -82,7 +82,7 @@ class Simulator:
         return self._row(found.threshold, alpha)
 
     def at_capacity(self, escalated: float, delta: float) -> Simulated:
-        """The lowest error rate guaranteed when people can review at most this share.
+        """Simulate the lowest error rate guaranteed when people review at most this share.
 
         Of the thresholds at which the selection split escalates no more, that one is taken whose
         bound the selection split expects to be lowest; the error rate is
@@ -114,7 +114,7 @@ class Simulator:
         return float((~accepted & ~thrown).mean())
 
     def _decided(self, threshold: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Accepted and rejected answers of the selection split."""
+        """Return which answers of the selection split are accepted, and which are rejected."""
         rows, stages = self._select, self._stages
         thrown = composed_reject(
             stages.first,
@@ -143,7 +143,7 @@ class Simulator:
         return self._store.wrong[rows]
 
     def _calibration(self) -> GroupedAnswers:
-        """The answers that certificates are tested on."""
+        """Return the answers that certificates are tested on."""
         return self._grouped(self._calibrate)
 
     def _grouped(self, rows: NDArray[np.bool_]) -> GroupedAnswers:
@@ -154,7 +154,7 @@ class Simulator:
 
 
 def _thinned(risk: FloatArray, steps: int = 500) -> FloatArray:
-    """Quantiles of the risk, so that a large split takes no longer than it must."""
+    """Return quantiles of the risk, so that a large split takes no longer than needed."""
     if risk.size == 0:
         return risk
     quantiles = np.quantile(risk, np.arange(1, steps + 1) / steps, method="inverted_cdf")

@@ -1,4 +1,4 @@
-"""Which slices of the traffic are tested alone."""
+"""Decides which slices of the traffic are tested alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if every answer were accepted and right."""
 def slice_groups(
     names: NDArray[np.str_], images: NDArray[np.str_], growth: float, alpha: float, delta: float
 ) -> list[tuple[str, ...]]:
-    """Slices that are tested alone, and last those too small for it, tested as one group.
+    """Return the slices to test alone, and last those too small for it, as one group.
 
     Fixed on the selection split, so that nothing of the calibration split decides what is tested.
 
@@ -37,10 +37,10 @@ def slice_groups(
 
 
 def answers_needed(alpha: float, delta: float) -> int:
-    """Groups of accepted answers that prove alpha at delta when no answer is wrong."""
+    """Return how many groups of accepted answers prove alpha at delta when none is wrong."""
     return math.ceil(math.log(delta) / math.log1p(-alpha))
 
 
 def slice_names(records: Sequence[Record], slicing: Slicing) -> NDArray[np.str_]:
-    """Slice of every answer, (n,)."""
+    """Return the slice of every answer, (n,)."""
     return np.array([getattr(record, slicing.by) for record in records], dtype=np.str_)

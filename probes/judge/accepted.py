@@ -1,4 +1,4 @@
-"""What the gate accepts, per kind of question and per slice: how many, and how many are wrong."""
+"""Counts what the gate accepts per kind of question and per slice, and how much of it is wrong."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def accepted_table(
     rows: NDArray[np.bool_],
     risks: Mapping[ConsistencyMode, FloatArray],
 ) -> list[dict[str, Any]]:
-    """Per self-consistency mode that a certificate serves: all answers, each kind and each slice.
+    """Return a row per served self-consistency mode for all answers, each kind and each slice.
 
     Where certificates go by that field each part is judged by the certificate that serves it, else
     by the one of all slices together.
@@ -47,7 +47,7 @@ def accepted_table(
 
 
 def above_alpha(table: list[dict[str, Any]], alpha: float) -> list[dict[str, Any]]:
-    """The parts whose accepted answers are wrong more often than alpha, beyond noise."""
+    """Return the rows whose accepted answers are wrong more often than alpha, beyond noise."""
     return [
         row for row in table if isinstance(row["error"], Interval) and row["error"].lower > alpha
     ]
@@ -56,7 +56,7 @@ def above_alpha(table: list[dict[str, Any]], alpha: float) -> list[dict[str, Any
 def _parts(
     store: Store, rows: NDArray[np.bool_]
 ) -> Iterator[tuple[SliceField | None, str, NDArray[np.bool_]]]:
-    """All answers, then each value of a field that has several."""
+    """Yield all answers, then each value of a field that has several."""
     yield None, "all", rows
     for by in PARTS:
         names = np.array([getattr(record, by) for record in store.records], dtype=np.str_)

@@ -34,7 +34,7 @@ def control_scores(
     seed: int,
     blank: Store | None = None,
 ) -> dict[str, FloatArray | Missing]:
-    """Score per control, higher is riskier, at the given rows; fitted on the fit split alone.
+    """Score the given rows by each control, higher is riskier, fitted on the fit split alone.
 
     Args:
         regularisation: C of the real probe, for the shuffled one.
@@ -72,7 +72,7 @@ def _blank(
     fit: NDArray[np.bool_],
     rows: NDArray[np.bool_],
 ) -> FloatArray | Missing:
-    """Of the real run's answers: what the question alone makes the model's state tell of them."""
+    """Score the real run's answers by a probe on states that saw the question but no image."""
     where, paired = blank_rows(store, blank, place)
     if not paired[rows].all():
         return Missing("incomplete_blank_run")
@@ -86,7 +86,7 @@ def _blank(
 
 
 def _pairs(questions: list[str], answers: list[str]) -> list[str]:
-    """Texts that hold each word of question and answer, told apart, and each pair of the two."""
+    """Return texts of marked words of question and answer, and of every pair of the two."""
     texts = []
     for question, answer in zip(questions, answers, strict=True):
         asked, said = sorted(words_of(question)), sorted(words_of(answer))

@@ -25,7 +25,7 @@ TRAINED, JUDGED = ("fit", "select"), ("calibrate", "test")
 
 
 def cross_domain(home: StoreView, other: StoreView, resamples: int) -> dict[str, Any]:
-    """AUROC of both domains' probes on both domains.
+    """Compute the AUROC of both domains' probes on both domains.
 
     Both stores are split by the bundle's seed, which gives an image the same split in each, so that
     no probe has seen an image that it is judged on. The bundle's probe was fitted on ``fit``; the
@@ -73,7 +73,7 @@ def _images(store: Store) -> NDArray[np.str_]:
 
 
 def kind_left_out(view: StoreView, splits: NDArray[np.str_], resamples: int) -> dict[str, Any]:
-    """Per kind of question: AUROC on it of the probe, and of one fitted without that kind."""
+    """Compute per kind of question the AUROC of the probe, and of one fitted without that kind."""
     store, bundle = view.store, view.bundle
     layer, position = view.place
     kinds = np.array([record.kind for record in store.records], dtype=np.str_)

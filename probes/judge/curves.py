@@ -14,7 +14,7 @@ BINS = 10
 
 
 def risk_coverage(score: FloatArray, wrong: NDArray[np.bool_]) -> dict[str, list[float]]:
-    """Error rate among the accepted, from the least risky up, at up to 60 coverages.
+    """Compute the error rate among the accepted, least risky first, at up to 60 coverages.
 
     Args:
         score: higher is riskier, (n,). wrong: (n,).

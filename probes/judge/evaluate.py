@@ -1,4 +1,4 @@
-"""A store and a bundle to ``evaluation.json``: every signal judged side by side on the test split.
+"""Evaluates a bundle on its store: judges every signal side by side on the test split.
 
 Nothing is fitted to the test split. Intervals are 95 %, bootstrapped by image.
 """
@@ -57,8 +57,8 @@ def evaluate(
 
     Args:
         domains: other stores of the same model, by name: accuracy and risk away from home.
-        blank: blank run: the same questions about blank images, for the control that sees none.
-        tries: claims that were tested on this data, by the ledger; None where nobody looked.
+        blank: run of the same questions about blank images, for the control that sees no image.
+        tries: claims tested on this data, by the ledger; None where nobody looked.
 
     Returns what was written. Raises StoreError for a store that does not belong to the bundle or a
     folder that exists, TrainingError when the test split holds too little.
@@ -145,7 +145,7 @@ def controls(
     resamples: int,
     blank: Store | None,
 ) -> dict[str, Any]:
-    """AUROC on the test split of every control, and how far probe and risk are above it."""
+    """Compute every control's AUROC on the test split, and how far probe and risk are above it."""
     store, bundle = view.store, view.bundle
     wrong, groups = store.wrong[judged.rows], store.groups[judged.rows]
     strength = bundle.training["probe_candidates"][0]["regularisation"]
@@ -168,7 +168,7 @@ def controls(
 
 
 def policy_risks(view: StoreView) -> dict[ConsistencyMode, FloatArray]:
-    """The risk by which the whole policy accepts, (n,), per self-consistency mode."""
+    """Return the risk by which the whole policy accepts, (n,), per self-consistency mode."""
     stages = stage_risks(view)
     return {mode: policy_risk(stages, view.bundle, mode) for mode in modes_of(view.bundle)}
 
@@ -179,7 +179,7 @@ def certificate_table(
     test: NDArray[np.bool_],
     risks: Mapping[ConsistencyMode, FloatArray],
 ) -> list[dict[str, Any]]:
-    """Every attempt, and what its threshold does on the test split."""
+    """Return every attempt, and what its threshold does on the test split."""
     rows = []
     for attempt in bundle.attempts:
         row: dict[str, Any] = {"alpha": attempt.alpha, "self_consistency": attempt.self_consistency}
@@ -203,7 +203,7 @@ def certificate_table(
 
 
 def out_of_domain(view: StoreView, rows: NDArray[np.bool_], resamples: int) -> dict[str, Any]:
-    """Share of answers out of the domain of validity."""
+    """Compute the share of answers out of the domain of validity."""
     image, question = view.inside
     outside = ~(image & question)[rows]
     share = cluster_bootstrap(
@@ -224,7 +224,7 @@ def out_of_domain(view: StoreView, rows: NDArray[np.bool_], resamples: int) -> d
 def judge_signals(
     store: Store, judged: Judged, thresholds: Thresholds, resamples: int
 ) -> dict[str, Any]:
-    """Every metric of every signal."""
+    """Compute every metric of every signal."""
     phi = reliability_table(store, judged, thresholds, resamples)
     table = signal_table(store, judged, resamples)
     return {name: {**row, **phi.get(name, {})} for name, row in table.items()}
@@ -233,12 +233,12 @@ def judge_signals(
 def judge_away(
     home: StoreView, other: StoreView, thresholds: Thresholds, resamples: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The probe across both domains, and the other one judged by itself."""
+    """Judge the probe across both domains, and the other domain by itself."""
     return cross_domain(home, other, resamples), judge_domain(other, thresholds, resamples)
 
 
 def judge_domain(view: StoreView, thresholds: Thresholds, resamples: int) -> dict[str, Any]:
-    """Another store under the same bundle: accuracy, the signals, the share out of domain."""
+    """Judge another store with the same bundle: accuracy, signals, the share out of domain."""
     store, bundle = view.store, view.bundle
     if store.setup.model != bundle.model:
         raise StoreError("domain: was collected with another model; collect it with the bundle's")
@@ -256,13 +256,13 @@ def judge_domain(view: StoreView, thresholds: Thresholds, resamples: int) -> dic
 def accepted_by_gate(
     bundle: Bundle, risks: Mapping[ConsistencyMode, FloatArray]
 ) -> NDArray[np.bool_]:
-    """Which answers the certificate without self-consistency accepts, (n,)."""
+    """Return which answers the certificate without self-consistency accepts, (n,)."""
     served = bundle.certificates.get("never")
     return np.asarray(risks["never"] <= (served.threshold if served else -np.inf))
 
 
 def curve_data(store: Store, judged: Judged, accepted: NDArray[np.bool_]) -> dict[str, Any]:
-    """What the plots show, on the test split."""
+    """Return the data of the plots, on the test split."""
     wrong = store.wrong[judged.rows]
     risk = judged.scores["risk"]
     return {

@@ -1,4 +1,4 @@
-"""Answers worth looking at: confident errors, and errors that only the gate caught."""
+"""Picks answers worth looking at: confident errors, and errors that only the gate caught."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXAMPLES = 4
 def pick_examples(
     store: Store, judged: Judged, accepted: NDArray[np.bool_]
 ) -> list[dict[str, Any]]:
-    """Wrong answers of the test split, at most one per image and group.
+    """Pick wrong answers of the test split, at most one per image and group.
 
     ``confident_error``: the wrong answers of lowest risk, which the gate lets through first.
     ``rescued``: wrong answers that the gate does not accept, though token confidence alone would,

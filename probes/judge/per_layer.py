@@ -1,4 +1,4 @@
-"""Where in the decoder the signals live: the probe and attention, layer by layer."""
+"""Judges the probe and attention layer by layer: where in the decoder the signals live."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from probes.stats.bootstrap import cluster_bootstrap
 
 
 def probe_layers(view: StoreView, splits: NDArray[np.str_], resamples: int) -> list[dict[str, Any]]:
-    """AUROC on the test split of every probe that was tried, refitted with its recorded C.
+    """Compute the test AUROC of every probe that training tried, refitted with its recorded C.
 
     The bundle's own place comes first, while its hidden states are in memory.
     """
@@ -53,7 +53,7 @@ def _refitted(
 
 
 def attention_layers(store: Store, rows: NDArray[np.bool_], resamples: int) -> list[dict[str, Any]]:
-    """AUROC and point-biserial R of every attention metric, per position and layer."""
+    """Compute AUROC and point-biserial R of every attention metric, per position and layer."""
     rows = rows & store.arrays.attention_present
     if not rows.any():
         return []

@@ -55,7 +55,7 @@ class Judged:
 
 
 def judge(view: StoreView, rows: NDArray[np.bool_]) -> Judged:
-    """Every signal's score at the rows where all that were collected are there."""
+    """Score every signal at the rows that have all the signals that were collected."""
     bundle, columns = view.bundle, view.columns
     first = measure_risk(columns, bundle.stage_one)
     found: dict[str, tuple[FloatArray, NDArray[np.bool_]]] = {"risk": (first, np.isfinite(first))}
@@ -76,7 +76,7 @@ def judge(view: StoreView, rows: NDArray[np.bool_]) -> Judged:
 
 
 def _score(view: StoreView, score: Score) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """A score of every answer, (n,), and whether it is known, (n,)."""
+    """Return one score of every answer, (n,), and whether it is known, (n,)."""
     if score.feature is not None:
         return view.columns.values[score.feature], view.columns.known[score.feature]
     if score.signal == "domain":
@@ -88,7 +88,7 @@ def _score(view: StoreView, score: Score) -> tuple[FloatArray, NDArray[np.bool_]
 
 
 def signal_table(store: Store, judged: Judged, resamples: int) -> dict[str, Any]:
-    """Per signal: every metric, and the paired difference of AUROC to token confidence."""
+    """Compute per signal every metric, and the paired difference of AUROC to token confidence."""
     wrong, groups = store.wrong[judged.rows], store.groups[judged.rows]
     table: dict[str, Any] = dict(
         cluster_bootstrap(METRICS, judged.scores, wrong, groups, resamples=resamples)

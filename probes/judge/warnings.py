@@ -1,4 +1,4 @@
-"""What must be said before any number of an evaluation is believed."""
+"""Finds what a reader must know before believing any number of an evaluation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OF_THE_RISK = ("question_and_answer_words", "question_kind")
 
 
 def find_warnings(evaluation: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Names and texts, the gravest first: labels, then what the probe reads, then the promise.
+    """Return names and texts, the gravest first: labels, what the probe reads, the promise.
 
     Args:
         evaluation: of :func:`probes.judge.evaluate.evaluate`, not yet as plain JSON.

@@ -1,7 +1,7 @@
-"""Whether an answer is wrong, by the rule that the data names: the one judge of the project.
+"""Judges whether an answer is wrong, by the rule that the data names. The project has one judge.
 
 Datasets, outcomes, replay and recertification call :func:`judge`; self-consistency compares answers
-by the same forms (:mod:`probes.labels.sameness`), for no rule is known while serving.
+by the same forms (:mod:`probes.labels.sameness`), because no rule is known while serving.
 """
 
 from __future__ import annotations

@@ -179,7 +179,7 @@ _PATTERNS = [re.compile(one) for one in (*_LANGUAGES, _CHINESE, _JAPANESE)]
 
 @lru_cache(maxsize=4096)
 def abstains(text: str) -> bool:
-    """Whether a text says that it gives no answer.
+    """Return whether a text says that it gives no answer.
 
     In English, German, French, Spanish, Italian, Portuguese, Dutch, Polish, Chinese and Japanese.
 

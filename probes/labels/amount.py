@@ -79,7 +79,7 @@ _NOTHING_COUNTED = words_of(
 
 
 def one_amount(text: str, reference: bool = False) -> Quantity | None:
-    """The number of a text with its unit; "no screws" is 0.
+    """Return the one number of a text with its unit; "no screws" is 0.
 
     None where there is none or several, and where the number is a bound ("at least 3", "3 or more",
     "3+"), denied ("not 3"), a name ("No. 3", "page 3"), a fraction or an ordinal, a time, or a mere

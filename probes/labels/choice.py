@@ -28,7 +28,7 @@ _REMARK = (
 
 
 def option_of(text: str, options: Options) -> str:
-    """The option that a text is, as a whole: its letter, or its text where it has none; or ""."""
+    """Return the option that the whole text is: its letter, or its text without one; or ""."""
     form = match_form(text)
     for letter, option in options:
         if form in ({match_form(letter)} - {""}) | {match_form(option)}:
@@ -37,7 +37,7 @@ def option_of(text: str, options: Options) -> str:
 
 
 def read_choice(text: str, options: Options) -> str:
-    """The one option of an answer, as :func:`option_of` names it; "" for none or several.
+    """Return the one option of an answer, as :func:`option_of` names it; "" for none or several.
 
     A letter counts at the beginning ("B) blue", "(b)") or behind the word option; a text counts
     anywhere. Letter and text must not contradict each other, no other letter may stand in the

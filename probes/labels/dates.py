@@ -78,7 +78,7 @@ _BESIDE = re.compile(
 
 
 def read_date(text: str, order: DateOrder | None = None) -> str:
-    """The one date of a text as ``2025-04-03``, or ``2025-04`` for a month; "" for none or several.
+    """Return the date of a text, ``2025-04-03`` or ``2025-04``; "" for none or several.
 
     "Not", "before", "since" and the like name another day, but for what packages print, such as
     "best before".

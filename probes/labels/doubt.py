@@ -13,12 +13,12 @@ _SENTENCES = re.compile(r"(?<=[!?？\n])|(?<=\.)(?!\d)")
 
 
 def alternatives(table: str) -> str:
-    """A pattern's alternatives, written over several lines."""
+    """Join a pattern's alternatives, written over several lines."""
     return re.sub(r"\n\s*", " ", table.strip()).replace("| ", "|")
 
 
 def words_of(table: str) -> frozenset[str]:
-    """The words of a text."""
+    """Return the words of a text."""
     return frozenset(table.split())
 
 
@@ -55,7 +55,7 @@ _NEGATIONS = words_of(
 
 @lru_cache(maxsize=4096)
 def plain(text: str) -> str:
-    """As ``normalise``, without the accents of Latin letters.
+    """Normalise a text and remove the accents of Latin letters.
 
     >>> plain("Não é visível, weiß?")
     'nao e visivel weiss'
@@ -64,12 +64,12 @@ def plain(text: str) -> str:
 
 
 def without_accents(text: str) -> str:
-    """Latin letters without their accents."""
+    """Remove the accents of Latin letters."""
     return unicodedata.normalize("NFC", _LATIN_MARKS.sub("", unicodedata.normalize("NFD", text)))
 
 
 def hedges(text: str) -> bool:
-    """Whether a text does not stand by what it says: "maybe", "it could be", "yes and no".
+    """Return whether a text hedges: "maybe", "it could be", "yes and no".
 
     "Probably", "I think" and "it seems" are answers.
 
@@ -80,12 +80,12 @@ def hedges(text: str) -> bool:
 
 
 def denies(form: str) -> bool:
-    """Whether a word of a text negates something, in any of the languages read here."""
+    """Return whether a word of a text negates something, in any of the languages read here."""
     return not _NEGATIONS.isdisjoint(without_accents(form).split())
 
 
 def without_questions(text: str) -> str:
-    """What a text asserts: a question that comes back, or "Yes?", is no answer.
+    """Remove the questions of a text: a question that comes back, or "Yes?", is no answer.
 
     >>> without_questions("Is it 3? No, 4.")
     ' No, 4.'

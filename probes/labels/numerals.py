@@ -57,7 +57,7 @@ class Quantity:
 
 
 def as_digits(words: Sequence[str]) -> list[str]:
-    """Cardinal numbers up to 999,999 as digits, other words as they are.
+    """Write cardinal numbers up to 999,999 as digits; keep other words.
 
     "none" is 0, as in VQA; "no one" is nobody.
 
@@ -97,7 +97,7 @@ def _is_number(words: Sequence[str], at: int) -> bool:
 
 
 def quantities(form: str) -> list[Quantity]:
-    """Every quantity of a text in :func:`~probes.labels.text.match_form`, each once.
+    """Return every quantity of a text in :func:`~probes.labels.text.match_form`, each once.
 
     >>> [str(one) for one in quantities("3.0 mm or -2")]
     ['3 mm', '-2']

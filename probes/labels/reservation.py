@@ -1,4 +1,4 @@
-"""What makes a yes or a no none: conditions, refusals, and talk of the picture or of oneself."""
+"""Reservations that void a yes or a no: conditions, refusals, talk of the picture or of oneself."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ _RESERVATIONS = re.compile(rf"\b(?:{_CONDITION}|{_UNKNOWN}|{_PICTURED}|{_SPEAKER
 
 
 def reserves(text: str) -> bool:
-    """Whether an answer to a yes/no question speaks with a reservation, or of something else.
+    """Return whether an answer to a yes/no question has a reservation, or is about something else.
 
-    Stricter than an abstention, for it is asked of answers to such questions alone: "not visible"
+    Stricter than an abstention, because only answers to such questions are tested: "not visible"
     may answer another one.
 
     Args:

@@ -57,7 +57,7 @@ class Rule:
 
     @property
     def text(self) -> str:
-        """As it is kept: the name, or JSON where there are parameters."""
+        """The rule as text: its name, or JSON where it has parameters."""
         said: dict[str, Any] = {}
         if self.tolerance:
             said["tolerance"] = self.tolerance
@@ -75,7 +75,7 @@ class Rule:
         return json.dumps({"rule": self.name, **said}, ensure_ascii=False)
 
     def means(self, text: str) -> str:
-        """The text that an alias stands for; the text itself where it is none."""
+        """Return the text that an alias stands for, or the text itself."""
         form = match_form(text)
         for name, others in self.aliases:
             if any(match_form(other) == form for other in others):
@@ -98,7 +98,7 @@ def parse_rule(rule: str | Mapping[str, Any], aliases: Mapping[str, Any] | None 
 
 
 def rule_name(rule: str) -> LabelRule:
-    """The name of a rule's text. Raises DataError."""
+    """Return the name in a rule's text. Raises DataError for a text that is no rule."""
     return _parse_text(rule).name
 
 

@@ -1,4 +1,4 @@
-"""When two answers to one question say the same, where nobody knows the question's rule."""
+"""Decides whether two answers to one question say the same, without knowing the question's rule."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _PADDED = re.compile(r"(?<![\w.,])0\d")
 
 
 def answer_form(answer: str) -> Callable[[str], str]:
-    """A function from an answer to its form; equal forms say the same.
+    """Return a function from an answer to its form; answers of equal form say the same.
 
-    The given answer tells how the others are read: as yes or no where it begins with that word by
+    The given answer decides how to read the others: as yes or no where it begins with that word by
     itself, as a number where it is one, else as the rule ``match`` reads them. So "Yes, there is"
     is "yes", "two" is "2", and "No parking" is not "No stopping".
 

@@ -69,7 +69,7 @@ _ARTICLES = frozenset(("a", "an", "the"))
 
 
 def spoken(answer: str) -> str:
-    """What is said at the end: no reasoning, no "Answer:" before.
+    """Return what an answer says at its end, without reasoning or a leading "Answer:".
 
     Reasoning stands between marks (``<think>...</think>`` and the like, see :data:`_REASONS`). One
     that is never closed leaves no answer: the model had not come to its end. What stands before a
@@ -112,7 +112,7 @@ def _without_reasoning(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def normalise(text: str) -> str:
-    """Lower case, no punctuation, single blanks, no commas between thousands.
+    """Normalise a text: lower case, no punctuation, single blanks, no thousands separators.
 
     >>> normalise(" Yes, there IS. ")
     'yes there is'
@@ -124,7 +124,7 @@ def normalise(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def match_form(text: str) -> str:
-    """As :func:`normalise`, with numbers as digits and without articles.
+    """Normalise a text, with numbers as digits and without articles.
 
     An article is one only before the word it belongs to, so the names "A" and "exit A" stay whole.
 

@@ -42,7 +42,7 @@ _SPELLINGS = {short: word for word in _CONTRACTIONS.split() for short in _shorte
 
 
 def vqa_form(text: str) -> str:
-    """The form in which VQA's evaluation compares answers.
+    """Return the form in which VQA's evaluation compares answers.
 
     >>> vqa_form("None"), vqa_form("1,000"), vqa_form("The dont-walk sign.")
     ('0', '1000', "don't walk sign")

@@ -105,7 +105,7 @@ _SEES = re.compile(
 
 @lru_cache(maxsize=4096)
 def parse_yes_no(text: str) -> str:
-    """ "yes", "no", or "" where a text is neither; ``text`` without reasoning, see ``spoken``.
+    """Return "yes", "no", or "" for neither; pass ``text`` without reasoning, see ``spoken``.
 
     A verdict by name comes first ("the answer is no"). Else each clause says yes, no or nothing:
     the words themselves, a statement's negation, "there is". Where they differ ("No, wait, yes",
@@ -130,7 +130,7 @@ def parse_yes_no(text: str) -> str:
 
 
 def _read_clauses(clauses: list[str]) -> str:
-    """What they say together, empty where nothing or both."""
+    """Return what all clauses say together, empty for nothing or both."""
     found = set[str]()
     if _trails_off(clauses):
         return ""
@@ -152,7 +152,7 @@ def _read_clauses(clauses: list[str]) -> str:
 
 
 def _trails_off(clauses: list[str]) -> bool:
-    """Whether more is said than the first clause's yes or no bears.
+    """Return whether the text goes on in a way that the first clause's yes or no does not bear.
 
     "Sure" and its like count with what says the same; a statement ("The dent is not on the left")
     counts without another that corrects it.
@@ -172,7 +172,7 @@ def _trails_off(clauses: list[str]) -> bool:
 
 
 def says_yes_no(text: str) -> str:
-    """ "yes" or "no" where a text begins with the word by itself, such as "No, there is none".
+    """Return "yes" or "no" where a text begins with the word by itself: "No, there is none".
 
     "No parking" and "No. 5" do not.
     """
@@ -181,7 +181,7 @@ def says_yes_no(text: str) -> str:
 
 
 def with_meanings(text: str, means: Callable[[str], str]) -> str:
-    """The text with each clause that means another one replaced by that, as aliases say."""
+    """Replace each clause that is an alias by what it means."""
     parts = _CLAUSES.split(_fold(text))
     return "".join(means(part) if at % 2 == 0 else part for at, part in enumerate(parts))
 
@@ -209,7 +209,7 @@ def _interjection(clause: str) -> str:
 
 
 def _polarity(clause: str) -> set[str]:
-    """What a clause says: "yes", "no", both or nothing. Of a stammer ("no yes yes") the first."""
+    """Return a clause's "yes", "no", both or neither; of a stammer ("no yes yes") the first."""
     words = clause.split()
     bare = [word for word in words if word != "and"]
     if len(bare) > 1 and bare[0] in _PLAIN and bare[1] in _PLAIN:
@@ -238,7 +238,7 @@ def _statement(words: list[str]) -> set[str]:
 
 
 def _denial(words: list[str], denied: list[int]) -> set[str]:
-    """ "no", but both where "not" is a contrast or a second negation undoes the first."""
+    """Return "no", or both where "not" is a contrast or a second negation undoes the first."""
     first = denied[0]
     if not _is_a_denial(words, first):
         return {"yes", "no"}
@@ -251,7 +251,7 @@ def _denial(words: list[str], denied: list[int]) -> set[str]:
 
 
 def _is_a_denial(words: list[str], first: int) -> bool:
-    """Whether a clause with a negation denies the thing: "it is not bent", "no screw"."""
+    """Return whether a negated clause denies the thing: "it is not bent", "no screw"."""
     word, behind = words[first], words[first + 1 :]
     if _UNDONE.search(" ".join(words[:first] + behind)):
         return False

@@ -58,7 +58,7 @@ class Golden:
 
 @dataclass(frozen=True, slots=True)
 class CertificateAttempt:
-    """One certificate that was tried for, and what came of it.
+    """One attempt at a certificate, and its outcome.
 
     Args:
         slices: whose answers it is about; None for all slices together.
@@ -92,7 +92,7 @@ class Bundle:
         golden: for the parity self-test.
         data: fingerprint of the store it was trained on.
         training: how it was trained: splits, candidates, inputs (plain JSON).
-        slicing: by what certificates per slice go, where there are any.
+        slicing: the field that certificates per slice go by, where there are any.
         kinds: tells the question's kind, where a risk reads it.
         loosened_from: the alpha before ``recertify --loosen`` put a larger one in its place.
         questions: the domain's question side, or why there is none.
@@ -119,7 +119,7 @@ class Bundle:
 
     @cached_property
     def readout(self) -> Readout:
-        """What the engine is to read for every answer."""
+        """What the engine reads for every answer."""
         return Readout(
             layers=(self.probe.layer,),
             positions=(self.probe.position,),
@@ -138,7 +138,7 @@ class Bundle:
 
     @cached_property
     def slice_certificates(self) -> Mapping[tuple[ConsistencyMode, str], Certificate]:
-        """Those that serve requests of a slice, by mode and slice; small slices may share one."""
+        """Certificates for requests of a slice, by mode and slice; small slices may share one."""
         return {
             (attempt.self_consistency, name): attempt.outcome
             for attempt in self._serving
@@ -147,7 +147,7 @@ class Bundle:
         }
 
     def observed_slices(self, mode: ConsistencyMode) -> Mapping[str, Interval]:
-        """Error rates in calibration of the slices that share a certificate of this mode."""
+        """Return the calibration error rates of the slices that share this mode's certificate."""
         return {
             name: seen
             for attempt in self._serving
@@ -160,11 +160,11 @@ class Bundle:
         return tuple(attempt for attempt in self.attempts if attempt.alpha == self.alpha)
 
     def slice_of(self, metadata: Mapping[str, str]) -> str | None:
-        """The slice that a request names, if it names one and certificates go by slice."""
+        """Return the slice that a request names, or None where certificates do not go by slice."""
         return None if self.slicing is None else metadata.get(self.slicing.key)
 
     def assess(self, signals: Signals) -> RiskAssessment:
-        """The risk of an answer.
+        """Assess the risk of an answer.
 
         Stage two whenever self-consistency was asked for: if it then failed, the score is missing.
         """
@@ -185,9 +185,9 @@ class Bundle:
         now: datetime,
         slice: str | None = None,
     ) -> Certificate | Missing:
-        """The certificate that covers a request, or ``no_certificate`` / ``certificate_void``.
+        """Return the certificate that covers a request, or ``no_certificate``/``certificate_void``.
 
-        ``manual_policy`` whatever there is, when the policy's thresholds are the operator's.
+        It is ``manual_policy`` when the operator set the policy's thresholds.
 
         Args:
             policy: the one in force; with another ``reject_above`` or other required signals than

@@ -1,4 +1,4 @@
-"""From a raw score to the probability that the answer is wrong."""
+"""Calibration maps: from a raw score to the probability that the answer is wrong."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class IsotonicMap:
 class VennAbersMap:
     """Two probabilities per score: were the answer right (p0), and were it wrong (p1).
 
-    Whatever the scores, one of the two is calibrated; how far they are apart says how much the
+    One of the two is calibrated, whatever the scores; their distance shows how much the
     calibration answers know about such a score.
 
     Args:

@@ -1,4 +1,4 @@
-"""What a certificate says, and what is said where none could be had."""
+"""A certificate, and the outcome of a test that gave none."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Certificate:
         most_per_group: answers of a group that count.
         groups: that were tested, with or without accepted answers; None in an old one.
         level: of its test: its share of delta.
-        anchors: by what the calibration data are known again, as
+        anchors: a sketch by which the calibration data are recognised, as
             :func:`probes.guarantee.ledger.anchors` has it; None for answers from records,
             and in certificates of before.
         seal: hash of all other fields, so that no number in it can be edited; the id of an old one
@@ -106,27 +106,27 @@ class Certificate:
 
     @property
     def old(self) -> bool:
-        """Whether it is of the kind that tested one answer per image."""
+        """Whether it tested one answer per image, as older versions did."""
         return self.test == OLD_TEST
 
     @property
     def known_by(self) -> frozenset[str]:
-        """Names of its data: two certificates that share one are on the same data, or overlap."""
+        """Names of its data; the data of two certificates that share a name overlap."""
         return frozenset((self.data, *(self.anchors or ())))
 
     @property
     def scope(self) -> Scope:
-        """Whose answers it is about."""
+        """Whose answers the promise is about."""
         if self.slices is None:
             return "all"
         return "own" if len(self.slices) == 1 else "pooled"
 
     def expired(self, now: datetime) -> bool:
-        """Whether ``now`` (with a time zone) is at or past the end."""
+        """Return whether ``now`` (with a time zone) is at or past the end."""
         return now >= datetime.fromisoformat(self.expires)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it; ``slices`` and ``anchors`` stand there only if they say something."""
+        """Return plain JSON; ``slices`` and ``anchors`` appear only when they are not None."""
         plain = dataclasses.asdict(self)
         if self.old:
             for name in NEW:
@@ -136,7 +136,7 @@ class Certificate:
 
     @classmethod
     def sealed(cls, **fields: Any) -> Certificate:
-        """With the id that its other fields, as :meth:`to_dict` gives them, have."""
+        """Make a certificate of the other fields, in plain JSON, with its id and seal."""
         named = {**fields, "id": _certificate_id(fields)}
         return cls.from_dict({**named, "seal": _seal(named)} if "test" in fields else named)
 
@@ -208,7 +208,7 @@ class NoCertificate:
     more_groups: int | None = None
 
     def told(self) -> str:
-        """What was tested, in words."""
+        """Describe in words what was tested."""
         words = self.reason.replace("_", " ")
         if self.groups is None or self.level is None or self.delta is None:
             return words

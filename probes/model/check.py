@@ -1,4 +1,4 @@
-"""Whether the parts of a bundle fit each other, so that nothing fails on the first answer."""
+"""Checks that the parts of a bundle fit each other, so that nothing fails on the first answer."""
 
 from __future__ import annotations
 

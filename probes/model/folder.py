@@ -93,7 +93,7 @@ def write_bundle(bundle: Bundle, folder: Path) -> Bundle:
 
 
 def identify(bundle: Bundle) -> str:
-    """The id that the bundle gets when it is written."""
+    """Return the id that the bundle gets when it is written."""
     files, content = _content(bundle)
     return _identifier(content, files[TENSORS])
 
@@ -131,7 +131,7 @@ def read_bundle(folder: Path) -> Bundle:
 
 
 def _content(bundle: Bundle) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """The files but the manifest, and the part of the manifest that the id is a hash of."""
+    """Return all files but the manifest, and the part of the manifest that the id hashes."""
     tensors: Tensors = {}
     content: dict[str, Any] = {
         "model": asdict(bundle.model),
@@ -204,7 +204,7 @@ def _verified_files(folder: Path) -> dict[str, bytes]:
 
 
 def _sums(digests: Mapping[str, str]) -> str:
-    """The text of ``SHA256SUMS``: sorted by name, as ``sha256sum`` writes it."""
+    """Return the text of ``SHA256SUMS``, sorted by name, as ``sha256sum`` writes it."""
     return "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
 
 
@@ -289,7 +289,7 @@ def _golden(
 
 
 def _policy_to_json(policy: Policy) -> dict[str, Any]:
-    """Fields that came later stand there only where they say something: ids stay as they were."""
+    """Return plain JSON without later fields at their default, so that older ids stay the same."""
     return {
         name: value
         for name, value in asdict(policy).items()
@@ -302,7 +302,7 @@ def _canonical(value: Any) -> bytes:
 
 
 def with_questions(bundle: Bundle, mode: QuestionMode) -> Bundle:
-    """Choose otherwise which questions are inside: another policy, so without certificates.
+    """Choose which questions are inside the domain; the result is another policy, uncertified.
 
     Raises BundleError for a bundle that was trained without a question side.
     """

@@ -1,4 +1,4 @@
-"""Which reason an answer gets when several hold: the first of :data:`RULES` that does.
+"""The reason of a decision: the first of :data:`RULES` that holds.
 
 What is wrong with the request comes first, then with its answer (a foreign picture is why a model
 stammers), then what could not be measured or promised, and the risk last. docs/records.md shows the
@@ -24,7 +24,7 @@ from probes.types import (
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What the rules look at.
+    """What the rules see of an answer.
 
     Args:
         assessment: the risk and the signals that it was made from.
@@ -43,7 +43,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One reason, the decision that it leads to, and when it holds.
+    """One reason, its decision, and when it holds.
 
     ``holds`` may rely on no earlier rule holding: after ``signal_unavailable`` there is a risk.
     """

@@ -39,7 +39,7 @@ class LinearProbe:
 
     @cached_property
     def projection(self) -> FloatArray:
-        """What an engine multiplies the hidden state with: (hidden, 1 + components), float64.
+        """The matrix that an engine multiplies the hidden state with: (hidden, 1 + components).
 
         Column 0 is the probe, the others the principal components; standardisation is folded in up
         to :attr:`offset`.
@@ -55,7 +55,7 @@ class LinearProbe:
         return offset
 
     def project(self, hidden: FloatArray) -> FloatArray:
-        """What an engine returns for hidden states: (..., hidden) -> (..., 1 + components)."""
+        """Project hidden states as an engine does: (..., hidden) -> (..., 1 + components)."""
         return np.asarray(hidden, dtype=np.float64) @ self.projection
 
     def logit(self, projected: FloatArray) -> FloatArray:

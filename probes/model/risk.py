@@ -1,4 +1,4 @@
-"""Signals to one risk: a logistic model on named features, then a calibration map.
+"""The risk model: a logistic model on named features of the signals, then a calibration map.
 
 Candidates are compared on the selection split, out of fold: token confidence alone, the probe
 alone, both, and both with weights of their own per kind of question. The simplest one within noise
@@ -40,7 +40,7 @@ class RiskModel:
 
     @property
     def required(self) -> tuple[str, ...]:
-        """The signals that it reads, each once, in order."""
+        """The signals that the features read, each once, in order."""
         return tuple(dict.fromkeys(signal for name in self.features for signal in _signals(name)))
 
     def raw(self, columns: Mapping[str, FloatArray]) -> FloatArray:
@@ -53,7 +53,7 @@ class RiskModel:
         return np.asarray(self.calibration.predict(self.raw(columns)), dtype=np.float64)
 
     def assess(self, signals: Signals) -> float | Missing:
-        """The risk of one answer, or the reason of the first signal that is missing."""
+        """Return the risk of one answer, or the reason of the first signal that is missing."""
         columns: dict[str, FloatArray] = {}
         for name in self.features:
             value = _value(name, signals)
@@ -64,20 +64,20 @@ class RiskModel:
 
 
 def split_feature(name: str) -> tuple[str, str | None]:
-    """A feature's name without its kind, and the kind of question that it counts for, if any."""
+    """Split a feature's name into the feature and the kind of question it is for, if any."""
     feature, at, kind = name.partition("@")
     return feature, kind if at else None
 
 
 def _signals(name: str) -> tuple[str, ...]:
-    """The signals that a feature reads."""
+    """Return the signals that a feature reads."""
     feature, kind = split_feature(name)
     own = () if feature == KIND else (FEATURES[feature].signal,)
     return own if kind is None else (*own, "question_kind")
 
 
 def _value(name: str, signals: Signals) -> float | Missing:
-    """A feature of one answer, or the reason of the first signal that is missing."""
+    """Return a feature of one answer, or the reason of the first signal that is missing."""
     read = {one: getattr(signals, one) for one in _signals(name)}
     for signal in read.values():
         if isinstance(signal, Missing):

@@ -1,4 +1,4 @@
-"""Slices of the traffic (camera, line, kind of question) and which of them are tested alone."""
+"""Slices of the traffic, such as cameras, lines or kinds of question."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SliceField = Literal["slice", "kind"]
 
 @dataclass(frozen=True, slots=True)
 class Slicing:
-    """Certificates per slice.
+    """How certificates go by slice.
 
     Args:
         by: the records' field that names the slice.

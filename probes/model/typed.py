@@ -1,4 +1,4 @@
-"""Whether a value read from JSON is what a dataclass says of its field."""
+"""Checks a value from JSON against the type of a dataclass's field."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value has a type: a class, Literal, union, ``tuple[one, ...]`` or array.
+    """Return whether a value has a type: a class, Literal, union, ``tuple[one, ...]`` or array.
 
-    An int passes as a float, a bool as neither; a float must be finite.
+    An int passes as a float, a bool passes as neither; a float must be finite.
     """
     origin = get_origin(hint)
     if hasattr(origin, "__value__"):  # NDArray is such an alias in numpy for Python 3.12

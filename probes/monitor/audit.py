@@ -1,4 +1,4 @@
-"""Which accepted answers a person looks at: a random share, drawn by a keyed hash."""
+"""Draws the accepted answers that a person audits: a random share, by a keyed hash."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Audit:
     """Whether an accepted answer is audited, and how likely that was.
 
     Args:
-        selected: a person is to judge it.
+        selected: a person must judge it.
         inclusion_probability: chance of being selected before the draw, 0 to 1. Keep it with the
             answer: :mod:`probes.monitor.error_rate` weighs by it.
         reference: the lowest rate that could have applied to the draw: what it is weighed by.
@@ -28,8 +28,8 @@ def choose_audit(
 ) -> Audit:
     """Draw one answer: HMAC-SHA256 of its id, read as a number in [0, 1), is below the rate.
 
-    The same id is drawn alike in every replica and on every retry. Who does not hold the secret
-    cannot tell the audited answers from the others. A higher rate keeps those already selected.
+    Every replica and every retry draws the same id alike. Without the secret nobody
+    can tell the audited answers from the others. A higher rate keeps those already selected.
 
     Args:
         answer_id: given by the service, never by the client, and unique.

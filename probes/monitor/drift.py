@@ -1,4 +1,4 @@
-"""Whether the risks still look like those that the bundle was calibrated on."""
+"""Watches whether the risks still look like those that the bundle was calibrated on."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class RiskHistogram:
         return RiskHistogram(rises, tuple(map(int, np.maximum(counts, 1))), len(answers))
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
+        """Return plain JSON."""
         plain = {"edges": list(self.edges), "counts": list(self.counts)}
         return plain if self.images is None else {**plain, "images": self.images}
 
@@ -127,7 +127,7 @@ class DriftMonitor:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing was taken yet."""
+        """Whether the window holds no answer yet."""
         return not self._answers
 
     def update(self, risk: float, image: str) -> None:

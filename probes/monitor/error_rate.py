@@ -1,4 +1,4 @@
-"""Whether the promise on accepted answers still stands, from random audits: a test by betting.
+"""Tests by betting, on random audits, whether the promise on accepted answers still holds.
 
 The claim: of every group (an image) let Z be the sum of (wrong - alpha) over its accepted answers;
 given the groups before, Z is at most 0 on average. That is what "at most alpha of the accepted
@@ -28,7 +28,7 @@ the capital ever reaches 1 / delta with chance at most delta (Ville). Where answ
 alike or unlike in the order of their questions, that is exact where a group's audits come one after
 the other and it is looked at behind them; otherwise tests/statistics measures what it costs.
 
-An audit that is not judged yet counts as right, which lowers the capital at every time: words may
+An audit that is not judged yet counts as right, which lowers the capital at all times: outcomes may
 come late.
 """
 
@@ -81,7 +81,7 @@ class Draw:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ErrorMonitor:
-    """What the audits say.
+    """The state of the promise after the audits so far.
 
     Args:
         alpha: error rate promised, 0 to 1.
@@ -103,7 +103,7 @@ class ErrorMonitor:
 
     @classmethod
     def replay(cls, draws: Iterable[Draw], alpha: float, delta: float) -> ErrorMonitor:
-        """From all audits of a promise, in the order in which their answers were accepted.
+        """Replay all audits of a promise, in the order in which their answers were accepted.
 
         With outcomes that all come back, an error rate of 2 alpha is found within 500 audits (alpha
         5 %) or 250 audits (alpha 10 %) with chance at least 90 % where it holds from the first
@@ -132,7 +132,7 @@ class ErrorMonitor:
 
     @property
     def audits(self) -> int:
-        """Audits in all."""
+        """Number of audits."""
         return len(self.audited)
 
     @property
@@ -145,17 +145,17 @@ class ErrorMonitor:
 
     @property
     def carriers(self) -> tuple[str, ...]:
-        """The audits that the evidence rests on: up to where the capital reached 1 / delta."""
+        """The audits behind the evidence: up to where the capital reached 1 / delta."""
         reached = np.flatnonzero(self.capital >= 0)
         return self.audited[: reached[0] + 1] if len(reached) else self.audited
 
     @property
     def void(self) -> bool:
-        """Whether the promise is broken, by all that is known."""
+        """Whether the audits show that the promise is broken."""
         return self.evidence >= 1
 
     def interval(self) -> Interval | Missing:
-        """Error rate of accepted answers, so far.
+        """Estimate the error rate of accepted answers so far.
 
         The estimate weighs the known outcomes by 1 / inclusion probability. Each bound alone holds
         after every audit with chance at least 1 - delta while the rate does not change; open audits
@@ -171,7 +171,7 @@ class ErrorMonitor:
 
 
 def log_capital(wrong: FloatArray, total: FloatArray, rate: float) -> NDArray[np.float64]:
-    """Log of the capital against the claim ``rate`` after each group.
+    """Compute the log of the capital against the claim ``rate`` after each group.
 
     Args:
         wrong: weight of the group's answers found wrong, shape (n,).

@@ -19,7 +19,7 @@ LEAST_PER_CLASS = 10
 def audited_auroc(
     risk: FloatArray, wrong: NDArray[np.bool_], probability: FloatArray, level: float = 0.95
 ) -> Interval | Missing:
-    """AUROC among the answers that were drawn from, each outcome weighing 1 / its probability.
+    """Estimate the AUROC among the answers drawn from; each outcome weighs 1 / its probability.
 
     From audits of accepted answers alone it is the AUROC among accepted answers, lower than that
     among all. With every escalated answer judged as well (probability 1) it is that of all answers.

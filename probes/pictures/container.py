@@ -63,7 +63,7 @@ class Container:
         key: PNG's one transparent colour, a sample value per channel, at the file's depth.
         depth: bits of a sample.
         white: the largest sample value, where the file says one of its own (TIFF's MaxSampleValue).
-        told: bits that were significant before they were scaled to the depth, where the file says
+        told: significant bits before scaling to the depth, where the file says
             so (PNG's sBIT; TIFF's MaxSampleValue of all 16 bits).
         colours: entries of the palette that the file has, where that may be too few.
         inverted: 0 is white, and Pillow does not know.
@@ -88,12 +88,12 @@ class Container:
 
 
 def damaged(why: str = "the image is damaged or cut short; send the whole file") -> PictureRefused:
-    """The refusal of a file that nothing can be made of."""
+    """Return the refusal of a file that cannot be decoded."""
     return PictureRefused(why)
 
 
 def too_many_parts(what: str, most: int) -> PictureRefused:
-    """The refusal of a file whose structure alone would cost too much."""
+    """Return the refusal of a file whose structure alone would cost too much."""
     return PictureRefused(
         f"the image has more than {most} {what}; save it again with an image program",
         "too_many_parts",

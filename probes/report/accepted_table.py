@@ -9,7 +9,7 @@ from probes.report.table import Table, format_interval
 
 
 def accepted_table(evaluation: Mapping[str, Any]) -> Table:
-    """Without rows where the evaluation has no such numbers, or nothing is accepted."""
+    """Build the table, without rows where the evaluation has no numbers or accepts nothing."""
     rows = [
         (
             row["self_consistency"],

@@ -52,7 +52,7 @@ class Card:
 
 
 def to_card(shown: Shown) -> Card:
-    """Scale and encode the pictures, word the facts."""
+    """Scale and encode the pictures, and put the facts into words."""
     one = shown.example
     row = _mean_map(shown.attention)
     decided = "accepted" if one["accepted"] else "not accepted"

@@ -122,7 +122,7 @@ def render_page(
     plots: Mapping[str, str],
     cards: Sequence[Card] = (),
 ) -> str:
-    """The whole page. Text is escaped; ``plots`` are SVG of our own making."""
+    """Render the whole page. Text is escaped; ``plots`` must be this project's own SVG."""
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     return environment.from_string(_PAGE).render(
         title=title,

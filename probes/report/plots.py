@@ -37,7 +37,7 @@ CURVES = ("risk", "hidden_state_probe", "token_confidence", "self_consistency")
 
 
 def draw_all(evaluation: Mapping[str, Any]) -> dict[str, str]:
-    """Title -> SVG for every plot that the evaluation has data for."""
+    """Draw every plot that the evaluation has data for: title -> SVG."""
     plots: dict[str, Callable[[Axes, Mapping[str, Any]], None]] = {
         "Risk against coverage": _risk_coverage,
         "Reliability diagram": _reliability,

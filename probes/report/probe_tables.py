@@ -18,7 +18,7 @@ MODELS: Mapping[str, str] = {
 
 
 def probe_tables(evaluation: Mapping[str, Any]) -> list[Table]:
-    """Choices first, then the checks; a table without rows where the evaluation has no numbers."""
+    """Build the tables, choices first, then checks; a table without numbers has no rows."""
     training = evaluation["training"]
     return [
         _model_table(training),
@@ -185,5 +185,5 @@ def _domain_table(name: str, row: Mapping[str, Any]) -> Table:
 
 
 def _number(value: float | Mapping[str, Any]) -> str:
-    """A number without an interval, or why it is missing."""
+    """Format a number without an interval, or why it is missing."""
     return f"{value:.3f}" if isinstance(value, (int, float)) else f"missing: {value['missing']}"

@@ -1,4 +1,4 @@
-"""``evaluation.json`` to a report: Markdown, and one HTML page that needs nothing else."""
+"""Writes an evaluation as Markdown and as one HTML page that needs nothing else."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def report(evaluation_folder: Path, out: Path, shown: Sequence[Shown] = ()) -> P
 
 
 def _pages(evaluation: Mapping[str, Any], shown: Sequence[Shown]) -> dict[str, str]:
-    """File name -> text."""
+    """Render every page: file name -> text."""
     tables, title, warned = build_tables(evaluation), heading(evaluation), warnings(evaluation)
     first, then = verdict(evaluation), summary(evaluation)
     plots, cards = draw_all(evaluation), [to_card(one) for one in shown]
@@ -63,7 +63,7 @@ def _pages(evaluation: Mapping[str, Any], shown: Sequence[Shown]) -> dict[str, s
 
 
 def load_evaluation(folder: Path) -> tuple[dict[str, Any], str]:
-    """An evaluation and its SHA-256, checked against the manifest beside it."""
+    """Read an evaluation and its SHA-256, checked against the manifest beside it."""
     try:
         data = (folder / EVALUATION).read_bytes()
         manifest = json.loads((folder / "manifest.json").read_bytes())
@@ -83,7 +83,7 @@ def heading(evaluation: Mapping[str, Any]) -> str:
 
 
 def warnings(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
-    """What must be said before any number is believed; that there is no certificate is verdict."""
+    """Return the warnings that come before any number; the verdict covers a missing certificate."""
     warnings = evaluation.get("flags", ())
     found = [f"Warning: {one['text']}." for one in warnings if one["name"] != "no_certificate"]
     for name, other in evaluation["domains"].items():
@@ -125,13 +125,13 @@ def _risk_sentence(evaluation: Mapping[str, Any]) -> str:
 
 
 def page_markdown(title: str, paragraphs: Sequence[str], tables: Sequence[Table]) -> str:
-    """The report as GitHub-flavoured Markdown."""
+    """Render the report as GitHub-flavoured Markdown."""
     blocks = [f"# {title}", "Made by `vlm-gate report`; do not edit.", *paragraphs]
     return "\n\n".join([*blocks, *map(to_markdown, tables)]) + "\n"
 
 
 def _likeness(found: Mapping[str, Any] | None) -> list[str]:
-    """How alike the images are; nothing in evaluations of before."""
+    """Describe how alike the images are; older evaluations do not say."""
     if found is None:
         return []
     said = (

@@ -15,7 +15,7 @@ _NAMES = {
 
 
 def made_of(features: Sequence[str]) -> str:
-    """The signals behind a risk's features, and whether they are weighed by kind of question."""
+    """Name the signals behind a risk's features, and say whether kinds of question weigh them."""
     plain = [name for name in features if split_feature(name)[1] is None]
     signals = dict.fromkeys(FEATURES[name].signal for name in plain)
     named = []
@@ -27,5 +27,5 @@ def made_of(features: Sequence[str]) -> str:
 
 
 def has_probe(features: Sequence[str]) -> bool:
-    """Whether the probe on the hidden states takes part."""
+    """Return whether the probe on the hidden states takes part."""
     return "probe_logit" in features

@@ -30,7 +30,7 @@ def _row(cells: Sequence[str]) -> str:
 def format_interval(
     value: Mapping[str, Any] | None, *, percent: bool = False, signed: bool = False
 ) -> str:
-    """As text: ``0.712 [0.690, 0.735]``, or why it is missing, or ``-`` where none belongs."""
+    """Format as ``0.712 [0.690, 0.735]``, or why it is missing, or ``-`` where none belongs."""
     if value is None:
         return "-"
     if "missing" in value:

@@ -16,7 +16,7 @@ from probes.signals.catalogue import ATTENTION_SIGNS
 
 
 def build_tables(evaluation: Mapping[str, Any]) -> tuple[Table, ...]:
-    """Every table of the report. Raises KeyError when the evaluation lacks what each one has."""
+    """Build every table. Raises KeyError for an evaluation that lacks a basic field."""
     tables = [
         *_signal_tables("the test split", evaluation["signals"]),
         _accuracy_table("the test split", evaluation["accuracy"]),
@@ -165,7 +165,7 @@ def _certificate_table(evaluation: Mapping[str, Any]) -> Table:
 
 
 def _spent(outcome: Mapping[str, Any]) -> str:
-    """The groups and the share of delta of a test, as far as the evaluation knows them."""
+    """Describe a test's groups and share of delta, as far as the evaluation knows them."""
     groups, level = outcome.get("groups"), outcome.get("level")
     if level is None:
         return ""

@@ -1,4 +1,4 @@
-"""What a reader wants to know first: what to accept, at which risk, and how sure that is."""
+"""The verdict: what to accept, at which risk, and how sure that is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NOTHING_KNOWN = "tells right from wrong no better than chance"
 
 
 def verdict(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
-    """Plain sentences, most important first."""
+    """Return plain sentences, most important first."""
     return (
         _acceptance(evaluation),
         *_other_alphas(evaluation),
@@ -44,14 +44,14 @@ def _acceptance(evaluation: Mapping[str, Any]) -> str:
 
 
 def error_on_test(test: Mapping[str, Any]) -> str:
-    """Share of wrong answers among those that a threshold accepts, which are some."""
+    """Describe the share of wrong answers among those that a threshold accepts, at least one."""
     if "error" in test:
         return format_interval(test["error"], percent=True)
     return f"{test['wrong'] / test['accepted']:.1%}"
 
 
 def tested_without(none: Mapping[str, Any]) -> str:
-    """What was tested where there is no certificate, as far as the evaluation knows it."""
+    """Describe what was tested without a certificate, as far as the evaluation knows it."""
     if none.get("n") is None or none.get("k") is None:
         return ""
     return f"{none['k']} of {none['n']} at the first threshold"

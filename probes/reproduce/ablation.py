@@ -65,7 +65,7 @@ class Condition:
 
 
 def conditions(probe: LinearProbe, draws: int = DRAWS, seed: int = 0) -> tuple[Condition, ...]:
-    """A few neurons, and half of the layer; the top ones and random ones; at zero and at the mean.
+    """Build all conditions: few neurons or half of the layer, top or random, at zero or the mean.
 
     Random sets are drawn from the whole layer, a fresh generator per size and draw.
     """
@@ -94,7 +94,7 @@ async def ablate_all(
     in_flight: int,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Column]:
-    """Whether each answer is wrong under each condition: column ``wrong``, (n, conditions)."""
+    """Ask again under each condition: column ``wrong``, (n, conditions)."""
 
     load = image_reader()
 

@@ -103,7 +103,7 @@ def numbers(one: Reproduction) -> Cells:
 
 
 def _samples(count: int) -> str:
-    """Said where it is not the papers' number."""
+    """Name the number of samples where it is not the papers'."""
     return "" if count == 10 else f" (K = {count})"
 
 
@@ -141,7 +141,7 @@ def _bounds(value: Mapping[str, Any]) -> str:
 
 
 def attention_layers(one: Reproduction) -> Cells:
-    """The evaluation tells R of the risk with errors, which is turned here."""
+    """Fill the table by layer; R is turned, as the evaluation gives it for errors."""
     rows = sorted(
         one["attention_per_layer"], key=lambda row: (row["metric"], row["position"], row["layer"])
     )
@@ -312,7 +312,7 @@ def fingerprints(one: Reproduction) -> Cells:
 
 
 def _lost(lost: Mapping[str, Any]) -> str:
-    """Points of accuracy lost, and McNemar's p."""
+    """Format points of accuracy lost, and McNemar's p."""
     if "missing" in lost:
         return f"missing: {lost['missing']}"
     p = "p < 0.001" if lost["p_value"] < 0.001 else f"p = {lost['p_value']:.3f}"

@@ -1,4 +1,4 @@
-"""From a run's measurements to the numbers of the comparison: plain JSON, with intervals.
+"""Compares a run's measurements with the papers: plain JSON, with intervals.
 
 Correlations are with being *right*, of the raw metric; AUROCs are of risks, higher is riskier, in
 the direction that a signal's proponents claim. All of it on the test split.

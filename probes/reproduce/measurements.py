@@ -1,4 +1,4 @@
-"""What only the comparison with the papers measures, on the test split.
+"""Measures what only the comparison with the papers needs, on the test split.
 
 Per answer, from one generation: concentration of the attention averaged over layers, and head by
 head; prompt-side attention; the logit lens. Then the question is asked again with the image masked
@@ -127,7 +127,7 @@ def _read(generation: Generation, record: Record) -> Row:
 
 
 def _over_layers(trace: Trace) -> Trace:
-    """Attention averaged over layers, as the service shows it."""
+    """Average the attention over layers, as the service shows it."""
     maps = trace.attention
     if isinstance(maps, Missing) or isinstance(maps.answer_mean, Missing):
         return trace
@@ -183,7 +183,7 @@ async def _masked(query: Query, generation: Generation, record: Record, engine: 
 
 
 async def _again(query: Query, first: Generation, record: Record, engine: Engine) -> _Again:
-    """Only an answer that changed has to be scored; the same one was scored as it was decoded."""
+    """Ask again. Only an answer that changed needs scoring: decoding scored an equal one."""
     second = await engine.generate(query, NOTHING)
     flipped = second.token_ids != first.token_ids
     if flipped:

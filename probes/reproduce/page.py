@@ -32,7 +32,7 @@ def render(found: Sequence[Reproduction]) -> str:
 
 
 def _verdicts(found: Sequence[Reproduction]) -> list[str]:
-    """Per model how many claims were seen, and what the evaluation warns of."""
+    """Say per model how many claims were seen, and what the evaluation warns of."""
     told = []
     for one in found:
         about = [claim for claim in one["claims"] if claim["about_this_family"]]
@@ -61,7 +61,7 @@ def _pivot(
     column_of: Callable[[Reproduction], Cells],
     *notes: str,
 ) -> Table:
-    """A row per key, a column per model; ``-`` where a model has none."""
+    """Build a table with a row per key and a column per model; ``-`` where a model has none."""
     columns = [column_of(one) for one in found]
     rows: list[tuple[str, ...]] = []
     for column in columns:

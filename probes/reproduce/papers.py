@@ -147,7 +147,7 @@ CLAIMS: tuple[Claim, ...] = (
 
 
 def judge_claims(values: Mapping[str, Value], family: str) -> list[dict[str, Any]]:
-    """Every claim with our value and the verdict; ``None`` where there is no value.
+    """Judge every claim: our value and the verdict, ``None`` where there is no value.
 
     Args:
         values: ours, by the claims' names.
@@ -177,6 +177,6 @@ def _no_drop(value: Value) -> bool:
 
 
 def verdict_counts(claims: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """How many claims about this family were seen, not seen, opposite."""
+    """Count the claims about this family that were seen, not seen, opposite."""
     told = [one["verdict"] for one in claims if one["about_this_family"]]
     return {verdict: told.count(verdict) for verdict in VERDICTS}

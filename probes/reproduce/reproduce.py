@@ -1,4 +1,4 @@
-"""The papers' comparison for one model and one dataset, by one call.
+"""Reproduces the papers' comparison for one model and one dataset, by one call.
 
 Steps are folders of ``out``: ``store`` and ``blank`` (collect), ``trained`` (train), ``bundle``
 (certify), ``evaluation`` (evaluate), ``measured`` and ``ablated``. Each is made once; a run that
@@ -58,7 +58,7 @@ class Engine(Collecting, Measuring, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a reproduction is made with; the same plan gives the same numbers.
+    """The settings of a reproduction; the same plan gives the same numbers.
 
     Args:
         generation: how answers are generated; ``samples`` for self-consistency.
@@ -93,8 +93,8 @@ async def reproduce(
     Args:
         out: folder of the run; an unfinished one goes on.
         created: now, with a time zone, for the certificates.
-        step: told the name of each step as it begins and how many questions it has (0: it asks
-            none); what it returns is told how many of them are done since the last call.
+        step: called with the name of each step as it begins and its number of questions (0: it asks
+            none); call what it returns with the number of questions done since the last call.
 
     Returns what was written. Raises StoreError when the folder holds another run, TrainingError and
     DataError when the data do not suffice, and what the engine raises.
@@ -135,14 +135,14 @@ async def reproduce(
 
 
 def _outcome_of(plan: Plan) -> dict[str, Any]:
-    """What of the plan decides the numbers, as plain JSON."""
+    """Return the part of the plan that decides the numbers, as plain JSON."""
     kept = {name: value for name, value in asdict(plan).items() if name != "in_flight"}
     plain: dict[str, Any] = json.loads(json.dumps(kept))
     return plain
 
 
 def _check_plan(out: Path, plan: Plan) -> None:
-    """A folder holds one plan only."""
+    """Raise StoreError unless the folder holds this plan, or none yet."""
     path, wanted = out / PLAN, _outcome_of(plan)
     out.mkdir(parents=True, exist_ok=True)
     if not path.exists():
@@ -184,7 +184,7 @@ def _judge(
 
 
 def _once(folder: Path, load: Callable[[Path], Made], make: Callable[[Path], object]) -> Made:
-    """What a step's folder holds; made beside it, so that the folder is whole or not there."""
+    """Make a step's folder beside it, so that it is whole or not there, and load it."""
     if not folder.exists():
         unfinished = folder.with_name(f".{folder.name}.part")
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -194,7 +194,7 @@ def _once(folder: Path, load: Callable[[Path], Made], make: Callable[[Path], obj
 
 
 def _ablation_rows(store: Store, rows: np.ndarray[Any, Any], most: int) -> np.ndarray[Any, Any]:
-    """Which of the test answers are asked again: the first by the hash of their id."""
+    """Choose the test answers to ask again: the first by the hash of their id."""
     keys = [hashlib.sha256(store.records[row].id.encode()).hexdigest() for row in rows]
     return np.sort(np.argsort(np.array(keys), kind="stable")[:most])
 
@@ -239,7 +239,7 @@ def _content(
 
 
 def claim_values(found: Mapping[str, Any]) -> dict[str, Value]:
-    """Our value of every claim of :mod:`probes.reproduce.papers` that was measured.
+    """Return our value of every claim of :mod:`probes.reproduce.papers` that was measured.
 
     Args:
         found: the comparison, as plain JSON.
@@ -313,7 +313,7 @@ def _write(content: Mapping[str, Any], out: Path) -> dict[str, Any]:
 
 
 def merge(files: Sequence[Path], out: Path) -> None:
-    """One page of several reproductions, side by side. Raises StoreError for another file."""
+    """Write one page of several reproductions side by side. Raises StoreError for another file."""
     found = []
     for path in files:
         try:

@@ -31,7 +31,7 @@ _FOUR = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=np.int64)
 
 
 def concentration(row: FloatArray, grid: tuple[int, int]) -> AttentionConcentration | Missing:
-    """Sharpness of one attention row over the image tokens.
+    """Measure how concentrated one attention row over the image tokens is.
 
     Args:
         row: attention to each image token, shape (image_tokens,), part of a softmax over all keys.
@@ -60,7 +60,7 @@ def concentration(row: FloatArray, grid: tuple[int, int]) -> AttentionConcentrat
 
 
 def _shares(rows: FloatArray, grid: tuple[int, int]) -> FloatArray | Missing:
-    """Rows (..., image_tokens) normalised over the image tokens."""
+    """Normalise rows (..., image_tokens) over the image tokens."""
     if rows.shape[-1] != grid[0] * grid[1]:
         return Missing("grid_mismatch")
     mass = rows.sum(axis=-1, keepdims=True, dtype=np.float64)
@@ -73,13 +73,13 @@ def _shares(rows: FloatArray, grid: tuple[int, int]) -> FloatArray | Missing:
 
 
 def _entropy(shares: FloatArray) -> FloatArray:
-    """Of each row of shares (..., image_tokens), nats."""
+    """Return the entropy of each row of shares (..., image_tokens), nats."""
     entropy: FloatArray = np.maximum(0.0, special.entr(shares).sum(axis=-1))
     return entropy
 
 
 def top_mask(row: FloatArray) -> NDArray[np.bool_]:
-    """The 30 % most attended tokens of each row; the first in raster order win ties.
+    """Return the 30 % most attended tokens of each row; the first in raster order win ties.
 
     Args:
         row: (..., image_tokens).
@@ -95,7 +95,7 @@ def top_mask(row: FloatArray) -> NDArray[np.bool_]:
 
 
 def dbscan_clusters(rows: FloatArray, grid: tuple[int, int]) -> NDArray[np.int64]:
-    """The earlier C_k: DBSCAN (eps 1.5, 3 points) on the tokens from the 90th percentile up.
+    """Count the clusters of the earlier C_k: DBSCAN (eps 1.5, 3 points) from the 90th percentile.
 
     On a grid eps 1.5 reaches the eight neighbours, so its clusters are the 8-connected components
     of the tokens with two or more neighbours in the mask: the same number in far less time.
@@ -110,7 +110,7 @@ def dbscan_clusters(rows: FloatArray, grid: tuple[int, int]) -> NDArray[np.int64
 
 
 def _components(masks: NDArray[np.bool_], joined: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Connected components of each mask, (masks,); ``joined`` says which neighbours touch."""
+    """Count connected components of each mask, (masks,); ``joined`` says which neighbours touch."""
     apart = np.zeros_like(joined)
     labels, _ = ndimage.label(masks, structure=np.stack([apart, joined, apart]))
     # Numbered mask by mask: what a mask adds to the numbers so far is its own.
@@ -120,7 +120,7 @@ def _components(masks: NDArray[np.bool_], joined: NDArray[np.int64]) -> NDArray[
 
 
 def measure_attention(trace: Trace) -> AttentionConcentration | Missing:
-    """Concentration of the attention from the answer tokens, averaged over the layers read."""
+    """Measure attention from the answer tokens, averaged over the layers read."""
     maps = trace.attention
     if isinstance(maps, Missing):
         return maps
@@ -130,7 +130,7 @@ def measure_attention(trace: Trace) -> AttentionConcentration | Missing:
 
 
 def attention_table(trace: Trace) -> NDArray[np.float32] | Missing:
-    """Every metric of every layer, as collection stores it.
+    """Measure every metric of every layer, as collection stores it.
 
     Returns shape (2, layers, 5): positions ``prompt_last`` and ``answer_mean``, the layers read,
     then :data:`ATTENTION_METRICS`; ``Missing`` as soon as one row cannot be measured.
@@ -158,7 +158,7 @@ def attention_table(trace: Trace) -> NDArray[np.float32] | Missing:
 
 
 def head_table(maps: AttentionMaps | Missing) -> FloatArray | Missing:
-    """:data:`HEAD_METRICS` head by head, (2 positions, layers, heads, metrics), float16.
+    """Measure :data:`HEAD_METRICS` head by head, (2 positions, layers, heads, metrics), float16.
 
     Args:
         maps: :attr:`Trace.heads`.

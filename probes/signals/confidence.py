@@ -8,7 +8,7 @@ from probes.types import Missing, TokenConfidence, Trace
 
 
 def measure_confidence(trace: Trace) -> TokenConfidence | Missing:
-    """Mean log-probability of the answer, and entropy and margin of its first token.
+    """Measure the answer's mean log-probability, and its first token's entropy and margin.
 
     Returns ``Missing("empty_answer")`` when the model ended at once, ``Missing("not_finite")`` when
     a probability is not a number (an overflow in low precision).

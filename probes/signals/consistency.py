@@ -30,7 +30,7 @@ def measure_consistency(
 def completed_consistency(
     greedy: str, samples: Sequence[str], planned: int, *, agreeing: int, others: int
 ) -> SelfConsistency | Missing:
-    """As :func:`measure_consistency`, were further samples to come in.
+    """Measure consistency as if further samples had come in, like :func:`measure_consistency`.
 
     Args:
         agreeing: further samples that say what the greedy answer does.

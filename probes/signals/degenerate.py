@@ -1,6 +1,6 @@
 """Answers that nobody could mean: nothing, markup of the model's own, or a loop.
 
-A risk is calibrated on answers that are right or wrong. What a model stammers when it has lost the
+A risk is calibrated on answers that are right or wrong. What a model stammers after losing the
 thread is neither, and its risk means nothing.
 """
 
@@ -36,7 +36,7 @@ _NUMERAL = re.compile(r"-?\d[\d.,:/]*")
 
 
 def measure_form(answer: str) -> AnswerForm:
-    """Whether an answer is degenerate, and how.
+    """Return whether an answer is degenerate, and how.
 
     >>> measure_form("no no no 1 no"), measure_form("no yes")
     (AnswerForm(degenerate='repeats'), AnswerForm(degenerate='repeats'))
@@ -66,7 +66,7 @@ def _stammers(words: list[str]) -> bool:
 
 
 def _wavers(words: list[str]) -> bool:
-    """Yes and no with nothing beside them, or one of them among several numbers: "no 0 0".
+    """Return whether an answer is bare "yes" and "no", or one of them among numbers: "no 0 0".
 
     "Yes and no", "No. 5" and "Yes, 3" are answers.
     """
@@ -79,7 +79,7 @@ def _wavers(words: list[str]) -> bool:
 
 
 def _loops(words: list[str]) -> bool:
-    """Whether some run of words comes again and again."""
+    """Return whether some run of words comes again and again."""
     numbers = all(word.isnumeric() for word in words)
     for length in range(1, min(_LONGEST, (len(words) + 1) // _WHOLE) + 1):
         run = 0

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DomainModel:
-    """A normal distribution over what the calibration requests looked like.
+    """A normal distribution over the features of the calibration requests.
 
     Args:
         mean: of [latent coordinates, image features], shape (d,).
@@ -39,7 +39,7 @@ class DomainModel:
     latent: int
 
     def distance(self, points: FloatArray) -> NDArray[np.float64]:
-        """Mahalanobis distance of points (n, d), shape (n,), no unit."""
+        """Return the Mahalanobis distance of points (n, d), shape (n,), no unit."""
         centred = points - self.mean
         if len(centred) == 1:  # the same number, without planning the sum for longer than it takes
             squared = centred[0] @ self.precision @ centred.T
@@ -55,7 +55,7 @@ def measure_domain(
     domain: DomainModel,
     questions: QuestionModel | Missing,
 ) -> Domain | Missing:
-    """How far one request is from those of training; ``Missing`` as the probe's readout.
+    """Measure how far a request is from those of training; ``Missing`` as the probe's readout.
 
     Args:
         query: its image, with its features where they are known already, and its question.

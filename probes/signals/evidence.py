@@ -1,6 +1,6 @@
-"""Visual evidence: what the answer owes to the image, seen by taking parts of the image away.
+"""Visual evidence: what the answer owes to the image, measured by masking parts of the image.
 
-The answer is asked for again with the image blanked, with its 30 % most attended patches masked,
+The answer is scored again with the image blanked, with its 30 % most attended patches masked,
 and with as many drawn at random; its log-probability then is what is left without them (VAUQ,
 arXiv 2602.21054, masks the attended region). Masked patches get the image's mean colour, a blank
 image is mid grey. Attention is that of the answer tokens, averaged over the layers read. The random
@@ -35,7 +35,7 @@ ONLINE: tuple[Masking, ...] = ("blank", "top30", "random30")
 
 
 def answer_row(trace: Trace) -> FloatArray | Missing:
-    """Attention of the answer tokens to each image token, averaged over layers."""
+    """Return the answer tokens' attention to each image token, averaged over layers."""
     maps = trace.attention
     if isinstance(maps, Missing):
         return maps
@@ -46,7 +46,7 @@ def answer_row(trace: Trace) -> FloatArray | Missing:
 
 
 def patches(masking: Masking, row: FloatArray, image: ImageArray) -> NDArray[np.bool_]:
-    """Which image tokens a masking takes away, (image_tokens,).
+    """Return which image tokens a masking takes away, (image_tokens,).
 
     Args:
         row: attention to each image token; ties go to the first in raster order.
@@ -64,7 +64,7 @@ def patches(masking: Masking, row: FloatArray, image: ImageArray) -> NDArray[np.
 
 
 def without(image: ImageArray, boxes: FloatArray) -> ImageArray:
-    """A copy of the image whose boxes have its mean colour.
+    """Copy the image and fill the boxes with its mean colour.
 
     Args:
         boxes: left, top, right, bottom in pixels, (boxes, 4); edges are rounded, so that patches
@@ -78,7 +78,7 @@ def without(image: ImageArray, boxes: FloatArray) -> ImageArray:
 
 
 def mean_colour(image: ImageArray) -> ImageArray:
-    """Mean over the pixels, rounded, (3,)."""
+    """Return the mean colour of the pixels, rounded, (3,)."""
     colour: ImageArray = np.rint(image.reshape(-1, 3).mean(axis=0)).astype(np.uint8)
     return colour
 
@@ -86,7 +86,7 @@ def mean_colour(image: ImageArray) -> ImageArray:
 def masked_images(
     image: ImageArray, row: FloatArray, boxes: FloatArray, maskings: tuple[Masking, ...] = ONLINE
 ) -> dict[Masking, ImageArray] | Missing:
-    """The image as each masking leaves it, or ``grid_mismatch``.
+    """Apply each masking to the image, or return ``grid_mismatch``.
 
     Args:
         row: attention to each image token, (image_tokens,).
@@ -113,7 +113,7 @@ def mask_image(
     patch_boxes: PatchBoxes,
     maskings: tuple[Masking, ...] = ONLINE,
 ) -> dict[Masking, ImageArray] | Missing:
-    """The image as each masking leaves it, by the attention that an answer's trace holds.
+    """Apply each masking to the image, by the attention in an answer's trace.
 
     Returns the reason of the attention or of the boxes where one is missing, or ``grid_mismatch``.
     """
@@ -132,7 +132,7 @@ def mask_image(
 def measure_evidence(
     generation: Generation, scores: Mapping[Masking, AnswerScore]
 ) -> Evidence | Missing:
-    """What the answer's log-probability loses without the image, or without a part of it.
+    """Measure what the answer's log-probability loses without the image, or without a part of it.
 
     Args:
         generation: the answer, with the whole image.
@@ -160,7 +160,7 @@ BLANK_GREY = 128
 
 
 def blank_image(image: ImageArray) -> ImageArray:
-    """An image of the same size that is one even mid grey: nothing of the image but its size.
+    """Return an even mid-grey image of the same size.
 
     Mid grey, not the image's own mean: how dark a picture is tells how hard it is.
     """

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def measure_probe(trace: Trace, probe: LinearProbe) -> HiddenStateProbe | Missing:
-    """The probe's logit, higher is riskier; ``Missing`` as :func:`project` says."""
+    """Measure the probe's logit, higher is riskier; ``Missing`` as :func:`project` says."""
     projected = project(trace, probe)
     if isinstance(projected, Missing):
         return projected
@@ -21,7 +21,7 @@ def measure_probe(trace: Trace, probe: LinearProbe) -> HiddenStateProbe | Missin
 
 
 def project(trace: Trace, probe: LinearProbe) -> FloatArray | Missing:
-    """The probe's logit followed by the latent coordinates, shape (1 + k,).
+    """Return the probe's logit followed by the latent coordinates, shape (1 + k,).
 
     A served trace holds ``x @ projection``, shape (1 + k,); a collected one the whole hidden state
     x, shape (hidden,). Both give the same numbers up to rounding.

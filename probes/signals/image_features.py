@@ -30,7 +30,7 @@ IMAGE_FEATURES: tuple[str, ...] = (
 
 
 def image_features(image: ImageArray) -> NDArray[np.float64]:
-    """Exposure, colour, sharpness and size of an image, shape (features,).
+    """Measure exposure, colour, sharpness and size of an image, shape (features,).
 
     All but the two size features are taken after a resize to 128 x 128, so that they do not depend
     on the resolution. Brightness and colour are in 0 to 1; texture is the log2 of the mean absolute
@@ -76,7 +76,7 @@ def image_features(image: ImageArray) -> NDArray[np.float64]:
 
 
 def _quantiles(values: NDArray[np.float32], low: int, high: int) -> tuple[float, float]:
-    """The values at two ranks. Two partitions are several times faster than one at both."""
+    """Return the values at two ranks; two partitions are several times faster than one at both."""
     flat = values.flatten()
     flat.partition(low)
     rest = flat[low:]
@@ -85,14 +85,14 @@ def _quantiles(values: NDArray[np.float32], low: int, high: int) -> tuple[float,
 
 
 def _moments(values: NDArray[np.float32]) -> tuple[float, float]:
-    """Mean and variance."""
+    """Return mean and variance."""
     mean = values.mean()
     centred = (values - mean).ravel()
     return float(mean), float(centred @ centred) / centred.size
 
 
 def _resized(image: ImageArray) -> ImageArray:
-    """Shape (128, 128, 3)."""
+    """Resize an image to (128, 128, 3)."""
     if image.shape[:2] == (_SIDE, _SIDE):
         return image
     step = max(1, min(image.shape[:2]) // _ENOUGH)

@@ -13,7 +13,7 @@ from probes.types import FloatArray, Missing, Trace
 
 
 def measure_margins(trace: Trace, parsed: str) -> FloatArray | Missing:
-    """The margin at every layer of the lens, (layers,).
+    """Measure the margin at every layer of the lens, (layers,).
 
     Args:
         parsed: the answer as it was judged; "yes" and "no" are margins against each other.

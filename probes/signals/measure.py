@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Instruments(Protocol):
-    """What signals are measured with: a bundle, or the part of one that training has so far."""
+    """What measures signals: a bundle, or the part of one that training has so far."""
 
     @property
     def probe(self) -> LinearProbe: ...
@@ -34,7 +34,7 @@ class Instruments(Protocol):
 
 
 def measure(query: Query, generation: Generation, bundle: Instruments) -> Signals:
-    """Measure every signal of an answer but self-consistency, for which it is sampled later.
+    """Measure every signal of an answer but self-consistency, which takes samples later.
 
     Args:
         query: what was asked.

@@ -25,7 +25,7 @@ _WORD = re.compile(r"\w+")
 
 
 def content_spans(question: str) -> tuple[tuple[int, int], ...]:
-    """First and past-the-last character of every content word.
+    """Return the first and past-the-last character of every content word.
 
     >>> content_spans("Is there a red gear?")
     ((11, 14), (15, 19))
@@ -40,7 +40,7 @@ def content_spans(question: str) -> tuple[tuple[int, int], ...]:
 def prompt_side(
     content: FloatArray, boundary: FloatArray, grid: tuple[int, int]
 ) -> PromptSideAttention | Missing:
-    """Peak and peak-mass ratio of one layer's map.
+    """Measure the peak and the peak mass of one layer's map.
 
     Args:
         content: mean attention of the content words to each image token, (image_tokens,).

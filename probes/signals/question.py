@@ -1,4 +1,4 @@
-"""The domain's question side: whether a question is one of those that the gate was trained on.
+"""The domain's question side: whether a question is like those that the gate was trained on.
 
 The words decide, not the hidden states: what a model read of a foreign question at the last prompt
 token looks like what it read of any other (docs/decisions/0013). A trigram model of the training
@@ -32,7 +32,7 @@ _BLANKS = re.compile(r"[ \t\r\n]{1,3}")
 
 @dataclass(frozen=True, eq=False)
 class QuestionModel:
-    """What the gate knows of the questions it was trained on.
+    """The questions that the gate was trained on, and how far a new one may differ.
 
     Args:
         questions: the distinct ones of the fit split, blanks collapsed, sorted.
@@ -57,7 +57,7 @@ class QuestionModel:
 
     @cached_property
     def templates(self) -> tuple[Template, ...]:
-        """What the training questions have in common, and the values of their slots."""
+        """The templates of the training questions, with the values of their slots."""
         return learn_templates(self.questions)
 
     @cached_property
@@ -78,17 +78,17 @@ class QuestionModel:
         return frozenset(self.questions)
 
     def prepare(self) -> None:
-        """Work out what judging takes, so that no request waits for it."""
+        """Compute what judging needs ahead, so that no request waits for it."""
         _ = self._followers, self._exact
         if self.mode == "template":
             _ = self.templates
 
     def surprise(self, question: str) -> float:
-        """Surprise of the question's least expected word, >= 0, bits."""
+        """Return the surprise of the question's least expected word, >= 0, bits."""
         return max(-math.log2(self._chance(word, before)) for before, word in _steps(question))
 
     def _chance(self, word: str, before: tuple[str, ...]) -> float:
-        """Of a word after two others, interpolated with shorter contexts.
+        """Return the chance of a word after two others, interpolated with shorter contexts.
 
         What a context keeps for words that it never saw goes by how many it saw just once (method X
         of Witten & Bell 1991): a line that has often asked the same few things surprises rarely.
@@ -103,7 +103,7 @@ class QuestionModel:
         return chance
 
     def inside(self, question: str, surprise: float | None = None) -> bool:
-        """Whether a question is one of the domain's. ``surprise``: where it is known already."""
+        """Return whether a question is inside; ``surprise`` where the caller knows it already."""
         if self.mode == "any":
             bits = self.surprise(question) if surprise is None else surprise
             return bits <= self.limit
@@ -113,18 +113,18 @@ class QuestionModel:
         return self.mode == "template" and fits_template(text, self.templates)
 
     def same_questions(self, other: QuestionModel) -> bool:
-        """Whether both give every question the same surprise."""
+        """Return whether both models give every question the same surprise."""
         return (self.questions, self.counts) == (other.questions, other.counts)
 
 
 def measure_question(question: str, model: QuestionModel) -> QuestionDomain:
-    """How far one question is from those of training."""
+    """Measure how far a question is from those of training."""
     surprise = model.surprise(question)
     return QuestionDomain(surprise, model.inside(question, surprise), model.mode)
 
 
 def collapse(question: str) -> str:
-    """Single blanks: the form in which whole questions are compared.
+    """Collapse blanks: the form in which whole questions are compared.
 
     More than three at once stay, and so do blanks of other kinds: a model reads them as tokens.
     """
@@ -132,6 +132,6 @@ def collapse(question: str) -> str:
 
 
 def _steps(question: str) -> list[tuple[tuple[str, ...], str]]:
-    """Each word of a question's skeleton, and its end, with the two before it."""
+    """Yield each word of a question's skeleton, and its end, with the two words before it."""
     words = (*(_START,) * (_ORDER - 1), *skeleton(question), _END)
     return [(words[at - _ORDER + 1 : at], words[at]) for at in range(_ORDER - 1, len(words))]

@@ -38,14 +38,14 @@ class KindModel:
         return {word: index for index, word in enumerate(self.words)}
 
     def same(self, other: KindModel) -> bool:
-        """Whether another model tells the same of every question."""
+        """Return whether another model predicts the same kind of every question."""
         arrays = ((self.weights, other.weights), (self.intercept, other.intercept))
         return (self.kinds, self.words) == (other.kinds, other.words) and all(
             np.array_equal(left, right) for left, right in arrays
         )
 
     def tell(self, question: str) -> QuestionKind | Missing:
-        """The likeliest kind; ``Missing("unknown_words")`` where it knows no word of it."""
+        """Return the likeliest kind, or ``Missing("unknown_words")`` where it knows no word."""
         places = sorted({self._place[w] for w in words_of(question) if w in self._place})
         if not places:
             return Missing("unknown_words")
@@ -54,10 +54,10 @@ class KindModel:
 
 
 def measure_question_kind(question: str, model: KindModel | None) -> QuestionKind | Missing:
-    """What a bundle's model tells of a question; ``not_requested`` where the bundle has none."""
+    """Predict a question's kind; ``not_requested`` where the bundle has no model of kinds."""
     return Missing("not_requested") if model is None else model.tell(question)
 
 
 def words_of(question: str) -> frozenset[str]:
-    """The words that it holds, in lower case, without punctuation."""
+    """Return the words of a question, in lower case, without punctuation."""
     return frozenset(_WORD.findall(question.lower()))

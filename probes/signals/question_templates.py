@@ -25,7 +25,7 @@ class Template:
 
 
 def learn_templates(questions: Iterable[str]) -> tuple[Template, ...]:
-    """Templates of distinct questions, in the order of their first question.
+    """Learn templates of distinct questions, in the order of their first question.
 
     A place is a slot of a question where another question differs from it in that word alone;
     questions that are equal outside their slots share a template, and each slot holds every word
@@ -49,7 +49,7 @@ def learn_templates(questions: Iterable[str]) -> tuple[Template, ...]:
 
 
 def fits_template(question: str, templates: Sequence[Template]) -> bool:
-    """Whether some template makes the question, with a seen value in every slot."""
+    """Return whether some template makes the question, with a seen value in every slot."""
     words = question.split(" ")
     return any(
         len(words) == len(one.places)

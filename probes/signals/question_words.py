@@ -138,7 +138,7 @@ _REWRITTEN = tuple(
 
 @lru_cache(maxsize=4096)
 def skeleton(question: str) -> tuple[str, ...]:
-    """The form of a question and the words that it is about, in their order.
+    """Return the form of a question and the words that it is about, in their order.
 
     >>> skeleton("Can you see a dent on the housing?")
     ('#is', 'dent', 'housing')
@@ -175,7 +175,7 @@ def _form(words: list[str], text: str) -> str:
 
 
 def _oddly_written(question: str) -> bool:
-    """Whether a model reads other tokens than those of the same words as people type them.
+    """Return whether a model reads other tokens than those of the words as people type them.
 
     Capitals for the most part, full-width and mathematical letters, signs that nobody sees or that
     are pictures, more blanks and signs than letters, and a word said twice.
@@ -196,7 +196,7 @@ def _odd(sign: str) -> bool:
 
 
 def _stem(word: str) -> str:
-    """A word without its English ending, so that scratches and scratched are scratch.
+    """Strip a word's English ending, so that scratches and scratched are scratch.
 
     Not without -ing: a housing is nothing that is housed.
     """

@@ -28,7 +28,7 @@ class Sampler(Protocol):
 
 
 def image_hash(image: ImageArray) -> str:
-    """SHA-256 of an image's size and pixels, in hexadecimal: the same however it was encoded."""
+    """Return the SHA-256 of an image's size and pixels in hexadecimal, however it was encoded."""
     height, width = image.shape[:2]
     digest = hashlib.sha256(f"{height}x{width}:".encode())
     digest.update(np.ascontiguousarray(image).tobytes())
@@ -36,7 +36,7 @@ def image_hash(image: ImageArray) -> str:
 
 
 def sample_seed(query: Query) -> int:
-    """A seed from the image and the question, 0 to 2**32 - 1."""
+    """Derive a seed from the image and the question, 0 to 2**32 - 1."""
     text = f"{image_hash(query.image)}:{query.question}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
@@ -44,7 +44,7 @@ def sample_seed(query: Query) -> int:
 async def draw_chunk(
     engine: Sampler, query: Query, settings: GenerationSettings, drawn: int, planned: int
 ) -> tuple[str, ...]:
-    """The next answers after the ``drawn`` first ones of ``planned``: a chunk, or what is left."""
+    """Draw the next answers after the first ``drawn`` of ``planned``: a chunk, or what is left."""
     count = min(CHUNK, planned - drawn)
     seed = (sample_seed(query) + drawn) % 2**32
     return await engine.sample(

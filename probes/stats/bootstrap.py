@@ -30,7 +30,7 @@ def cluster_bootstrap(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, dict[str, Interval | Missing]]:
-    """Every metric of every score with its 95 % percentile interval.
+    """Compute every metric of every score with its 95 % percentile interval.
 
     Images are drawn with replacement, and with an image all its answers (Field and Welsh 2007).
 
@@ -78,7 +78,7 @@ def paired_difference(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Interval | Missing:
-    """``metric(score) - metric(baseline)`` with its interval, both on the same resamples."""
+    """Compute ``metric(score) - metric(baseline)`` with its interval, on the same resamples."""
     index = _group_index(groups, len(wrong))
     sides = []
     for name, values in (("score", score), ("baseline", baseline)):
@@ -101,7 +101,7 @@ def _difference(values: Sequence[float | Missing]) -> float | Missing:
 
 
 def _resample(index: NDArray[np.intp], resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    """How often each image is drawn, shape (images,), once per resample."""
+    """Yield how often each image is drawn, shape (images,), once per resample."""
     rng = np.random.default_rng(seed)
     images = int(index.max()) + 1
     for _ in range(resamples):

@@ -141,7 +141,7 @@ def effective_reliability(
 
 
 def reliability_threshold(risk: FloatArray, wrong: BoolArray, *, cost: float) -> float | None:
-    """The threshold with the best Phi_c on these answers; None when accepting nothing is best."""
+    """Return the threshold of best Phi_c on these answers; None when accepting nothing is best."""
     accepted, errors = _accepted(risk, wrong, None)
     gain = accepted - (1 + cost) * errors
     best = int(np.argmax(gain))

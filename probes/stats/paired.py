@@ -36,7 +36,7 @@ class Lost:
 
 
 def compare(before: BoolArray, after: BoolArray, groups: ArrayLike, resamples: int) -> Lost:
-    """Accuracy lost where ``before`` and ``after`` say which answers are wrong, (n,) each.
+    """Compare two ways of answering; ``before`` and ``after`` mark wrong answers, (n,) each.
 
     McNemar 1947, the exact form: of the answers that changed, half would be broken by chance.
     """
@@ -54,7 +54,7 @@ def compare(before: BoolArray, after: BoolArray, groups: ArrayLike, resamples: i
 
 
 def mean_interval(values: FloatArray, groups: ArrayLike, resamples: int) -> Interval | Missing:
-    """Mean of values, (n,), with its interval, bootstrapped by image."""
+    """Compute the mean of values, (n,), with its interval, bootstrapped by image."""
     nothing = np.zeros(len(values), dtype=bool)
     found = cluster_bootstrap({"mean": _mean}, {"": values}, nothing, groups, resamples)
     return found[""]["mean"]

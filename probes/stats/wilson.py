@@ -1,4 +1,4 @@
-"""A share with its interval, where zero of few is an answer too and answers share images."""
+"""A share with its interval, also for zero of few, where answers share images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _Z = float(norm.ppf(0.975))
 
 
 def wilson_share(hits: NDArray[np.bool_], groups: ArrayLike) -> Interval | Missing:
-    """Share of hits with its 95 % interval (Wilson 1927), shape (n,) each.
+    """Compute the share of hits with its 95 % interval (Wilson 1927), shape (n,) each.
 
     Answers of a group (an image) count as if they were all alike, which no correlation exceeds: the
     interval is that of Kish's number of equal groups, (sum m)^2 / sum m^2 for m answers a group.

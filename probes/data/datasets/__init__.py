@@ -1,6 +1,6 @@
 """Labelled questions about images, in the formats they are published in.
 
-``pope`` and ``vqa`` are the published files; ``jsonl`` and ``csv`` are plain tables of one's own.
+``pope`` and ``vqa`` are the published files; ``jsonl`` and ``csv`` are a site's own plain tables.
 Images are looked for in a folder, a tar or a parquet file (:mod:`probes.data.images`).
 """
 
@@ -54,7 +54,7 @@ def load_dataset(
 
 
 def detect_format(path: Path) -> Format:
-    """Tell the format by the name's end and the first records. Raises DataError when it cannot."""
+    """Detect the format from the file's suffix and first records, or raise DataError."""
     if path.suffix.lower() in (".csv", ".tsv"):
         return "csv"
     head = read_bytes(path)[:_HEAD_BYTES]

@@ -61,7 +61,7 @@ Found: TypeAlias = Iterable[tuple[str, Example | DataError]]
 
 
 def gather(found: Found) -> Loaded:
-    """Usable records and problems, each in the order of the file; a second record of an id is one.
+    """Collect usable records and problems in the file's order; a repeated id is a problem.
 
     Records with rule ``ignore`` are left out. Raises DataError when the file holds no other.
     """
@@ -83,7 +83,7 @@ def gather(found: Found) -> Loaded:
 
 
 def text(record: Mapping[str, Any], name: str) -> str:
-    """A field that must be a text and not blank."""
+    """Return a field that must be text and not blank."""
     value = record.get(name)
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{name}: missing or not a text; give a string that is not blank")
@@ -91,7 +91,7 @@ def text(record: Mapping[str, Any], name: str) -> str:
 
 
 def number(record: Mapping[str, Any], name: str) -> int:
-    """A field that must be a whole number, 0 or more."""
+    """Return a field that must be a whole number, 0 or more."""
     value = record.get(name)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise DataError(f"{name}: missing or no whole number")
@@ -99,7 +99,7 @@ def number(record: Mapping[str, Any], name: str) -> int:
 
 
 def image(images: Path, name: str) -> Path:
-    """Path of a named image, which must be there. Windows' separators are read as any others."""
+    """Return the path of a named image, which must exist; Windows' separators are understood."""
     path = images / name
     if "\\" in name and not has_image(path):
         if PureWindowsPath(name).drive:

@@ -16,7 +16,7 @@ Parse = Callable[[Mapping[str, Any], int], Example]
 
 
 def read_lines(path: Path, parse: Parse) -> Iterator[tuple[str, Example | DataError]]:
-    """Every line that is not blank. Raises DataError when the file cannot be read."""
+    """Read every line that is not blank. Raises DataError when the file cannot be read."""
     for line, raw in enumerate(read_bytes(path).split(b"\n"), start=1):
         if not raw.strip():
             continue
@@ -28,7 +28,7 @@ def read_lines(path: Path, parse: Parse) -> Iterator[tuple[str, Example | DataEr
 
 
 def read_bytes(path: Path) -> bytes:
-    """A whole file as UTF-8, without a byte order mark; with one it may be UTF-16.
+    """Read a whole file as UTF-8; a file with a byte order mark may be UTF-16 too.
 
     Raises DataError when it cannot be read.
     """

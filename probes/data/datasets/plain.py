@@ -1,4 +1,4 @@
-"""Labelled questions about images of one's own, as JSON lines or as CSV.
+"""Reads a site's own labelled questions from JSON lines or CSV.
 
 ``image`` (its name in the images' folder or archive), ``question`` and ``answers`` (right ones)
 must be there; ``references`` is another name for ``answers``. ``slice`` (camera, line, ...) is
@@ -30,14 +30,14 @@ _REQUIRED = ("image", "question", "answers")
 
 
 def read_jsonl(path: Path, images: Path) -> Found:
-    """One JSON object per line."""
+    """Read a file of one JSON object per line."""
     return read_lines(path, partial(_example, images))
 
 
 def read_csv(path: Path, images: Path) -> Iterator[tuple[str, Example | DataError]]:
-    """One record per row of a table (:mod:`probes.data.datasets.sheet`).
+    """Read a table with one record per row (:mod:`probes.data.datasets.sheet`).
 
-    A record is told by the line it begins on. Raises DataError when the columns do not fit.
+    A problem names the line on which its record begins. Raises DataError for wrong columns.
     """
     content = read_bytes(path).decode("utf-8", errors="surrogateescape")
     try:
@@ -57,7 +57,7 @@ def _of_row(images: Path, row: Row, line: int) -> Example | DataError:
 
 
 def _record(row: Mapping[str, str]) -> dict[str, Any]:
-    """A row's cells as JSON would hold them."""
+    """Return a row's cells as JSON would hold them."""
     record: dict[str, Any] = dict(row)
     if "aliases" in record:
         try:

@@ -21,7 +21,7 @@ STRATEGIES = ("random", "popular", "adversarial")
 
 
 def read_pope(path: Path, images: Path) -> Found:
-    """One file, which is one strategy. Raises DataError when its name tells none."""
+    """Read one file, which holds one strategy. Raises DataError when its name gives none."""
     named = [one for one in STRATEGIES if re.search(rf"(?<![a-z]){one}(?![a-z])", path.name)]
     if len(named) != 1:
         raise DataError(f"{path.name}: name it by its strategy, one of {', '.join(STRATEGIES)}")

@@ -1,4 +1,4 @@
-"""Tables as spreadsheets and scripts write them: CSV with commas, semicolons or tabs."""
+"""Reads tables as spreadsheets and scripts write them: CSV with commas, semicolons or tabs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from probes.errors import DataError
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _SEPARATOR = re.compile(r'"?sep=(.)"?(\r\n|\r|\n|$)', re.IGNORECASE)
-"""The first line by which Excel is told the delimiter."""
+"""A first line that names the delimiter to Excel."""
 Row = Mapping[str, str] | DataError
 
 
@@ -52,9 +52,9 @@ def read_sheet(
 
 
 def _delimiter(content: str, columns: Collection[str]) -> tuple[str, int]:
-    """What stands between cells, and how many lines say only that.
+    """Return the delimiter, and how many lines do nothing but name it.
 
-    Where no line says so: what finds most of the columns' names in the first line.
+    Where no line names it, take the one that finds most of the columns' names in the first line.
     """
     told = _SEPARATOR.match(content)
     if told is not None:
@@ -71,7 +71,7 @@ def _delimiter(content: str, columns: Collection[str]) -> tuple[str, int]:
 
 
 def _names(head: list[str]) -> list[str]:
-    """Names in small letters; what is blank behind the last is no column."""
+    """Return the columns' names in lower case, without blank ones at the end."""
     names = [name.strip().casefold() for name in head]
     while names and not names[-1]:
         names.pop()

@@ -32,7 +32,7 @@ class _Annotation:
 
 
 def annotations_beside(questions: Path) -> Path:
-    """The annotations' published name for that of the questions. Raises DataError if not there."""
+    """Find the annotations beside the questions by their published name, or raise DataError."""
     name = questions.name.replace("OpenEnded_", "").replace("questions", "annotations")
     path = questions.with_name(name)
     if name == questions.name or not path.is_file():
@@ -43,7 +43,7 @@ def annotations_beside(questions: Path) -> Path:
 def read_vqa(
     path: Path, images: Path, annotations: Path
 ) -> Iterator[tuple[str, Example | DataError]]:
-    """Raises DataError when a file cannot be read or has no such array."""
+    """Read questions and annotations. Raises DataError for a file without its array."""
     file, questions = _read(path, "questions")
     subtype = text(file, "data_subtype")
     if not re.fullmatch(r"\w+", subtype):
@@ -63,7 +63,7 @@ def read_vqa(
     for place, record in enumerate(questions, start=1):
         try:
             key = number(_object(record), "question_id")
-            if key not in broken:  # its annotation's problem is told already
+            if key not in broken:  # its annotation's problem is reported already
                 yield f"question {place}", _example(images, subtype, key, record, known)
         except DataError as error:
             yield f"question {place}", error
