@@ -15,9 +15,8 @@ from PIL import Image
 
 from probes.data.datasets.plain import COLUMNS
 from probes.errors import DataError
-from probes.labels import LABEL_RULES
 from probes.labels.dates import DateOrder
-from probes.labels.rule import parse_rule
+from probes.labels.rule import LABEL_RULES, parse_rule
 
 PAGE = Path(__file__).parents[2] / "docs" / "datasets.md"
 TEXT = PAGE.read_text(encoding="utf-8")
