@@ -19,8 +19,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from service.client import URL, Client
-from service.client.retry import ClientError, Refused
+from service.client import URL, Client, ClientError, Refused
 from service.schemas.answer import AnswerResponse
 
 IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}

@@ -26,7 +26,7 @@ class EngineOverloaded(EngineError):
 
 
 class QueryRefused(EngineError, QuestionRefused):
-    """The model cannot be asked this query; the message names the field and the mend.
+    """The model cannot be asked this query; the message names the field and the fix.
 
     The service turns it into a 422.
     """
@@ -90,5 +90,5 @@ class Engine(Protocol):
         ...
 
     async def close(self) -> None:
-        """Finish what runs, free the model. May be called twice."""
+        """Finish running requests and free the model. May be called twice."""
         ...

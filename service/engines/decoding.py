@@ -1,4 +1,4 @@
-"""Small pieces that are handed to ``model.generate``: scores read, samples drawn, rows stopped.
+"""What ``model.generate`` calls at each step: it reads scores, draws samples and stops rows.
 
 They follow the call signatures of transformers' LogitsProcessor and StoppingCriteria.
 """

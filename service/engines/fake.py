@@ -35,7 +35,7 @@ _EMPTY = Missing("empty_answer")
 
 
 class FakeEngine:
-    """For tests of what stands on an engine, and for trying the service without a model.
+    """Answers without a model: for tests, and for trying the service.
 
     Args:
         layers: decoder layers.
@@ -121,7 +121,7 @@ class FakeEngine:
         return tuple(greedy if draw < 0.9 else f"not {greedy}" for draw in draws)
 
     async def score(self, query: Query, token_ids: Sequence[int]) -> AnswerScore:
-        """Of the greedy answer its own log-probability, of another one nat less for each token."""
+        """Give the greedy answer its own log-probability, another answer one nat less a token."""
         if len(token_ids) > query.max_tokens or not all(0 <= one < 256 for one in token_ids):
             raise ValueError("token_ids: at most max_tokens bytes")
         await self._work()

@@ -1,4 +1,4 @@
-"""Questions as a model is asked them: plain words, which cannot speak for the template.
+"""Questions in the form that a model gets: plain words, which cannot pose as the template.
 
 What the vocabulary or the template gives a meaning is refused: control words, special or not, and
 what begins a turn. A line's end, which templates give one too, becomes a blank.

@@ -1,4 +1,4 @@
-"""An engine that hangs is found out, and nobody waits for it any longer."""
+"""Notices an engine that hangs, so that no request waits for it any longer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class EngineHung(EngineError):
 
 
 class Watched:
-    """An engine, watched: busy for too long without answering anything, it counts as hung for good.
+    """Watches an engine. Busy for too long without an answer, it counts as hung for good.
 
     Time adds up over calls that were given up (by a deadline or a client that went away), so that
     deadlines shorter than the limit do not hide a hang. An engine's error is an answer.

@@ -1,8 +1,8 @@
-"""Who may work now, who waits, and who is told to come back, and when.
+"""Which requests may run now, which wait, and which must come back later.
 
-Places are bounded, so are those who work. Whoever waits is served in turn: single answers before
-batches, then one request of each caller after the other. A request whose deadline would pass before
-its answer is refused at once, from the rate at which answers were given lately.
+Both the places and the requests at work are bounded. Those that wait take turns: single answers go
+before batches, and callers alternate, one request each. A request whose deadline would pass before
+its answer is refused at once, by the rate of recent answers.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ SMOOTHING = 0.1
 
 @dataclass(slots=True, eq=False)
 class Place:
-    """One request's place: counted from before its body is read until its answer is made.
+    """One request's place, held from before its body is read until its answer is made.
 
     Args:
-        caller: whose it is. deadline: on the clock; infinite for none.
-        batch: it waits behind single answers.
-        arrival: its body, which may still be on its way.
-        turn: set when it may work; holds the error when it may not any more.
+        caller: who sent it. deadline: on the clock; infinite for none.
+        batch: whether it waits behind single answers.
+        arrival: its body, which may still be arriving.
+        turn: resolves when it may run; carries the error when it no longer may.
     """
 
     caller: str
@@ -76,18 +76,18 @@ class Admission:
 
     @property
     def waiting(self) -> int:
-        """Requests that have a place and do not work yet."""
+        """Requests that hold a place and are not running yet."""
         return len(self._places) - self.inflight
 
     def rate(self) -> float | None:
-        """Answers per second lately, or by the mean time of work; ``None`` when unmeasured."""
+        """Recent answers per second, or estimated from the mean time of work; None before both."""
         if len(self._completed) < 2:
             return self._max_inflight / self._work_seconds if self._work_seconds else None
         seconds = self.clock() - self._completed[0]
         return (len(self._completed) - 1) / max(seconds, 1e-6)
 
     def retry_after(self) -> int:
-        """Seconds until what is here now has drained, by the rate measured; 1 when unmeasured."""
+        """Seconds until the present requests are done, at the measured rate; 1 when unmeasured."""
         rate = self.rate()
         if rate is None:
             return 1
@@ -102,7 +102,7 @@ class Admission:
         batch: bool = False,
         arrival: Arrival | None = None,
     ) -> Iterator[Place]:
-        """Hold a place for the time of the block; taken before a body is read.
+        """Hold a place while the block runs. Take it before reading the body.
 
         Raises:
             Overloaded: no place is free, or the deadline cannot be met. Unavailable: draining.
@@ -134,13 +134,13 @@ class Admission:
                 self._idle.set()
 
     async def vacancy(self) -> None:
-        """Return when nobody waits and a place is free: who comes this way lets others go first."""
+        """Wait until no request waits and a place is free: the caller lets others go first."""
         while not self._vacant.is_set():
             await self._vacant.wait()
 
     @asynccontextmanager
     async def turn(self, place: Place) -> AsyncIterator[float]:
-        """Work for the time of the block; gives the seconds waited.
+        """Wait for the turn, then run the block; yields the seconds waited.
 
         Raises:
             Overloaded: another caller's request took the place, or the deadline came too near.
@@ -161,7 +161,7 @@ class Admission:
             self._leave()
 
     async def drain(self) -> None:
-        """Admit nobody any more and wait until those inside are done."""
+        """Stop admitting requests and wait until those inside are done."""
         self.draining = True
         await self._idle.wait()
 
@@ -178,7 +178,7 @@ class Admission:
             raise
 
     def _leave(self) -> None:
-        """One worker less; the next in turn begins."""
+        """Free a slot and start the next request in turn."""
         self.inflight -= 1
         while self.inflight < self._max_inflight and (place := self._next()) is not None:
             if place.turn.done():  # given up, and not yet out of the line
@@ -193,7 +193,7 @@ class Admission:
             place.turn.set_result(None)
 
     def _next(self) -> Place | None:
-        """The request whose turn it is: single answers first, callers one after the other."""
+        """The request whose turn it is: single answers first, callers alternating."""
         for line in self._lines:
             if line:
                 caller, places = line.popitem(last=False)
@@ -221,16 +221,16 @@ class Admission:
         return self.clock() + CAUTION * expected <= place.deadline
 
     def _ahead(self, place: Place) -> int:
-        """How many of those who wait get their turn before a newcomer."""
+        """How many waiting requests get their turn before a new one."""
         mine = len(self._lines[place.batch].get(place.caller, ()))
         fair = sum(min(len(places), mine + 1) for places in self._lines[place.batch].values())
         return fair + (sum(map(len, self._lines[0].values())) if place.batch else 0)
 
     def _make_room(self, place: Place) -> None:
-        """Take the place of a body that is slow, or of who has most. Raises Overloaded.
+        """Free a place: a slow body loses its own, or the caller with the most. Raises Overloaded.
 
-        Bodies on their way go first, the slowest of them; then the newest place of who waits with
-        most, if that is fairer.
+        Arriving bodies lose theirs first, the slowest of them; then the newest request of the
+        caller who has most waiting, if that is fairer.
         """
         if self._displace_body(place):
             return
@@ -247,7 +247,7 @@ class Admission:
             victim.turn.set_exception(self._refusal("the queue is full", "overloaded"))
 
     def _displace_body(self, place: Place) -> bool:
-        """Give up the slowest body on its way that is slow, or of who has two places more."""
+        """Give up the slowest arriving body that is slow, or whose caller has two places more."""
         arriving = [
             one.arrival for one in self._places if one.arrival is not None and one.arrival.awaited
         ]

@@ -1,8 +1,8 @@
-"""Bodies on their way: how much of them is held, whose it is, and which of them come slowly.
+"""Request bodies while they arrive: how many bytes are held, for which caller, and which are slow.
 
-Bytes are counted from a body's first until it is parsed, for each caller and in all. Where they
-would be too many, or where the queue is full, a body that is still on its way gives way to another:
-the slowest of those that come slowly, or of who holds most.
+Bytes count from a body's first until it is parsed, for each caller and in total. Where they would
+be too many, or where the queue is full, one that is still arriving gives way: the slowest of the
+slow ones, or of the caller who holds most.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ SHARE = "bodies of this caller hold as many bytes as they may"
 
 
 class Arrival:
-    """One body.
+    """One arriving body.
 
     Args:
-        caller: whose it is. clock: seconds, monotonic.
+        caller: who sends it. clock: seconds, monotonic.
     """
 
     def __init__(self, caller: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -39,7 +39,7 @@ class Arrival:
 
     @property
     def awaited(self) -> bool:
-        """More of it is to come, and it has not been given up."""
+        """Whether more of it is to come, and it has not been given up."""
         return self._patience is not None
 
     @property
@@ -49,13 +49,13 @@ class Arrival:
 
     @property
     def slow(self) -> bool:
-        """Whether it comes so slowly that any other may take its place."""
+        """Whether it arrives so slowly that any other may take its place."""
         late = self._clock() - self._began > SLOW_SECONDS
         return self.awaited and late and self.rate < SLOW_BYTES_PER_SECOND
 
     @asynccontextmanager
     async def awaiting(self) -> AsyncIterator[None]:
-        """While the block waits, it can be given up. Raises what :meth:`give_up` was told."""
+        """Let the body be given up while the block waits. Raises the error of :meth:`give_up`."""
         try:
             async with asyncio.timeout(None) as self._patience:
                 yield
@@ -68,7 +68,7 @@ class Arrival:
             raise self._why
 
     def give_up(self, why: ServiceError) -> None:
-        """Whoever awaits it is told ``why``."""
+        """Stop waiting for it: the waiting block raises ``why``."""
         assert self._patience is not None
         self._why = why
         self._patience.reschedule(asyncio.get_running_loop().time())
@@ -76,10 +76,10 @@ class Arrival:
 
 
 class HeldBytes:
-    """The bytes of all bodies.
+    """Counts the bytes of all bodies.
 
     Args:
-        most: in all. most_per_caller: of one caller.
+        most: in total. most_per_caller: for one caller.
         clock: seconds, monotonic.
     """
 
@@ -97,7 +97,7 @@ class HeldBytes:
 
     @contextmanager
     def body(self, caller: str) -> Iterator[Arrival]:
-        """A body of a caller; what is held of it at the end of the block is let go."""
+        """Count a caller's body; its bytes are released at the end of the block."""
         arrival = self.open(caller)
         try:
             yield arrival
@@ -105,27 +105,27 @@ class HeldBytes:
             self.close(arrival)
 
     def open(self, caller: str) -> Arrival:
-        """A body of a caller, until it is closed."""
+        """Count a caller's body until :meth:`close`."""
         arrival = Arrival(caller, self._clock)
         self._arrivals.add(arrival)
         return arrival
 
     def close(self, arrival: Arrival) -> None:
-        """What is held of it is let go."""
+        """Release all of its bytes."""
         self._arrivals.discard(arrival)
         self.shrink(arrival, arrival.size)
 
     def check(self, caller: str, count: int) -> None:
-        """Whether a caller may send so many bytes now. Raises Overloaded.
+        """Raise Overloaded if a caller may not send so many bytes now.
 
-        Told before they come, when no slow body of the caller's could make room for them.
+        It is known before they come where none of the caller's slow bodies could make room.
         """
         slow = sum(one.size for one in self._arrivals if one.caller == caller and one.slow)
         if self._of[caller] - slow + count > self._most_per_caller:
             raise _overloaded(SHARE)
 
     def grow(self, arrival: Arrival, count: int) -> None:
-        """So many bytes more have come. Raises Overloaded when there is no room for them."""
+        """Count bytes that arrived. Raises Overloaded when there is no room for them."""
         while self._of[arrival.caller] + count > self._most_per_caller:
             mine = [one for one in self._arrivals if one.caller == arrival.caller and one.slow]
             self._displace(mine, arrival, SHARE)
@@ -143,14 +143,14 @@ class HeldBytes:
         arrival.size += count
 
     def shrink(self, arrival: Arrival, count: int) -> None:
-        """So many bytes of it are let go."""
+        """Release some of its bytes."""
         arrival.size -= count
         self._of[arrival.caller] -= count
         if not self._of[arrival.caller]:
             del self._of[arrival.caller]
 
     def _displace(self, found: list[Arrival], arrival: Arrival, why: str) -> None:
-        """Let go of the slowest. Raises Overloaded when there is none but the arrival itself."""
+        """Give up the slowest. Raises Overloaded when there is none but the arrival itself."""
         error = _overloaded(why)
         found = [one for one in found if one is not arrival]
         if not found:

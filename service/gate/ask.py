@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ask:
-    """A question with how it is to be judged, and what the records keep of it.
+    """A question, how to judge it, and what the records keep of it.
 
     Args:
         group: scene, part or batch that the image shows, as the caller names it.
-        rules: what judges it, to its end.
+        rules: judge it to its end, whatever replaces them meanwhile.
         on_generation: called with the answer as soon as there is one, before it is judged.
     """
 
@@ -45,7 +45,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """An answer with what is thought of it."""
+    """An answer with its risk and its decision."""
 
     generation: Generation
     assessment: RiskAssessment

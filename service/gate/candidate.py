@@ -1,4 +1,4 @@
-"""What other rules would have said of the same answer: scored beside, never decided on."""
+"""What other rules would have decided on the same answer. They are scored and never decide."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that lives as long as the service: engine, bundle, queue, metrics, and their order."""
+"""Everything that lives as long as the service: engine, rules, queue, records, and their order."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from service.settings import Settings
 
 log = structlog.get_logger("service.gate.gate")
 Result = TypeVar("Result")
-PARSERS = 2
-"""Threads."""
+ASIDE = 2
+"""Threads for what is not parsing: images without decoder processes, other rules."""
 SMALL_BYTES = 2**16
 """Parsed in less time than handing it to a thread would take."""
 State = Literal[
@@ -74,7 +74,9 @@ class Gate:
         if settings.records_database is not None:
             self.record_keeping = RecordKeeping(settings, observer)
             self.follow(self.with_promise(self.rules))
-        self._parsers = ThreadPoolExecutor(PARSERS, thread_name_prefix="parse")
+        # One: parsing holds the interpreter, so two would only hold more bodies and the loop up.
+        self._parser = ThreadPoolExecutor(1, thread_name_prefix="parse")
+        self._aside = ThreadPoolExecutor(ASIDE, thread_name_prefix="aside")
         self._decoders = (
             Decoders(settings.decode_processes, settings.max_image_bytes, settings.max_pixels)
             if settings.decode_processes
@@ -100,13 +102,13 @@ class Gate:
         return self.rules.bundle
 
     def with_promise(self, rules: Rules) -> Rules:
-        """The rules with what the records say of them, once that is read."""
+        """The rules with a promise to watch, which is not read yet."""
         if self.record_keeping is None:
             return rules
         return replace(rules, promise=self.record_keeping.promise_of(rules.bundle, rules.policy))
 
     def follow(self, rules: Rules) -> None:
-        """Put rules in force: requests that began before keep theirs."""
+        """Put rules in force. Requests that began before keep theirs."""
         before, self.rules = self.rules, rules
         if self.record_keeping is not None:
             self.record_keeping.promise = rules.promise
@@ -114,13 +116,13 @@ class Gate:
             self._observer.set_thresholds(edges)
 
     def now_ready(self) -> None:
-        """The self-test was passed."""
+        """Say ready: the self-test passed."""
         self.parity = True
         self._state, self.why = "ready", ""
 
     @property
     def state(self) -> State:
-        """What ``/readyz`` says."""
+        """The state that ``/readyz`` reports."""
         if self.leaving or self.admission.draining:
             return "draining"
         if (
@@ -165,7 +167,7 @@ class Gate:
             check_identity(rules.candidate.bundle, self.engine.identity)
 
     async def test(self) -> None:
-        """The parity self-test; the gate is ready, or failed for good, after it."""
+        """Run the parity self-test. The gate is ready after it, or has failed for good."""
         try:
             await check_parity(self.engine, self.rules)
         except (ParityError, EngineError) as error:
@@ -185,33 +187,10 @@ class Gate:
         await self.engine.close()
         if self._decoders is not None:
             await self._decoders.close()
-        self._parsers.shutdown()
+        self._parser.shutdown()
+        self._aside.shutdown()
         self.image_urls.close()
         log.info("closed")
-
-    async def parse(self, size: int, work: Callable[[], Result]) -> Result:
-        """Parse something of so many bytes: what is large goes to a thread, off the event loop."""
-        return work() if size <= SMALL_BYTES else await self.aside(work)
-
-    async def aside(self, work: Callable[[], Result]) -> Result:
-        """Run something on a thread, off the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._parsers, work)
-
-    async def decode(self, file: bytes, caller: str) -> Picture:
-        """Decode an image's file in a caller's turn. Raises TooLarge, UnsupportedType, Invalid."""
-        settings = self.settings
-        if self._decoders is not None:
-            picture = await self._decoders.decode(file, caller)
-        else:
-            most = settings.max_image_bytes, settings.max_pixels
-            picture = await self.aside(lambda: Picture.decode(file, *most))
-        if picture.damage is not None and settings.damaged_images == "refuse":
-            raise Invalid(
-                f"the image's file is damaged ({picture.damage}); send it whole",
-                field="image",
-                kind="damaged_image",
-            )
-        return picture
 
     def check_ready(self) -> None:
         """Raise Unavailable unless questions can be answered now."""
@@ -228,8 +207,34 @@ class Gate:
         if self.record_keeping is not None:
             self.record_keeping.check()
 
+    async def parse(self, size: int, work: Callable[[], Result]) -> Result:
+        """Parse ``size`` bytes; large ones wait for the thread that parses, off the event loop."""
+        if size <= SMALL_BYTES:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._parser, work)
+
+    async def aside(self, work: Callable[[], Result]) -> Result:
+        """Run something on a thread, off the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._aside, work)
+
+    async def decode(self, file: bytes, caller: str) -> Picture:
+        """Decode an image file; callers take turns. Raises TooLarge, UnsupportedType, Invalid."""
+        settings = self.settings
+        if self._decoders is not None:
+            picture = await self._decoders.decode(file, caller)
+        else:
+            most = settings.max_image_bytes, settings.max_pixels
+            picture = await self.aside(lambda: Picture.decode(file, *most))
+        if picture.damage is not None and settings.damaged_images == "refuse":
+            raise Invalid(
+                f"the image's file is damaged ({picture.damage}); send it whole",
+                field="image",
+                kind="damaged_image",
+            )
+        return picture
+
     async def run_and_record(self, ask: Ask, stages: Stages, answer_id: str) -> Outcome:
-        """Run the pipeline and keep a record; returns what the caller is told.
+        """Run the pipeline and keep a record; returns the outcome that the caller gets.
 
         Raises ServiceError: there is no answer, or it had to be recorded and could not be.
         """
@@ -260,17 +265,17 @@ class Gate:
             ) from error
 
     def deadline(self, seconds: float | None = None, stages: Stages | None = None) -> TooLate:
-        """The error of a request that took too long; by default the setting's time.
+        """The error for a request that took too long, by default longer than the setting's time.
 
         Args:
-            stages: that it came through, where they are known: the last says what took the time.
+            stages: those that it reached, where known: the last one says what took the time.
         """
         limit = self.settings.deadline_seconds if seconds is None else seconds
         return TooLate(f"no answer within {limit:g} s{_cause(stages)}", kind="deadline")
 
 
 def _cause(stages: Stages | None) -> str:
-    """What a request still waited for, and what to do about it."""
+    """What a late request was waiting for, and what to do about it."""
     reached = {"generate"} if stages is None else stages.seconds.keys()
     if "generate" in reached:
         return "; try again with fewer samples or a lower max_tokens"
@@ -280,5 +285,5 @@ def _cause(stages: Stages | None) -> str:
 
 
 def _edges(rules: Rules) -> Mapping[str, float]:
-    """The thresholds, also while they are void: the histogram goes on through that."""
+    """The thresholds, even while their certificates are void: the histogram's edges stay."""
     return replace(rules, promise=None).thresholds()

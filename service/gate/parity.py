@@ -1,4 +1,4 @@
-"""The self-test before the service says ready: does the engine read what it read in training?"""
+"""The self-test before the service is ready: does the engine read what it read in training?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from probes.model.bundle import Golden
-from probes.types import Generation, Missing
+from probes.types import FloatArray, Generation, Missing
 from service.engines.base import Engine
 from service.gate.rules import Rules
 
@@ -25,8 +25,17 @@ def tolerance_of(dtype: str) -> float:
     return TOLERANCE[dtype.partition("+")[0]]
 
 
+def deviation(expected: FloatArray, found: FloatArray) -> float:
+    """How far a readout lies from the golden one of the same shape.
+
+    Returns the largest difference, as a share of the golden one's largest entry (at least 1).
+    """
+    largest = max(1.0, float(np.max(np.abs(expected))))
+    return float(np.max(np.abs(found - expected))) / largest
+
+
 class ParityError(Exception):
-    """The engine reads something else than when the bundle was trained."""
+    """The engine reads something other than it did when the bundle was trained."""
 
 
 async def check_parity(engine: Engine, rules: Rules) -> None:
@@ -69,7 +78,6 @@ def _compare(which: str, golden: Golden, generation: Generation, tolerance: floa
             raise ParityError(f"{where}: nothing was read ({found.reason})")
         if found.shape != expected.shape:
             raise ParityError(f"{where}: shape {found.shape} instead of {expected.shape}")
-        largest = max(1.0, float(np.max(np.abs(expected))))
-        deviation = float(np.max(np.abs(found - expected))) / largest
-        if not deviation <= tolerance:
-            raise ParityError(f"{where}: deviates by {deviation:.2g}, more than {tolerance:.2g}")
+        apart = deviation(expected, found)
+        if not apart <= tolerance:
+            raise ParityError(f"{where}: deviates by {apart:.2g}, more than {tolerance:.2g}")

@@ -193,7 +193,7 @@ class Promise:
         return [void for void in last.values() if void.kind == "void" and self._concerns(void)]
 
     def _concerns(self, void: Change) -> bool:
-        """As :meth:`Promised.concerned_by`; the records tell where that knows not."""
+        """As :meth:`Promised.concerned_by`; where it does not know, the records say."""
         if (concerned := self._promised.concerned_by(void)) is not None:
             return concerned
         if void.certificate not in self._audited:
@@ -319,7 +319,7 @@ class Promise:
         write_change(self._store, {name: last.get(name) for name in names}, kind, finding)
 
     def observe(self, risk: float | Missing, group: str) -> None:
-        """Take one answer's risk before self-consistency, and its group or image's hash."""
+        """Add one answer's stage-one risk, with its group or its image's hash."""
         if self.drift is not None and not isinstance(risk, Missing):
             self.drift.update(risk, group)
 

@@ -32,7 +32,7 @@ class Promised:
 
     @classmethod
     def of(cls, bundle: Bundle, mode: PolicyMode | None) -> Promised:
-        """What a bundle promises; ``mode`` is the policy's, by default that of the bundle's own."""
+        """What a bundle promises under a policy's ``mode``, by default its own policy's."""
         found = (*bundle.certificates.values(), *bundle.slice_certificates.values())
         return cls(bundle.id, found if (mode or bundle.policy.mode) == "certified" else ())
 
@@ -53,7 +53,7 @@ class Promised:
 
     @cached_property
     def claims(self) -> frozenset[Claim]:
-        """What answers are accepted under; without a certificate that of the bundle alone."""
+        """The claims that answers are accepted under; without a certificate, the bundle alone."""
         return frozenset((self.bundle, name) for name in self.certificates or {None})
 
     def loaded(self, known: AbstractSet[Claim]) -> list[Loaded]:

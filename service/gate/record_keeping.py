@@ -81,7 +81,7 @@ class RecordKeeping:
         self._tasks: list[asyncio.Task[None]] = []
 
     def promise_of(self, bundle: Bundle, policy: Policy) -> Promise:
-        """A promise for other rules, not read yet. The same bundle's drift goes on."""
+        """A promise for other rules, not read yet. It keeps the drift of the same bundle."""
         promise = Promise(
             self.store,
             bundle,
@@ -99,7 +99,7 @@ class RecordKeeping:
         await self._in_background(promise.read)
 
     async def start(self) -> None:
-        """Open the database; one that is away is tried again in the background.
+        """Open the database. Tries again in the background while it is away.
 
         Raises RecordsError: a newer version made the tables.
         """
@@ -113,7 +113,7 @@ class RecordKeeping:
         self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._age())]
 
     async def close(self) -> None:
-        """Write what is queued, once more if it must be, and stop."""
+        """Write what is queued, trying once more where that fails, and stop."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -128,16 +128,16 @@ class RecordKeeping:
 
     @property
     def ready(self) -> bool:
-        """Whether answers may be given: not while they must be kept and cannot be."""
+        """Whether answers may be given: not while records are required and cannot be written."""
         return self.recorder.accepting or not self._settings.records_strict
 
     def check(self) -> None:
-        """Raise Unavailable when an answer given now could not be kept, and must be."""
+        """Raise Unavailable where an answer must be recorded and cannot be now."""
         if not self.ready:
             raise _unavailable("answers are not given while they cannot be recorded")
 
     async def keep(self, ask: Ask, outcome: Outcome, stages: Stages, answer_id: str) -> Outcome:
-        """Draw the audit and record the answer; returns what the caller is told.
+        """Draw the audit and record the answer; returns the outcome that the caller gets.
 
         Strict: returns once the record is committed. Otherwise nothing is waited for.
 
@@ -160,7 +160,7 @@ class RecordKeeping:
         return outcome
 
     async def read(self, work: Callable[[RecordStore], Result]) -> Result:
-        """Run a call of the store on a thread of its own.
+        """Run a call of the store on a reader thread.
 
         Raises:
             Unavailable: the database does not work now. Overloaded: too many calls wait.
@@ -183,7 +183,7 @@ class RecordKeeping:
             self._reading -= 1
 
     def settle(self, seconds: float = 1.0) -> None:
-        """Wait for what is queued to be written, where the database works. Blocks."""
+        """Block until what is queued is written, where the database works."""
         if self.recorder.healthy:
             self.recorder.drained(seconds)
 
@@ -200,7 +200,7 @@ class RecordKeeping:
         return choose_audit(answer_id, self._rate_of(outcome), self._secret, self._rate)
 
     def _rate_of(self, outcome: Outcome) -> float:
-        """The risky half of what is accepted may be audited more often."""
+        """The chance of an audit: higher for the risky half of accepted answers, where set so."""
         near = self._settings.audit_rate_near_threshold
         risk, most = outcome.assessment.score, outcome.decision.accept_below
         if near is None or most is None or isinstance(risk, Missing) or risk <= most / 2:
@@ -237,7 +237,7 @@ class RecordKeeping:
 
 
 def _observe(outcome: Outcome, ask: Ask) -> None:
-    """The risk of stage one, whatever came after it."""
+    """Give the promise the stage-one risk, whatever stage decided."""
     assessment, rules = outcome.assessment, ask.rules
     promise = rules.promise
     if promise is None:
@@ -249,7 +249,7 @@ def _observe(outcome: Outcome, ask: Ask) -> None:
 
 
 def try_to_read(promise: Promise) -> None:
-    """:meth:`Promise.read`; a database that does not work now is told to the log."""
+    """Read the audits of a promise; logs a database that does not work now."""
     try:
         promise.read()
     except RecordsUnavailable as error:

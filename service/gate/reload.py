@@ -1,4 +1,4 @@
-"""Other rules while serving: checked first, put in force at once, and the old ones kept if not.
+"""Replaces the rules while serving: checks them first, and keeps the old ones where a check fails.
 
 Requests that began under the old rules end under them.
 """
@@ -23,7 +23,7 @@ log = structlog.get_logger("service.gate.reload")
 
 
 async def reload_bundle(gate: Gate) -> Rules:
-    """Read bundle, policy and candidate again from where the settings say, as a start does.
+    """Read bundle, policy and candidate again from the files that the settings name.
 
     Raises:
         Invalid: a file cannot be used, or the engine reads something else than it says.
@@ -52,7 +52,7 @@ async def reload_bundle(gate: Gate) -> Rules:
 
 
 async def replace_policy(gate: Gate, asked: PolicyRequest) -> Rules:
-    """Put another policy in force, with the bundle and the candidate that there are.
+    """Put another policy in force, with the present bundle and candidate.
 
     Raises Invalid naming the field, or Unavailable.
     """

@@ -1,4 +1,4 @@
-"""What decides: a bundle, the policy in force, and what audits say of its certificates.
+"""The rules that decide: a bundle, a policy, and what audits say of the certificates.
 
 A request keeps the rules that it began with, however long it takes and whatever replaces them.
 """
@@ -45,7 +45,7 @@ class Rules:
     candidate: Rules | None = None
 
     def warn(self) -> None:
-        """Tell the log what a certificate says less than one expects."""
+        """Log where a certificate promises less than one would expect."""
         bundle = self.bundle
         if old := sorted({one.estimand for one in bundle.certificates.values() if one.old}):
             log.warning(
@@ -73,7 +73,9 @@ class Rules:
         shortened: bool,
         metadata: Mapping[str, str] = MappingProxyType({}),
     ) -> Certificate | Missing:
-        """What covers a request now; as :meth:`probes.model.bundle.Bundle.certificate_for`.
+        """The certificate that covers a request now, or why none does.
+
+        As :meth:`probes.model.bundle.Bundle.certificate_for`; none counts while audits void it.
 
         Args:
             metadata: the caller's words about the request; they may name its slice.
@@ -91,7 +93,7 @@ class Rules:
         return found
 
     def certificates(self) -> Mapping[ConsistencyMode, Certificate | Missing]:
-        """Per self-consistency mode, what covers a request with the bundle's own sampling."""
+        """Per self-consistency mode, the certificate for the bundle's own number of samples."""
         samples = self.bundle.generation.samples
         return {
             mode: self.certificate_for(mode, samples, shortened=False) for mode in CONSISTENCY_MODES
@@ -118,7 +120,7 @@ class Rules:
 
     @property
     def readout(self) -> Readout:
-        """What the engine is to read: for these rules and for the candidate, in one pass."""
+        """What the engine reads for these rules and for the candidate, in one pass."""
         return self.bundle.readout if self._shared is None else self._shared.whole
 
     def own(self, generation: Generation) -> Generation:

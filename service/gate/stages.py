@@ -30,7 +30,7 @@ class Stages:
 
 
 class Timed:
-    """The block that :meth:`Stages.timed` times."""
+    """The context manager that :meth:`Stages.timed` gives."""
 
     __slots__ = ("_stage", "_stages", "_started")
 

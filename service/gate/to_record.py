@@ -1,4 +1,4 @@
-"""An answered request -> its record."""
+"""Turns an answered request into its record."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def to_record(
     audit: Audit | None,
     mode: str,
 ) -> AnswerRecord:
-    """The record of an answer that was given under this id.
+    """Make the record of an answer given under this id.
 
     Args:
         audit: the draw of an accepted answer, or None when none was made.

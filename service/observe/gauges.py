@@ -1,4 +1,4 @@
-"""The gate's state as Prometheus sees it: read at each scrape, so that it is never stale."""
+"""The gate's state for Prometheus, read at each scrape so that it is never stale."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ SECRETS = re.compile(
 
 
 def hide(_logger: object, _method: str, line: Any) -> str:
-    """The last of the processors: whatever looks like a key or a token is cut short."""
+    """Cut short whatever looks like a key or a token. The last of the processors."""
     return SECRETS.sub(lambda found: f"{found[1] or found[2] or found[3]}[hidden]", line)
 
 

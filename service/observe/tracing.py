@@ -42,7 +42,7 @@ def tracer_provider() -> TracerProvider | None:
     """What exports the spans, or None where no endpoint is configured.
 
     Raises:
-        SettingsError: the endpoint is to be spoken to in another protocol than http/protobuf.
+        SettingsError: the endpoint wants another protocol than http/protobuf.
     """
     configured = any(os.environ.get(name) for name in ENDPOINTS)
     disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"

@@ -11,15 +11,13 @@ import asyncio
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-import numpy as np
-
 from probes.data.store import Store
 from probes.errors import BundleError
 from probes.model.bundle import Bundle, Golden
 from probes.model.folder import write_bundle
-from probes.types import Missing, ModelIdentity
+from probes.types import Generation, Missing, ModelIdentity
 from service.engines.base import Engine
-from service.gate.parity import tolerance_of
+from service.gate.parity import deviation, tolerance_of
 
 CHANGES = ("engine", "dtype")
 """Fields of the identity that may differ: the same weights, in another engine or arithmetic."""
@@ -27,7 +25,7 @@ CHANGES = ("engine", "dtype")
 
 @dataclass(frozen=True, slots=True)
 class Rebound:
-    """What was found.
+    """What a check on another engine found.
 
     Args:
         bundle: the new one.
@@ -63,37 +61,45 @@ async def rebind(bundle: Bundle, engine: Engine, out: Path, store: Store | None 
     answers = await asyncio.gather(
         *(engine.generate(golden.query, bundle.readout) for golden in bundle.golden)
     )
-    worst = 0.0
-    renewed: list[Golden] = []
-    for number, (golden, answer) in enumerate(zip(bundle.golden, answers, strict=True)):
-        where = f"golden {number}"
-        if answer.answer != golden.answer:
-            raise BundleError(
-                where, f"is answered {answer.answer!r} instead of {golden.answer!r}; train anew"
-            )
-        readouts = {}
-        for place, expected in golden.readouts.items():
-            found = answer.trace.readouts.get(place, Missing("not_read"))
-            if isinstance(found, Missing):
-                raise BundleError(where, f"nothing was read at {place} ({found.reason})")
-            largest = max(1.0, float(np.max(np.abs(expected))))
-            worst = max(worst, float(np.max(np.abs(found - expected))) / largest)
-            readouts[place] = found
-        renewed.append(Golden(golden.query, answer.answer, readouts))
-    if not worst <= tolerance:
+    renewed = tuple(
+        _renew(f"golden {number}", golden, answer)
+        for number, (golden, answer) in enumerate(zip(bundle.golden, answers, strict=True))
+    )
+    apart = [
+        deviation(expected, new.readouts[place])
+        for golden, new in zip(bundle.golden, renewed, strict=True)
+        for place, expected in golden.readouts.items()
+    ]
+    worst = max(apart, default=0.0)
+    if not all(one <= tolerance for one in apart):  # not a number is no match either
         raise BundleError(
             "golden", f"readouts deviate by {worst:.2g}, more than {tolerance:.2g}; train anew"
         )
     rebound = replace(
         bundle,
         model=identity,
-        golden=tuple(renewed),
+        golden=renewed,
         alpha=None,
         attempts=(),
         data=bundle.data if store is None else store.fingerprint,
         training={**bundle.training, "rebound_from": bundle.id},
     )
     return Rebound(write_bundle(rebound, out), worst, tolerance)
+
+
+def _renew(where: str, golden: Golden, answer: Generation) -> Golden:
+    """The golden example as the new engine reads it. Raises BundleError: another answer."""
+    if answer.answer != golden.answer:
+        raise BundleError(
+            where, f"is answered {answer.answer!r} instead of {golden.answer!r}; train anew"
+        )
+    readouts = {}
+    for place in golden.readouts:
+        found = answer.trace.readouts.get(place, Missing("not_read"))
+        if isinstance(found, Missing):
+            raise BundleError(where, f"nothing was read at {place} ({found.reason})")
+        readouts[place] = found
+    return Golden(golden.query, answer.answer, readouts)
 
 
 def _check_model(bundle: Bundle, identity: ModelIdentity) -> None:

@@ -1,4 +1,4 @@
-"""A window of the records under other rules: what would have been decided, before it is.
+"""Judges a window of the records again, by other rules: what would they have decided?
 
 What was recorded is judged again; no model runs. So the candidate's probe and domain model must be
 those that read the recorded signals: other policies, certificates and calibrations can be replayed,
@@ -54,7 +54,7 @@ class Share:
 
 @dataclass(slots=True)
 class Replay:
-    """What came of it.
+    """What a replay found.
 
     Args:
         decisions: (recorded, candidate's) to answers. An answer that was escalated for an audit

@@ -17,7 +17,7 @@ from service.engines.build import collection_engine
 
 
 async def show_examples(evaluation_folder: Path, store_folder: Path) -> tuple[Shown, ...]:
-    """The examples of an evaluation, from the run it was made from and the model of the settings.
+    """Ask an evaluation's examples again, of the model that the settings name.
 
     Raises StoreError when run or model are not the evaluation's, DataError when an image is gone,
     EngineError when the model cannot be asked.

@@ -1,4 +1,4 @@
-"""The time for what cannot be undone: a wall clock that jumps ahead deletes nothing."""
+"""The time for steps that cannot be undone: a wall clock that jumps ahead deletes nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class CautiousClock:
         self._started, self._began = wall(), steady()
 
     def now(self) -> datetime:
-        """Not later than it can be. A clock that went ahead is told to the log."""
+        """The time, never later than it can be. Logs a clock that went ahead."""
         wall = self._wall()
         expected = self._started + timedelta(seconds=self._steady() - self._began)
         if wall > expected + JUMP:

@@ -1,4 +1,4 @@
-"""Images of answers that a person may look at, on their way to where they are kept."""
+"""Stores the images of answers that a person may look at."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class PictureArchive:
         return self._images.delete_before(cutoff)
 
     def close(self) -> None:
-        """Finish what waits."""
+        """Write what still waits, then stop."""
         self._thread.shutdown()
 
     def _keep(self, created: datetime, image_sha256: str, file: bytes) -> None:

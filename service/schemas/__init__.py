@@ -1,1 +1,1 @@
-"""The shapes at the edge: what requests may say and responses say."""
+"""The shapes at the edge: what a request may say, and what a response says."""

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -111,7 +112,7 @@ def edited(edits: bytes) -> bytes:
         if choice == GONE:
             del parent[name]
         else:
-            parent[name] = VALUES[choice]
+            parent[name] = deepcopy(VALUES[choice])
         if not isinstance(manifest, dict) or not manifest:
             break
     try:

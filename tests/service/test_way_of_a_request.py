@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from traceback import walk_stack
 from types import FrameType
 from typing import Any
 
@@ -14,12 +16,17 @@ import pytest
 import probes
 import service
 from service.app import create_app
+from service.gate.record_keeping import RecordKeeping
+from service.http.routes import answer
 from service.settings import Settings
 
 pytestmark = pytest.mark.anyio
-MOST = 30
-"""An engine is a world of its own, and is not counted."""
+MOST_OF_SERVICE = 30
+MOST_OF_PROBES = 20
+"""Among them one for each signal."""
 ROOTS = {Path(package.__path__[0]): package.__name__ for package in (probes, service)}
+ENGINES = "service.engines."
+"""A world of their own: not counted."""
 
 
 class Calls:
@@ -28,31 +35,49 @@ class Calls:
     def __init__(self) -> None:
         self.on = False
         self._files: dict[str, None] = {}
+        self._before: set[FrameType] = set()  # middleware: it goes on after its calls
 
     def __call__(self, frame: FrameType, event: str, _: Any) -> None:
-        if self.on and event == "call":
+        if self.on and event == "call" and frame not in self._before:
             self._files.setdefault(frame.f_code.co_filename)
 
-    @property
-    def modules(self) -> list[str]:
+    def during(self, work: Callable[..., Awaitable[Any]], *, end: bool) -> Callable[..., Any]:
+        """A step of the way that begins it, or ends it."""
+
+        async def step(*arguments: Any) -> Any:
+            if not end:
+                self._before = {frame for frame, _ in walk_stack(sys._getframe())}
+                sys.setprofile(self)
+                self.on = True
+            try:
+                return await work(*arguments)
+            finally:
+                if end:
+                    self.on = False
+                    sys.setprofile(None)
+
+        return step
+
+    def modules(self, package: str) -> list[str]:
         """Their names, in the order of their first calls."""
         found = []
         for file in map(Path, self._files):
             for root, name in ROOTS.items():
-                if file.is_relative_to(root):
+                if name == package and file.is_relative_to(root):
                     found.append(".".join((name, *file.relative_to(root).with_suffix("").parts)))
-        return [name for name in found if not name.startswith("service.engines")]
+        return [name for name in found if not name.startswith(ENGINES)]
 
 
 @pytest.fixture
-def calls():
-    """Watches this thread and every one that is started from now on."""
-    calls, before = Calls(), sys.getprofile()
+def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
+    """Follows a question from its route until its record is kept; every thread begun from now."""
+    calls = Calls()
+    monkeypatch.setattr(answer, "post_answer", calls.during(answer.post_answer, end=False))
+    monkeypatch.setattr(RecordKeeping, "keep", calls.during(RecordKeeping.keep, end=True))
     threading.setprofile(calls)
-    sys.setprofile(calls)
     yield calls
-    sys.setprofile(before)
     threading.setprofile(None)
+    sys.setprofile(None)
 
 
 async def test_a_question_passes_few_modules_from_its_route_to_its_record(
@@ -60,18 +85,20 @@ async def test_a_question_passes_few_modules_from_its_route_to_its_record(
 ) -> None:
     settings = Settings(
         engine="fake",
+        decode_processes=1,
         records_url=f"sqlite:///{tmp_path / 'records.db'}",
         records_strict=True,  # the answer comes after its record
         audit_rate=1.0,
     )
     async with serving(create_app(settings, engine, bundled())) as client:
-        calls.on = True
         reply = await client.post(
             "/v1/answer", data={"question": "Is it whole?"}, files={"image": png}
         )
-        calls.on = False
-        kept = await client.get(f"/v1/answers/{reply.json()['id']}")
-    assert kept.status_code == httpx.codes.OK
-    way = calls.modules
-    assert {"service.gate.pipeline", "service.records.store"} <= set(way)
-    assert len(way) <= MOST, "\n".join(way)
+        assert reply.status_code == httpx.codes.OK
+        assert not calls.on
+    gate, science = calls.modules("service"), calls.modules("probes")
+    assert gate[0] == "service.http.routes.answer"
+    assert {"service.gate.pipeline", "service.records.chain"} <= set(gate)
+    assert "probes.model.policy" in science
+    assert len(gate) <= MOST_OF_SERVICE, "\n".join(gate)
+    assert len(science) <= MOST_OF_PROBES, "\n".join(science)

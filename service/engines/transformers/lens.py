@@ -20,7 +20,7 @@ _NO = ("no", "No", " no", " No")
 
 
 class Lens:
-    """Of one model.
+    """The logit lens of a loaded model.
 
     Args:
         model: with a final norm in its decoder and an output head.

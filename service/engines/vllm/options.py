@@ -1,4 +1,4 @@
-"""How vLLM is to run: the arguments that matter, and any other of vLLM's own."""
+"""vLLM's arguments: those that matter here, and any other."""
 
 from __future__ import annotations
 

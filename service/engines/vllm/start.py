@@ -1,4 +1,4 @@
-"""Starting vLLM in this process, with the plugin asked for."""
+"""Starts vLLM in this process, with the plugin enabled."""
 
 from __future__ import annotations
 

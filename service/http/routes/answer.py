@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from fastapi import APIRouter, Request
 from starlette.datastructures import Headers
 from starlette.responses import Response
+from starlette.routing import Route
 
 from probes.types import Missing
 from service.errors import Malformed
@@ -17,6 +18,7 @@ from service.gate.arrival import Arrival
 from service.gate.ask import Ask, Outcome
 from service.gate.gate import Gate
 from service.gate.stages import Stages
+from service.http.authentication import ScopeNeeded
 from service.http.body import parse_ask, read_body
 from service.http.idempotency import once_per_key
 from service.http.openapi import request_body
@@ -50,6 +52,25 @@ async def post_answer(request: Request) -> Response:
         return Response(response.model_dump_json(), media_type="application/json")
 
     return await once_per_key(request, reply)
+
+
+def _direct(path: str) -> Route:
+    """The busiest route, past what FastAPI does for every request: that took a fifth of its time.
+
+    OpenAPI shows the same route with its dependency, in ``router``.
+    """
+    scope_needed = ScopeNeeded("answer")
+
+    async def post_in_scope(request: Request) -> Response:
+        request.scope["route"] = route  # its template is the metrics' label
+        await scope_needed(request)
+        return await post_answer(request)
+
+    route = Route(path, post_in_scope, methods=["POST"], include_in_schema=False)
+    return route
+
+
+DIRECT = [_direct(path) for path in PATHS]
 
 
 async def admit(request: Request, parse: Parse) -> tuple[AnswerResponse, Outcome]:

@@ -1,15 +1,17 @@
-"""Bodies that are held or on their way: bounded for each caller and in all, and fair.
-
-tests/service/http/test_fairness.py asks the service the same from outside.
-"""
+"""Bodies that are held or on their way: bounded for each caller and in all, and fair."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from service.access.key_file import new_key, save_keys, utc_now
 from service.app import create_app
 from service.errors import Overloaded
 from service.gate.admission import Admission
@@ -18,6 +20,7 @@ from service.settings import Settings
 
 pytestmark = pytest.mark.anyio
 MIB = 2**20
+LIMIT_SECONDS = 30
 
 
 class Clock:
@@ -136,3 +139,107 @@ def test_the_settings_leave_room_for_one_body(engine, bundled):
         held.grow(arrival, settings.max_body_bytes)
         with pytest.raises(Overloaded):
             held.grow(arrival, 1)
+
+
+class Half:
+    """A request whose body is begun and not ended."""
+
+    def __init__(self, port: int, key: str) -> None:
+        self._port, self._key = port, key
+
+    async def send(self, kind: str, number: int, body: bytes) -> None:
+        path, more = KINDS[kind]
+        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 16000000\r\n"
+            f"Authorization: Bearer {self._key}\r\n{more.format(number=number)}\r\n\r\n"
+        )
+        self._writer.write(head.encode() + body)
+        await self._writer.drain()
+
+    async def refused(self) -> None:
+        """Wait for a 503: of the request, or of the line of a batch, which has said 200 before."""
+        async with asyncio.timeout(LIMIT_SECONDS):
+            told = b""
+            while b"503" not in told:
+                told += await self._reader.readline()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+JSON = "Content-Type: application/json"
+KINDS: dict[str, tuple[str, str]] = {
+    "json": ("/v1/answer", JSON),
+    "json, by the short path": ("/answer", JSON),
+    "a form": ("/v1/answer", "Content-Type: multipart/form-data; boundary=x"),
+    "chat": ("/v1/chat/completions", JSON),
+    "under a key": ("/v1/answer", JSON + "\r\nIdempotency-Key: {number}"),
+    "chat under a key": ("/v1/chat/completions", JSON + "\r\nIdempotency-Key: {number}"),
+    "a batch": ("/v1/answers:batch", "Content-Type: application/jsonl"),
+}
+"""Path and headers."""
+
+
+@pytest.fixture
+def two_keys(keys_file: Path) -> tuple[Path, str, str]:
+    """Their file, and both."""
+    made = [new_key(name, ("answer",), utc_now()) for name in "ab"]
+    save_keys(keys_file, [kept for _, kept in made])
+    return keys_file, made[0][0], made[1][0]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for the service's thread to come so far."""
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while not condition():  # noqa: ASYNC110 - another thread sets no event for it
+            await asyncio.sleep(0.005)
+
+
+async def ask(url: str, key: str, png: bytes, times: int) -> list[int]:
+    """A question again and again; the statuses."""
+    body = {"question": "Is it whole?", "image": base64.b64encode(png).decode()}
+    async with httpx.AsyncClient(base_url=url, timeout=LIMIT_SECONDS) as client:
+        headers = {"authorization": f"Bearer {key}"}
+        return [
+            (await client.post("/v1/answer", json=body, headers=headers)).status_code
+            for _ in range(times)
+        ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_half_sent_bodies_of_one_key_keep_no_other_key_out(live, two_keys, png, kind):
+    file, greedy, other = two_keys
+    with live(max_inflight=2, max_queue=4, records_url="", api_keys_file=file) as service:
+        halves = [Half(int(service.url.rpartition(":")[2]), greedy) for _ in range(12)]
+        for number, half in enumerate(halves):
+            await half.send(kind, number, b'{"question": "')
+        assert await ask(service.url, other, png, 8) == [200] * 8
+        for half in halves:
+            half.close()
+        await until(lambda: service.gate.held.total == 0 and service.gate.admission.waiting == 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_bytes_that_one_key_holds_are_bounded(live, two_keys, png, kind):
+    """Places would be enough for all ten; bytes are for six."""
+    file, greedy, other = two_keys
+    settings = {"max_held_bytes": 24 * MIB, "max_held_bytes_per_caller": 12 * MIB}
+    with live(
+        max_inflight=4, max_queue=40, max_image_bytes=4 * MIB, records_url="", api_keys_file=file,
+        **settings,
+    ) as service:  # fmt: skip
+        halves = [Half(int(service.url.rpartition(":")[2]), greedy) for _ in range(10)]
+        for number, half in enumerate(halves):
+            await half.send(kind, number, b"a" * (2 * MIB))
+        told = [asyncio.ensure_future(half.refused()) for half in halves]
+        await until(lambda: sum(one.done() for one in told) >= 4)
+        assert all(one.exception() is None for one in told if one.done())
+        assert 4 * MIB <= service.gate.held.total <= 12 * MIB
+        assert await ask(service.url, other, png, 1) == [200]
+        for one in told:
+            one.cancel()
+        await asyncio.gather(*told, return_exceptions=True)
+        for half in halves:
+            half.close()
+        await until(lambda: service.gate.held.total == 0)
