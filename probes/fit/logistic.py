@@ -4,8 +4,9 @@ The objective is scikit-learn's, ``sum_i s_i log(1 + exp(-y_i z_i)) + |w|^2 / (2
 intercept that is not penalised, and a test holds the solution to scikit-learn's. Cross-validation
 asks for the same table under one weighting per fold and for a path of C; here all weightings share
 every pass over the table, each C starts where the stronger one ended, and Newton's equations are
-solved by conjugate gradients, preconditioned with the Hessian of evenly curved rows. That is many
-times faster than one fit after another.
+solved by conjugate gradients, preconditioned with the Hessian of evenly curved rows. On hidden
+states, whose columns go together, that takes a sixth to a half of scikit-learn's processor time;
+decision 21 has the measurements, and where it is slower.
 """
 
 from __future__ import annotations

@@ -10,14 +10,17 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from probes.data.store import Store
 from probes.errors import BundleError
 from probes.model.bundle import Bundle, Golden
 from probes.model.folder import write_bundle
 from probes.types import Generation, Missing, ModelIdentity
 from service.engines.base import Engine
 from service.gate.parity import deviation, tolerance_of
+
+if TYPE_CHECKING:
+    from probes.data.store import Store
 
 CHANGES = ("engine", "dtype")
 """Fields of the identity that may differ: the same weights, in another engine or arithmetic."""
