@@ -136,13 +136,22 @@ class Decoders:
         self._running.clear()
 
     async def _start(self) -> None:
+        """Start one more process. If this is cancelled, the process it began is ended."""
         ours, theirs = socket.socketpair()
         with theirs:
+            work = asyncio.to_thread(_spawn, theirs.fileno(), self._arguments)
+            spawning = asyncio.create_task(work)
             try:
-                process = await asyncio.to_thread(_spawn, theirs.fileno(), self._arguments)
+                process = await asyncio.shield(spawning)
             except OSError as error:
                 ours.close()
                 raise DecodersError(f"no process can be started: {error}") from error
+            except asyncio.CancelledError:
+                ours.close()
+                process = await spawning  # a thread cannot be called back
+                process.kill()
+                await asyncio.to_thread(process.wait)
+                raise
         _, decoder = await asyncio.get_running_loop().create_unix_connection(
             lambda: Decoder(process, self._max_pixels, self._free, self._lost),
             sock=ours,
@@ -150,9 +159,11 @@ class Decoders:
         try:
             async with asyncio.timeout(START_SECONDS):
                 await decoder.ready
-        except (TimeoutError, DecoderDied) as error:
+        except (TimeoutError, DecoderDied, asyncio.CancelledError) as error:
             decoder.close()
             code = await asyncio.to_thread(process.wait)
+            if isinstance(error, asyncio.CancelledError):
+                raise
             raise DecodersError(f"a process that decodes images ended with {code}") from error
         decoder.sign = time.monotonic()
         self._running.add(decoder)

@@ -20,6 +20,7 @@ from PIL import Image
 
 from probes.data.images import load_image
 from service.errors import Invalid, TooLarge, UnsupportedType
+from service.images import pool
 from service.images.decoder import PIECE
 from service.images.picture import Picture
 from service.images.pool import Decoders
@@ -291,6 +292,25 @@ async def test_readiness_knows_and_the_service_mends_itself(serve, png, monkeypa
         assert (told.status_code, told.json()["state"]) == (503, "decoders_unavailable")
         assert (await asked).status_code == 200
         assert (await client.get("/readyz")).status_code == 200
+
+
+@pytest.mark.parametrize("come_so_far", ["before it is there", "while it starts"])
+async def test_closing_while_a_decoder_is_replaced_leaves_no_process(monkeypatch, come_so_far):
+    spawned: list[subprocess.Popen[bytes]] = []
+    spawn = pool._spawn
+
+    def noted(*arguments):
+        spawned.append(spawn(*arguments))
+        return spawned[-1]
+
+    monkeypatch.setattr(pool, "_spawn", noted)
+    async with decoding(1) as decoders:
+        os.kill(pids(decoders)[0], signal.SIGKILL)
+        if come_so_far == "before it is there":
+            await until(lambda: decoders._replacing)
+        else:
+            await until(lambda: len(spawned) == 2)
+    assert all(process.returncode is not None for process in spawned)
 
 
 async def test_a_request_whose_image_was_not_decoded_in_time_is_told_so(serve, png):
