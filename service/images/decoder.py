@@ -157,6 +157,7 @@ class Decoder(asyncio.BufferedProtocol):
         error = DecoderHung if self._hung else DecoderDied
         if not self.ready.done():
             self.ready.set_exception(error(self.process))
+            self.ready.exception()  # seen, should the start have been given up
         if self.job is not None and not self.job.reply.done():
             self.job.reply.set_exception(error(self.process))
         self._died(self)

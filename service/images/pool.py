@@ -66,6 +66,8 @@ class Decoders:
         """Decoders that work for a caller."""
         self._most_seconds = WALL_FACTOR * image_seconds
         self._watcher: asyncio.Task[None] | None = None
+        self._processes: set[subprocess.Popen[bytes]] = set()
+        """All that were begun and have not been waited for."""
         self._running: set[Decoder] = set()
         self._replacing: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -120,7 +122,7 @@ class Decoders:
         )
 
     async def close(self) -> None:
-        """End all processes."""
+        """End all processes, also those that are only beginning or ending."""
         self._closing = True
         if self._watcher is not None:
             self._watcher.cancel()
@@ -128,15 +130,21 @@ class Decoders:
         for task in self._replacing:
             task.cancel()
         await asyncio.gather(*self._replacing, return_exceptions=True)
-        running = list(self._running)
-        for decoder in running:
+        for decoder in self._running:
             decoder.close()
-        for decoder in running:
-            await asyncio.to_thread(decoder.process.wait)
+        for process in list(self._processes):
+            process.kill()
+            await self._end(process)
         self._running.clear()
 
+    async def _end(self, process: subprocess.Popen[bytes]) -> int:
+        """Wait for a process to end; returns its exit status."""
+        code = await asyncio.to_thread(process.wait)
+        self._processes.discard(process)
+        return code
+
     async def _start(self) -> None:
-        """Start one more process. If this is cancelled, the process it began is ended."""
+        """Start one more process. Cancelled or not, what was begun is among the processes."""
         ours, theirs = socket.socketpair()
         with theirs:
             work = asyncio.to_thread(_spawn, theirs.fileno(), self._arguments)
@@ -148,10 +156,9 @@ class Decoders:
                 raise DecodersError(f"no process can be started: {error}") from error
             except asyncio.CancelledError:
                 ours.close()
-                process = await spawning  # a thread cannot be called back
-                process.kill()
-                await asyncio.to_thread(process.wait)
+                self._processes.add(await spawning)  # a thread cannot be called back
                 raise
+        self._processes.add(process)
         _, decoder = await asyncio.get_running_loop().create_unix_connection(
             lambda: Decoder(process, self._max_pixels, self._free, self._lost),
             sock=ours,
@@ -159,11 +166,9 @@ class Decoders:
         try:
             async with asyncio.timeout(START_SECONDS):
                 await decoder.ready
-        except (TimeoutError, DecoderDied, asyncio.CancelledError) as error:
+        except (TimeoutError, DecoderDied) as error:
             decoder.close()
-            code = await asyncio.to_thread(process.wait)
-            if isinstance(error, asyncio.CancelledError):
-                raise
+            code = await self._end(process)
             raise DecodersError(f"a process that decodes images ended with {code}") from error
         decoder.sign = time.monotonic()
         self._running.add(decoder)
@@ -232,7 +237,7 @@ class Decoders:
 
     async def _replace(self, decoder: Decoder) -> None:
         decoder.close()
-        code = await asyncio.to_thread(decoder.process.wait)
+        code = await self._end(decoder.process)
         log.error("decoder_died", code=code)
         while True:
             try:
