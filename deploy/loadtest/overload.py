@@ -84,7 +84,12 @@ async def overload(
 
 
 def judge(
-    replies: list[Reply], memory: list[int], spent: float, best: float, deadline: float
+    replies: list[Reply],
+    memory: list[int],
+    spent: float,
+    best: float,
+    deadline: float,
+    slack: float,
 ) -> dict[str, object]:
     """What came of it, and which promises are broken (of goodput: see main)."""
     codes = Counter(reply.status for reply in replies)
@@ -99,7 +104,7 @@ def judge(
         reply.status not in CLEAN or (reply.status == 503 and "retry-after" not in reply.headers)
         for reply in replies
     )
-    late = sum(reply.seconds > deadline + SLACK_SECONDS for reply in replies)
+    late = sum(reply.seconds > deadline + slack for reply in replies)
     third = max(1, len(memory) // 3)
     first, last = max(memory[:third]), max(memory[-third:])
     flat = last <= max(first * MEMORY_GROWTH, first + MEMORY_FLOOR_BYTES)
@@ -135,6 +140,7 @@ def main() -> None:
     parser.add_argument("--deadline-seconds", type=float, default=1.0)
     parser.add_argument("--side", type=int, default=256, help="pixels of the JPEG's side")
     parser.add_argument("--least-goodput", type=float, default=0.9, help="share of the best")
+    parser.add_argument("--slack-seconds", type=float, default=SLACK_SECONDS)
     asked = parser.parse_args()
     deadline = asked.deadline_seconds
     headers = {"x-request-timeout": str(deadline)}
@@ -155,7 +161,7 @@ def main() -> None:
         replies, memory, spent = asyncio.run(
             overload(port, pid, requests, asked.factor * capacity, asked.seconds)
         )
-    result = judge(replies, memory, spent, best, deadline)
+    result = judge(replies, memory, spent, best, deadline, asked.slack_seconds)
     broken = result["broken"]
     assert isinstance(broken, list)
     if result["goodput_ratio"] < asked.least_goodput:  # type: ignore[operator]
