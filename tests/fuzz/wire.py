@@ -93,7 +93,8 @@ def send(port: int, request: bytes) -> list[int]:
     with socket.create_connection(("127.0.0.1", port), timeout=HANG_SECONDS) as wire:
         with suppress(BrokenPipeError, ConnectionResetError):
             wire.sendall(request)
-            wire.shutdown(socket.SHUT_WR)
+            with suppress(OSError):  # the service closed first
+                wire.shutdown(socket.SHUT_WR)
         with suppress(ConnectionResetError):
             while piece := wire.recv(65536):
                 got += piece
