@@ -7,7 +7,6 @@ SHA-256; a shard exists once the manifest names it.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from probes.atomic_write import replacing
+from probes.data.store import sha256_of
 from probes.errors import StoreError
 from probes.types import Missing
 
@@ -87,14 +87,14 @@ def _append(folder: Path, index: int, rows: Sequence[Row]) -> dict[str, Any]:
     file = f"{index:05d}.safetensors"
     with replacing(folder / file) as draft:
         save_file(tensors, draft)
-    return {"file": file, "sha256": _sha256(folder / file), "missing": missing}
+    return {"file": file, "sha256": sha256_of(folder / file), "missing": missing}
 
 
 def _load(folder: Path, shards: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
     parts = []
     for shard in shards:
         path = folder / shard["file"]
-        if not path.is_file() or _sha256(path) != shard["sha256"]:
+        if not path.is_file() or sha256_of(path) != shard["sha256"]:
             raise StoreError(f"{path}: is missing or damaged; remove {folder} and go on")
         parts.append(load_file(path))
     columns = {}
@@ -132,8 +132,3 @@ def _write(folder: Path, setup: Mapping[str, Any], shards: Sequence[Mapping[str,
     content = json.dumps({"setup": setup, "shards": shards}, indent=1)
     with replacing(folder / MANIFEST) as draft:
         draft.write_text(content + "\n", encoding="utf-8")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -205,7 +205,7 @@ class Writer:
         with replacing(self._folder / f"{name}.parquet") as draft:
             pq.write_table(table, draft, compression="zstd")
         files = [f"{name}.safetensors", f"{name}.parquet"]
-        hashes = {file: _sha256(self._folder / file) for file in files}
+        hashes = {file: sha256_of(self._folder / file) for file in files}
         self._shards.append({"rows": len(records), "sha256": hashes})
         self._skipped.update(skipped)
         self._write_manifest(complete=False)
@@ -237,7 +237,7 @@ def load(folder: Path) -> Store:
     for shard in manifest["shards"]:
         for name, digest in shard["sha256"].items():
             path = folder / name
-            if not path.is_file() or _sha256(path) != digest:
+            if not path.is_file() or sha256_of(path) != digest:
                 raise StoreError(f"{path}: is missing or damaged; collect again")
             try:
                 if path.suffix == ".safetensors":
@@ -308,6 +308,7 @@ def _fingerprint(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -149,7 +149,7 @@ def save_keys(path: Path, keys: Sequence[ApiKey]) -> None:
     text = json.dumps({"format": FORMAT, "keys": [asdict(key) for key in keys]}, indent=2)
     try:
         with replacing(path) as draft:
-            draft.touch(mode=0o600)
+            draft.touch(mode=0o600, exist_ok=False)
             draft.chmod(mode)
             draft.write_text(text + "\n")
     except OSError as error:

@@ -34,6 +34,16 @@ def test_a_block_that_raises_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     assert path.read_text() == "old"
 
 
+def test_a_link_in_the_drafts_place_is_not_followed(tmp_path: Path) -> None:
+    path, other = tmp_path / "name.json", tmp_path / "other"
+    other.write_text("of somebody else")
+    (tmp_path / ".name.json.part").symlink_to(other)
+    with replacing(path) as draft:
+        draft.write_text("new")
+    assert (path.read_text(), path.is_symlink()) == ("new", False)
+    assert other.read_text() == "of somebody else"
+
+
 def test_a_draft_of_a_killed_process_is_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "name.json"
     (tmp_path / ".name.json.part").write_text("half of another")
